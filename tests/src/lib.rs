@@ -1,1 +1,3 @@
-//! .
+//! Harness, scenarios and benches that prove Standin's promises on real servers.
+
+pub mod conformance;

@@ -1,0 +1,487 @@
+//! The ledger of record, as a port: holds, final rows, orders, trips, audit.
+//!
+//! Two adapters, [`postgres`] and [`memory`], pass one conformance suite (`conformance`). Every call
+//! has a deadline from its caller; an error says whether the call may have taken effect.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::BoxFuture;
+use crate::answer::{Answer, Reason, Why};
+use crate::clock::Timestamp;
+use crate::entry::{Booking, LogPosition, OperatorAction, Proposal};
+use crate::id::{BankId, OrderId, ShopperId, StoreId, TransactionId, TripId};
+use crate::merchant::Store;
+use crate::money::Currency;
+use crate::trip::{Approval, Order, TripEvent, TripSheet};
+
+/// Most outcomes booked in one transaction.
+pub const BOOK_ROWS_MAX: usize = 1_000;
+/// Most holds in one transaction.
+pub const HOLD_ROWS_MAX: usize = 256;
+
+/// The ledger of record.
+///
+/// Dropping a returned future abandons the wait, not the effect: what was sent may still commit.
+pub trait Ledger: Send + Sync + 'static {
+    // --- deciding ---
+
+    /// Books a hold for every proposal in one transaction, or says why not, in the order given.
+    ///
+    /// Approvals count against the cap at once; declines only claim their transaction id. Trips are
+    /// locked in id order and their sums taken under the lock, so that concurrent holds never
+    /// exceed a cap. At most [`HOLD_ROWS_MAX`].
+    fn hold(&self, batch: Vec<Proposal>) -> BoxFuture<'_, Result<Vec<HoldReply>, LedgerError>>;
+
+    /// The shopper's trip that is not COMPLETE, with its approvals (held and final).
+    fn open_trip(&self, shopper: ShopperId)
+    -> BoxFuture<'_, Result<Option<OpenTrip>, LedgerError>>;
+
+    /// A commit that proves the primary takes writes.
+    fn probe(&self) -> BoxFuture<'_, Result<(), LedgerError>>;
+
+    /// Every store.
+    fn stores(&self) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>>;
+
+    // --- draining ---
+
+    /// How far the log with this incarnation was drained: the index of the last batch booked.
+    fn cursor(&self, log: Uuid) -> BoxFuture<'_, Result<u64, LedgerError>>;
+
+    /// Books outcomes as `final` and operators' actions into `audit`, and moves the cursor, in one
+    /// transaction. When the cursor is not at `step.from`, nothing is changed and
+    /// [`Booked::Raced`] says where it is. A row that meets another final answer, or that the
+    /// ledger rejects, goes whole to `conflicts`.
+    fn book(&self, step: DrainStep) -> BoxFuture<'_, Result<Booked, LedgerError>>;
+
+    // --- the platform ---
+
+    /// Adds or replaces a store.
+    fn put_store(&self, store: Store) -> BoxFuture<'_, Result<(), LedgerError>>;
+
+    /// Places an order (PLACED). Placing the same order again changes nothing.
+    fn place_order(&self, order: Order) -> BoxFuture<'_, Result<Placed, LedgerError>>;
+
+    /// One order.
+    fn order(&self, id: OrderId) -> BoxFuture<'_, Result<Option<Order>, LedgerError>>;
+
+    /// Orders in status PLACED at a store, oldest first: what matching offers.
+    fn offers(&self, store: StoreId, limit: u32) -> BoxFuture<'_, Result<Vec<Order>, LedgerError>>;
+
+    /// Claims an order for a shopper. Strongly consistent: of any number of claims one wins; the
+    /// winner's repeat wins again.
+    fn claim(
+        &self,
+        order: OrderId,
+        shopper: ShopperId,
+    ) -> BoxFuture<'_, Result<Claim, LedgerError>>;
+
+    /// Starts a trip with orders the shopper has claimed. The same start again gives the same trip.
+    fn start_trip(&self, start: StartTrip) -> BoxFuture<'_, Result<Started, LedgerError>>;
+
+    /// One trip of a shopper, whatever its status.
+    fn trip(
+        &self,
+        shopper: ShopperId,
+        trip: TripId,
+    ) -> BoxFuture<'_, Result<Option<OpenTrip>, LedgerError>>;
+
+    /// Books what happened on trips, in the order given, each event once (by its id). Trips' sums
+    /// follow from their items; a trip's version becomes at least the one its event carries.
+    fn book_events(
+        &self,
+        events: Vec<BookedEvent>,
+    ) -> BoxFuture<'_, Result<EventsBooked, LedgerError>>;
+
+    /// DELIVERING → COMPLETE. Completing twice changes nothing.
+    fn complete(
+        &self,
+        shopper: ShopperId,
+        trip: TripId,
+    ) -> BoxFuture<'_, Result<Completed, LedgerError>>;
+
+    // --- reconciling ---
+
+    /// Every authorization after `after`, by (shopper, transaction id), at most `limit`.
+    fn authorizations(
+        &self,
+        after: Option<(ShopperId, TransactionId)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<AuthorizationRow>, LedgerError>>;
+
+    /// Holds without an outcome that were booked before `before`, at most `limit`.
+    fn stale_holds(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<StaleHold>, LedgerError>>;
+
+    /// `held` → `released` for payments whose tombstone came first in every region's log. Returns
+    /// how many changed.
+    fn release(&self, holds: Vec<StaleHold>) -> BoxFuture<'_, Result<u64, LedgerError>>;
+
+    /// What could not be booked, oldest first.
+    fn conflicts(&self, limit: u32) -> BoxFuture<'_, Result<Vec<ConflictRow>, LedgerError>>;
+
+    /// What operators did, oldest first.
+    fn audit(&self, limit: u32) -> BoxFuture<'_, Result<Vec<AuditRow>, LedgerError>>;
+
+    /// Keeps a reconciliation run and its findings.
+    fn record_run(&self, run: ReconcileRun) -> BoxFuture<'_, Result<(), LedgerError>>;
+}
+
+/// A trip as the ledger knows it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OpenTrip {
+    /// The trip and its items.
+    pub sheet: TripSheet,
+    /// Held and final approvals.
+    pub approvals: Vec<Approval>,
+}
+
+/// What the primary said to a hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HoldReply {
+    /// Booked now, or found again.
+    Held {
+        /// Sum of the trip's other approvals, minor units.
+        approved_before: i64,
+    },
+    /// The payment was answered before: this is its final answer.
+    Final(Box<Answer>),
+    /// The transaction id belongs to a request that said something else.
+    OtherFingerprint,
+    /// The trip's approvals leave no room.
+    CapSpent {
+        /// Sum of the trip's other approvals, minor units.
+        approved_before: i64,
+    },
+    /// The trip is not SHOPPING in the ledger.
+    NotShopping,
+    /// The hold was released: the payment may not be answered any more.
+    Released,
+}
+
+/// One step of the drain: what batches `from+1 ..= to` hold.
+#[derive(Clone, Debug)]
+pub struct DrainStep {
+    /// Incarnation of the log.
+    pub log: Uuid,
+    /// Where the cursor must be.
+    pub from: u64,
+    /// Where it goes.
+    pub to: u64,
+    /// Outcomes, in log order; at most [`BOOK_ROWS_MAX`].
+    pub outcomes: Vec<Booking>,
+    /// Operators' actions, in log order.
+    pub actions: Vec<OperatorAction>,
+}
+
+/// What a drain step did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BookedCounts {
+    /// Rows that became final.
+    pub finalized: u64,
+    /// Rows that were final already with the same answer.
+    pub already: u64,
+    /// Rows that went to `conflicts`.
+    pub conflicts: u64,
+}
+
+/// What a drain step did, or that another drainer was there first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Booked {
+    /// The cursor moved.
+    Moved(BookedCounts),
+    /// The cursor was elsewhere; nothing changed.
+    Raced {
+        /// Where it is.
+        cursor: u64,
+    },
+}
+
+/// What became of placing an order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Placed {
+    /// It is PLACED.
+    Now,
+    /// The same order was there.
+    Before,
+    /// Another order has this id.
+    Differs,
+    /// The store is not known.
+    UnknownStore,
+}
+
+/// What became of a claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// The shopper has it.
+    Won,
+    /// Another shopper has it.
+    Lost,
+    /// No such order.
+    UnknownOrder,
+    /// The order is past claiming.
+    Gone,
+}
+
+/// A trip to start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StartTrip {
+    /// Its id, made by the caller.
+    pub trip: TripId,
+    /// Whose.
+    pub shopper: ShopperId,
+    /// The claimed orders, all of one store and currency.
+    pub orders: Vec<OrderId>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What became of starting a trip.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Started {
+    /// It is SHOPPING.
+    Trip(Box<TripSheet>),
+    /// The shopper has another trip that is not COMPLETE.
+    HasTrip(TripId),
+    /// An order is not claimed by this shopper (or not there).
+    NotClaimed(OrderId),
+    /// Orders of several stores or currencies.
+    Mixed,
+}
+
+/// An event with the version the trip cache gave the trip when it applied it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BookedEvent {
+    /// The event.
+    pub event: TripEvent,
+    /// The trip's version after it, when the cache changed.
+    pub version: Option<u64>,
+}
+
+/// How a batch of events was booked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EventsBooked {
+    /// Changed something.
+    pub changed: u64,
+    /// Were booked before, or changed nothing.
+    pub unchanged: u64,
+    /// Name a trip or line that is not there, or came too late.
+    pub refused: u64,
+}
+
+/// What became of completing a trip.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Completed {
+    /// It is COMPLETE.
+    Now,
+    /// It was.
+    Before,
+    /// It is still SHOPPING.
+    StillShopping,
+    /// No such trip.
+    UnknownTrip,
+}
+
+/// The states of an authorization in the ledger.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthorizationState {
+    /// Counts against the cap; not an answer.
+    Held,
+    /// The answer.
+    Final,
+    /// Never got an outcome; counts no more.
+    Released,
+    /// Final, then reversed.
+    Reversed,
+}
+
+/// One authorization in the ledger.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AuthorizationRow {
+    /// Where it stands.
+    pub state: AuthorizationState,
+    /// The answer (of a hold: the one proposed).
+    pub answer: Answer,
+    /// The store the merchant was resolved to.
+    pub store: Option<StoreId>,
+    /// What was picked when it was decided.
+    pub picked: Option<i64>,
+    /// When the primary first knew of it.
+    pub held_at: Option<Timestamp>,
+    /// Log it was drained from, and where there.
+    pub log: Option<(Uuid, LogPosition)>,
+    /// Log time of its outcome.
+    pub final_at: Option<Timestamp>,
+}
+
+/// A hold without an outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StaleHold {
+    /// Partition key.
+    pub shopper: ShopperId,
+    /// The payment.
+    pub transaction_id: TransactionId,
+    /// Minor units.
+    pub amount: i64,
+    /// When it was booked.
+    pub held_at: Timestamp,
+}
+
+/// An outcome that could not be booked as it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConflictRow {
+    /// The payment.
+    pub transaction_id: TransactionId,
+    /// The log it came from.
+    pub log: Uuid,
+    /// Where there.
+    pub at: LogPosition,
+    /// What was wrong: `other_answer`, or the ledger's own word.
+    pub cause: String,
+    /// The outcome, whole, as JSON.
+    pub outcome: serde_json::Value,
+}
+
+/// One action of an operator.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub operator: String,
+    /// What: `stand_in.force`, `answer.clear 0123…`, ….
+    pub action: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A reconciliation run to keep.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReconcileRun {
+    /// Its id.
+    pub id: Uuid,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Its report.
+    pub report: serde_json::Value,
+    /// What it found: kind, payment, detail.
+    pub findings: Vec<FindingRow>,
+}
+
+/// One finding of a run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FindingRow {
+    /// Kind of finding.
+    pub kind: String,
+    /// The payment, where it is about one.
+    pub transaction_id: Option<TransactionId>,
+    /// What was found.
+    pub detail: String,
+    /// Minor units at stake.
+    pub amount: i64,
+    /// Their currency.
+    pub currency: Option<Currency>,
+    /// The bank, where it is about one.
+    pub bank: Option<BankId>,
+}
+
+/// Whether a failed call may have taken effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Surely not.
+    NotDone,
+    /// It may have.
+    Unknown,
+}
+
+/// What a caller should do after an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retry {
+    /// The same call again may succeed at once.
+    Now,
+    /// Later, after a wait or a failover.
+    Later,
+    /// Never: the call itself is wrong.
+    Never,
+}
+
+/// A call to the ledger that gave no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("ledger: {detail}")]
+pub struct LedgerError {
+    /// Whether it may have taken effect.
+    pub fate: Fate,
+    /// What to do.
+    pub retry: Retry,
+    /// The cause, as answers given without the primary name it.
+    pub why: Why,
+    /// For logs; holds no payment data.
+    pub detail: String,
+}
+
+// === impl HoldReply ===
+
+impl HoldReply {
+    /// The decline that this reply forces upon an approval, if it does.
+    pub const fn decline(&self) -> Option<Reason> {
+        match self {
+            Self::CapSpent { .. } => Some(Reason::OverCap),
+            Self::NotShopping => Some(Reason::NotShopping),
+            Self::Held { .. } | Self::Final(_) | Self::OtherFingerprint | Self::Released => None,
+        }
+    }
+}
+
+// === impl AuthorizationState ===
+
+impl AuthorizationState {
+    /// The word in rows and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Final => "final",
+            Self::Released => "released",
+            Self::Reversed => "reversed",
+        }
+    }
+}
+
+// === impl LedgerError ===
+
+impl LedgerError {
+    /// Nothing was sent: no connection.
+    pub fn unreachable(detail: impl Into<String>) -> Self {
+        Self {
+            fate: Fate::NotDone,
+            retry: Retry::Later,
+            why: Why::Connection,
+            detail: detail.into(),
+        }
+    }
+
+    /// Sent, and no reply came.
+    pub fn lost(detail: impl Into<String>) -> Self {
+        Self {
+            fate: Fate::Unknown,
+            retry: Retry::Later,
+            why: Why::Connection,
+            detail: detail.into(),
+        }
+    }
+
+    /// The caller's budget ran out.
+    pub fn timeout(detail: impl Into<String>) -> Self {
+        Self {
+            fate: Fate::Unknown,
+            retry: Retry::Later,
+            why: Why::Timeout,
+            detail: detail.into(),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The queue of trip events, as a port: picks arrive here first, reach the trip cache next and the
+//! ledger last, so that shopping goes on while Postgres is away.
+//!
+//! Two adapters: Redis Streams (`trip_cache::redis`) and in memory. Events of one trip stay in order
+//! (streams are sharded by trip); each is delivered at least once.
+
+use crate::BoxFuture;
+use crate::trip::TripEvent;
+use crate::trip_cache::CacheError;
+
+/// The queue of trip events.
+pub trait EventQueue: Send + Sync + 'static {
+    /// Appends events; resolves once they would survive a crash of the queue's server. Refuses when
+    /// the queue is at its bound: nothing acknowledged is ever dropped.
+    fn append(&self, events: Vec<TripEvent>) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// How many shards there are; each has one consumer at a time.
+    fn shards(&self) -> u32;
+
+    /// The oldest events of a shard that were not acknowledged (those delivered before and not yet
+    /// acknowledged first), at most `max`. Waits for one up to the adapter's block time, then gives
+    /// an empty list.
+    fn read(&self, shard: u32, max: u32) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>>;
+
+    /// Forgets delivered events.
+    fn ack(&self, shard: u32, receipts: Vec<String>) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// Events not yet acknowledged.
+    fn depth(&self) -> BoxFuture<'_, Result<u64, QueueError>>;
+}
+
+/// One delivered event.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Delivery {
+    /// What to acknowledge it by.
+    pub receipt: String,
+    /// The event.
+    pub event: TripEvent,
+}
+
+/// A call to the queue that failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum QueueError {
+    /// At its bound; nothing was appended. Retry later.
+    #[error("the event queue is full")]
+    Full,
+    /// The server is not set up to survive a crash; nothing may be acknowledged.
+    #[error("the event queue is not durable: {0}")]
+    NotDurable(String),
+    /// May or may not have been appended; retry with the same event ids.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}

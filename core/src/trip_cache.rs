@@ -1,0 +1,83 @@
+//! The trip cache, as a port: what the edge reads in 20 ms, and what the platform writes through.
+//!
+//! Two adapters, [`redis`] and [`memory`], pass one conformance suite. The cache is never evidence
+//! that something was *not* spent: the register and the primary are. Its age is measured by a
+//! heartbeat key that the writer beats, never by "connected".
+
+use crate::BoxFuture;
+use crate::clock::Timestamp;
+use crate::id::{ShopperId, TripId};
+use crate::trip::{Approval, Position, Trip, TripSheet};
+
+/// The replicated trip cache.
+pub trait TripCache: Send + Sync + 'static {
+    /// The shopper's current trip (the one its pointer names, whatever its status), its approvals
+    /// and position, and the last heartbeat this copy has seen. One round trip.
+    fn look(&self, shopper: ShopperId) -> BoxFuture<'_, Result<Look, CacheError>>;
+
+    /// The trip with its items, for applying events to it.
+    fn sheet(&self, trip: TripId) -> BoxFuture<'_, Result<Option<TripSheet>, CacheError>>;
+
+    /// Writes a trip, its items and the shopper's pointer, unless the cache holds the same or a
+    /// newer version of it. The pointer never goes back to an older trip (by start time).
+    fn put(&self, sheet: TripSheet) -> BoxFuture<'_, Result<Put, CacheError>>;
+
+    /// Records an approval (or its reduction after a reversal) of a trip; repeats change nothing.
+    fn approve(&self, trip: TripId, approval: Approval) -> BoxFuture<'_, Result<(), CacheError>>;
+
+    /// Records where a shopper is; an older report never replaces a newer one.
+    fn moved(
+        &self,
+        shopper: ShopperId,
+        position: Position,
+    ) -> BoxFuture<'_, Result<(), CacheError>>;
+
+    /// Marks a trip as over: it may be evicted from now on, and soon is.
+    fn close(&self, shopper: ShopperId, trip: TripId) -> BoxFuture<'_, Result<(), CacheError>>;
+
+    /// Beats the heart: proves to every replica that it still hears its primary.
+    fn beat(&self, now: Timestamp) -> BoxFuture<'_, Result<(), CacheError>>;
+}
+
+/// What a look saw.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Look {
+    /// The trip, with what counts against it.
+    pub trip: Option<CachedTrip>,
+    /// When the writer last beat, as this copy knows; `None` when it never did.
+    pub beat: Option<Timestamp>,
+}
+
+/// A cached trip.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CachedTrip {
+    /// The trip.
+    pub trip: Trip,
+    /// Its approvals.
+    pub approvals: Vec<Approval>,
+    /// The shopper's last position.
+    pub position: Option<Position>,
+}
+
+/// What a write-through did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Put {
+    /// The cache holds this version now.
+    Written,
+    /// It held this version or a newer one.
+    Older,
+}
+
+/// A call to the cache that gave no answer. A value that does not parse is a miss, not an error.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CacheError {
+    /// No connection.
+    #[error("trip cache unreachable: {0}")]
+    Unreachable(String),
+    /// The budget ran out.
+    #[error("trip cache too slow")]
+    Timeout,
+    /// It answered with an error.
+    #[error("trip cache refused: {0}")]
+    Refused(String),
+}

@@ -1,0 +1,2 @@
+//! One suite of behaviours a port, run against every adapter, so that a double cannot drift from
+//! the real server.

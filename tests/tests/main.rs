@@ -1,0 +1,1 @@
+//! Every test that needs a server or several crates: one binary, one link.
