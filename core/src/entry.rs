@@ -30,6 +30,8 @@ pub enum Entry {
     OutageEnded,
     /// A hold without an outcome: the payment may never be answered from now on.
     Tombstone(TransactionId),
+    /// Every batch up to this one is in the ledger: answers may be forgotten once their window passed.
+    Drained(u64),
     /// We failed after the commit: the payment's answer is a 500 until an operator clears it.
     Faulted(TransactionId),
     /// An operator did something.

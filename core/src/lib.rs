@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod merchant;
 pub mod money;
 pub mod queue;
+pub mod register;
 pub mod trip;
 pub mod trip_cache;
 

@@ -1,0 +1,137 @@
+//! What was approved while standing in: by shopper and by bank, this outage and the last hour.
+//!
+//! The hour is kept in sixty one-minute buckets of log time, so that memory does not grow with the
+//! number of approvals; a bucket counts until it is wholly older than an hour, which errs on the
+//! side of declining.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::decide::{StandInUse, Tally};
+use crate::id::{BankId, ShopperId};
+
+const MINUTE_MS: u64 = 60_000;
+const HOUR_MINUTES: u64 = 60;
+
+/// Counters of the stand-in rungs.
+#[derive(Debug, Default)]
+pub(super) struct StandInTallies {
+    shoppers: HashMap<ShopperId, Use>,
+    banks: BTreeMap<BankId, Use>,
+    /// When each shopper was last approved on a floor limit.
+    floor: HashMap<ShopperId, u64>,
+    reserve: Tally,
+    /// Minute in which idle shoppers were last forgotten.
+    swept_minute: u64,
+}
+
+#[derive(Debug, Default)]
+struct Use {
+    outage: Tally,
+    /// (minute of log time, sum), oldest first.
+    minutes: VecDeque<(u64, Tally)>,
+}
+
+// === impl StandInTallies ===
+
+impl StandInTallies {
+    pub(super) fn of(&self, shopper: ShopperId, bank: &BankId, now_ms: u64) -> StandInUse {
+        let by_shopper = self.shoppers.get(&shopper);
+        let by_bank = self.banks.get(bank);
+        let hour = |used: Option<&Use>| used.map(|used| used.hour(now_ms)).unwrap_or_default();
+        StandInUse {
+            outage_age_ms: None,
+            shopper_outage: by_shopper.map(|used| used.outage).unwrap_or_default(),
+            shopper_hour: hour(by_shopper),
+            bank_outage: by_bank.map(|used| used.outage).unwrap_or_default(),
+            bank_hour: hour(by_bank),
+            since_floor_ms: self
+                .floor
+                .get(&shopper)
+                .map(|last| now_ms.saturating_sub(*last)),
+            reserve: self.reserve,
+        }
+    }
+
+    pub(super) fn stood_in(&mut self, shopper: ShopperId, bank: &BankId, amount: i64, now_ms: u64) {
+        self.shoppers
+            .entry(shopper)
+            .or_default()
+            .add(amount, now_ms);
+        self.banks
+            .entry(bank.clone())
+            .or_default()
+            .add(amount, now_ms);
+    }
+
+    pub(super) fn on_floor(&mut self, shopper: ShopperId, amount: i64, now_ms: u64) {
+        self.floor.insert(shopper, now_ms);
+        self.reserve = plus(self.reserve, amount);
+    }
+
+    /// A new outage: what counts by outage starts from nothing, and the reserve is granted anew.
+    pub(super) fn start_outage(&mut self) {
+        for used in self.shoppers.values_mut().chain(self.banks.values_mut()) {
+            used.outage = Tally::default();
+        }
+        self.reserve = Tally::default();
+    }
+
+    /// Once a minute, forgets shoppers that count nowhere any more. What is forgotten follows from
+    /// log time alone, so every keeper forgets the same.
+    pub(super) fn forget(&mut self, now_ms: u64) {
+        let minute = now_ms.div_euclid(MINUTE_MS);
+        if minute == self.swept_minute {
+            return;
+        }
+        self.swept_minute = minute;
+        self.shoppers.retain(|_, used| {
+            used.outage != Tally::default() || used.hour(now_ms) != Tally::default()
+        });
+        self.floor
+            .retain(|_, last| now_ms.saturating_sub(*last) < crate::register::WINDOW_MS);
+    }
+}
+
+// === impl Use ===
+
+impl Use {
+    fn add(&mut self, amount: i64, now_ms: u64) {
+        self.outage = plus(self.outage, amount);
+        let minute = now_ms.div_euclid(MINUTE_MS);
+        while self
+            .minutes
+            .front()
+            .is_some_and(|(made, _)| !within_hour(*made, minute))
+        {
+            self.minutes.pop_front();
+        }
+        match self.minutes.back_mut() {
+            Some((made, sum)) if *made == minute => *sum = plus(*sum, amount),
+            Some(_) | None => self
+                .minutes
+                .push_back((minute, plus(Tally::default(), amount))),
+        }
+    }
+
+    fn hour(&self, now_ms: u64) -> Tally {
+        let minute = now_ms.div_euclid(MINUTE_MS);
+        self.minutes
+            .iter()
+            .filter(|(made, _)| within_hour(*made, minute))
+            .fold(Tally::default(), |sum, (_, part)| Tally {
+                amount: sum.amount.saturating_add(part.amount),
+                count: sum.count.saturating_add(part.count),
+            })
+    }
+}
+
+fn within_hour(made: u64, minute: u64) -> bool {
+    minute.saturating_sub(made) <= HOUR_MINUTES
+}
+
+fn plus(sum: Tally, amount: i64) -> Tally {
+    Tally {
+        amount: sum.amount.saturating_add(amount),
+        count: sum.count.saturating_add(1),
+    }
+}
