@@ -17,13 +17,20 @@ pub trait EventQueue: Send + Sync + 'static {
     /// How many shards there are; each has one consumer at a time.
     fn shards(&self) -> u32;
 
-    /// The oldest events of a shard that were not acknowledged (those delivered before and not yet
-    /// acknowledged first), at most `max`. Waits for one up to the adapter's block time, then gives
-    /// an empty list.
-    fn read(&self, shard: u32, max: u32) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>>;
+    /// Events of a shard in their order, at most `max`: those behind the receipt `after`, or from the
+    /// oldest that is not acknowledged when there is none. Reading takes nothing away and may be
+    /// repeated, so that one consumer can feed the trip cache far ahead of what the ledger has
+    /// booked. Waits for an event up to the adapter's block time, then gives an empty list.
+    fn read(
+        &self,
+        shard: u32,
+        after: Option<String>,
+        max: u32,
+    ) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>>;
 
-    /// Forgets delivered events.
-    fn ack(&self, shard: u32, receipts: Vec<String>) -> BoxFuture<'_, Result<(), QueueError>>;
+    /// Forgets a shard's events up to and including this receipt. An event that is stored together
+    /// with later ones may stay, and come again, until those are acknowledged too.
+    fn ack(&self, shard: u32, upto: String) -> BoxFuture<'_, Result<(), QueueError>>;
 
     /// Events not yet acknowledged.
     fn depth(&self) -> BoxFuture<'_, Result<u64, QueueError>>;
@@ -32,7 +39,7 @@ pub trait EventQueue: Send + Sync + 'static {
 /// One delivered event.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Delivery {
-    /// What to acknowledge it by.
+    /// Its place in the shard: what to acknowledge it by, and what to read on from.
     pub receipt: String,
     /// The event.
     pub event: TripEvent,
