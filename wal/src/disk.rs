@@ -1,0 +1,41 @@
+//! The seam to the disk: the few operations that the log needs, and what each of them promises.
+//!
+//! Deliberately absent: appending, seeking, buffering.
+
+use std::io;
+use std::sync::Arc;
+
+pub mod real;
+
+/// One directory that holds one log.
+pub trait SegmentDir: Send + Sync + 'static {
+    /// Takes the directory for this process, until the guard is dropped.
+    /// `WouldBlock` when another process (or another log of this one) holds it.
+    fn lock(&self) -> io::Result<Box<dyn Send>>;
+    /// The names of all files, in no order.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Creates a file of `bytes` zeros, all of them really allocated; replaces one of that name.
+    /// Nothing of it is durable before `sync_data` of the file and `sync_dir`.
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn SegmentFile>>;
+    /// Opens an existing file.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>>;
+    /// Gives a file another name, replacing what had it. Durable after `sync_dir`.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; open handles go on reading it. Durable after `sync_dir`.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Returns once every create, rename and remove before it survives power loss.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// One file of a log. Its length never changes after its creation.
+pub trait SegmentFile: Send + Sync {
+    /// Length in bytes.
+    fn bytes(&self) -> io::Result<u64>;
+    /// Fills `into` from `offset`, or fails.
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`, or fails and leaves any part of it written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Returns once every write before it survives power loss. After an error nothing is known
+    /// about those writes, and asking again proves nothing: the file must not be written again.
+    fn sync_data(&self) -> io::Result<()>;
+}

@@ -1,0 +1,140 @@
+//! The real disk: plain files, `fdatasync`, and an exclusive `flock` on the directory.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+
+use super::{SegmentDir, SegmentFile};
+
+static ZEROS: [u8; 1 << 18] = [0; 1 << 18];
+
+/// A directory of the file system.
+#[derive(Debug)]
+pub struct RealDir {
+    path: PathBuf,
+    access: Access,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    ReadWrite,
+    ReadOnly,
+}
+
+struct RealFile(File);
+
+// === impl RealDir ===
+
+impl RealDir {
+    /// Opens the directory, creating it (durably) when it is not there.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        if !path.is_dir() {
+            std::fs::create_dir_all(path)?;
+            if let Some(parent) = path.canonicalize()?.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            access: Access::ReadWrite,
+        })
+    }
+
+    /// Opens an existing directory; nothing in it can be changed through this value.
+    pub fn read_only(path: &Path) -> io::Result<Self> {
+        if !path.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "not a directory"));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            access: Access::ReadOnly,
+        })
+    }
+}
+
+impl SegmentDir for RealDir {
+    fn lock(&self) -> io::Result<Box<dyn Send>> {
+        let dir = File::open(&self.path)?;
+        rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(dir))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn SegmentFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.path.join(name))?;
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
+        // Written, not only allocated: the first write into an unwritten extent would have to
+        // journal its conversion, on the path of an append.
+        let mut at = 0_u64;
+        while at < bytes {
+            let left = usize::try_from(bytes.saturating_sub(at)).unwrap_or(usize::MAX);
+            let chunk = ZEROS.get(..left).unwrap_or(&ZEROS);
+            file.write_all_at(chunk, at)?;
+            at = at.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+        }
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
+        let write = self.access == Access::ReadWrite;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(write)
+            .open(self.path.join(name))?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+// === impl RealFile ===
+
+impl SegmentFile for RealFile {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(into, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

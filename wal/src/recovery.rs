@@ -1,0 +1,545 @@
+//! Opening a log: what is there, whether it can be believed, and cutting a torn write.
+//!
+//! Promises: everything is made durable before it is read, so nothing is decided by bytes that a
+//! power cut could take back. Only a torn write is cut: in the last segment, in a run that did not
+//! stop cleanly, with nothing behind it that was written after it had been durable. Everything else
+//! is damage, is reported with its place, and nothing is changed. Opening an existing log needs no
+//! new space. Deliberately absent: repair.
+
+use std::io;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::disk::SegmentDir;
+use crate::format::{BLOCK, HeaderFault, SegmentHeader};
+use crate::segment::{Batch, Cursor, Fault, Segment, Step, Tail};
+use crate::state::{IDENTITY_FILE, Identity, NEW_SUFFIX, STATE_FILE, Slots, State, create_durably};
+
+/// So many copies of torn tails are kept; past it the oldest goes.
+const TORN_COPIES_MAX: usize = 8;
+const TORN_PREFIX: &str = "torn-";
+
+/// Why a log was not opened. Nothing in it was changed, except by `Io`, which may be retried.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The configuration cannot work.
+    #[error("configuration: {what}")]
+    Config {
+        /// Which rule it breaks.
+        what: &'static str,
+    },
+    /// Another process has the log open.
+    #[error("another process has this log open")]
+    Locked,
+    /// The disk failed.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The log belongs to another node or group, or was put together from several.
+    #[error("{file} belongs to node {node} of group {group:?}, incarnation {incarnation}")]
+    Foreign {
+        /// The file that says so.
+        file: String,
+        /// Its node.
+        node: u64,
+        /// Its group.
+        group: String,
+        /// Its incarnation.
+        incarnation: Uuid,
+    },
+    /// There are segments but no identity: the disk was lost or put together by hand.
+    #[error("the directory holds segments but no identity file")]
+    IdentityMissing,
+    /// Written by a program of another format version.
+    #[error("{file} has format version {version}, which this program does not know")]
+    UnknownFormat {
+        /// The file.
+        file: String,
+        /// Its version.
+        version: u16,
+    },
+    /// The identity or state file does not verify.
+    #[error("the file {file} is damaged or missing")]
+    StateDamaged {
+        /// Its name.
+        file: &'static str,
+    },
+    /// Bytes that were durable are not what was written. Nothing is ever cut because of it.
+    #[error("segment {segment} is damaged at byte {offset}: {what}")]
+    Damaged {
+        /// Number of the segment.
+        segment: u64,
+        /// Offset in its file.
+        offset: u64,
+        /// What is wrong there.
+        what: Fault,
+    },
+}
+
+/// A log as it is on disk, read to its end.
+pub(crate) struct Walk {
+    pub(crate) identity: Identity,
+    pub(crate) slots: Slots,
+    /// In order, without gaps. Empty only before the first segment was made.
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) end: End,
+    /// The torn write behind the end, if there is one: cut it from `end.offset` to here.
+    pub(crate) torn_until: Option<u64>,
+}
+
+/// Where the log ends and goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    pub(crate) next_index: u64,
+    pub(crate) term: u64,
+    pub(crate) log_time_ms: u64,
+    /// In the last segment.
+    pub(crate) offset: u64,
+    /// Writes seen in the last segment.
+    pub(crate) writes: u64,
+}
+
+/// A log that is open for appending.
+pub(crate) struct Recovered {
+    pub(crate) lock: Box<dyn Send>,
+    pub(crate) walk: Walk,
+    pub(crate) torn_tails_cut: u64,
+}
+
+/// What recovery needs to know.
+pub(crate) struct Plan<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) node: u64,
+    pub(crate) segment_bytes: u64,
+    /// Random bits, for a new incarnation and for salts.
+    pub(crate) random: &'a mut dyn FnMut() -> u128,
+}
+
+/// Locks, verifies and opens the log, or creates one; shows every batch to `visit` in order.
+pub(crate) fn recover(
+    dir: &dyn SegmentDir,
+    mut plan: Plan<'_>,
+    visit: &mut dyn FnMut(Batch),
+) -> Result<Recovered, OpenError> {
+    let lock = dir.lock().map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked,
+        _ => OpenError::Io {
+            doing: "locking the directory",
+            source,
+        },
+    })?;
+    settle(dir)?;
+    let mut walk = match walk(dir, visit)? {
+        Some(walk) => walk,
+        None => found(dir, &mut plan)?,
+    };
+    let Identity {
+        group,
+        node,
+        incarnation,
+    } = &walk.identity;
+    if group != plan.group || *node != plan.node {
+        return Err(foreign(IDENTITY_FILE, *node, group, *incarnation));
+    }
+    let mut torn_tails_cut = 0;
+    if let Some(until) = walk.torn_until.take() {
+        cut(dir, &walk, until)?;
+        torn_tails_cut = 1;
+    }
+    if walk.segments.is_empty() {
+        let salt = salt_of((plan.random)());
+        let header = first_header(&walk, plan.segment_bytes, salt);
+        let segment = Segment::create(dir, header).map_err(during("creating a segment"))?;
+        walk.segments.push(Arc::new(segment));
+    }
+    let last_segment = walk
+        .segments
+        .last()
+        .map_or(0, |segment| segment.header.number);
+    let running = State {
+        clean_at: None,
+        last_segment,
+        ..walk.slots.state()
+    };
+    walk.slots
+        .store(running)
+        .map_err(during("marking the log as running"))?;
+    Ok(Recovered {
+        lock,
+        walk,
+        torn_tails_cut,
+    })
+}
+
+/// Reads the whole log. `None` when there is none. Changes nothing.
+pub(crate) fn walk(
+    dir: &dyn SegmentDir,
+    visit: &mut dyn FnMut(Batch),
+) -> Result<Option<Walk>, OpenError> {
+    let names = dir.list().map_err(during("listing the directory"))?;
+    let mut numbers: Vec<u64> = names
+        .iter()
+        .filter_map(|name| Segment::number_of(name))
+        .collect();
+    numbers.sort_unstable();
+    if !names.iter().any(|name| name == IDENTITY_FILE) {
+        return if numbers.is_empty() {
+            Ok(None)
+        } else {
+            Err(OpenError::IdentityMissing)
+        };
+    }
+    let (identity, slots) = open_small_files(dir)?;
+    let segments = open_segments(dir, &identity, &numbers, slots.state())?;
+    let mut end = End {
+        next_index: segments
+            .first()
+            .map_or(1, |segment| segment.header.first_index),
+        term: 0,
+        log_time_ms: 0,
+        offset: BLOCK,
+        writes: 0,
+    };
+    let mut torn_until = None;
+    for (at, segment) in segments.iter().enumerate() {
+        let next = at.checked_add(1).and_then(|next| segments.get(next));
+        torn_until = walk_segment(segment, next, slots.state(), &mut end, visit)?;
+    }
+    if slots
+        .state()
+        .clean_at
+        .is_some_and(|index| index.checked_add(1) != Some(end.next_index))
+    {
+        let segment = segments.last().map_or(0, |segment| segment.header.number);
+        return Err(OpenError::Damaged {
+            segment,
+            offset: end.offset,
+            what: Fault::Short,
+        });
+    }
+    Ok(Some(Walk {
+        identity,
+        slots,
+        segments,
+        end,
+        torn_until,
+    }))
+}
+
+fn open_small_files(dir: &dyn SegmentDir) -> Result<(Identity, Slots), OpenError> {
+    let identity = Identity::read(dir)
+        .map_err(during("reading the identity"))?
+        .map_err(|fault| match fault {
+            HeaderFault::Damaged => OpenError::StateDamaged {
+                file: IDENTITY_FILE,
+            },
+            HeaderFault::Version(version) => OpenError::UnknownFormat {
+                file: IDENTITY_FILE.to_owned(),
+                version,
+            },
+        })?;
+    let slots = match Slots::open(dir, &identity) {
+        Ok(Some(slots)) => slots,
+        Ok(None) => return Err(OpenError::StateDamaged { file: STATE_FILE }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(OpenError::StateDamaged { file: STATE_FILE });
+        }
+        Err(source) => {
+            return Err(OpenError::Io {
+                doing: "reading the state",
+                source,
+            });
+        }
+    };
+    Ok((identity, slots))
+}
+
+pub(crate) fn during(doing: &'static str) -> impl FnOnce(io::Error) -> OpenError {
+    move |source| OpenError::Io { doing, source }
+}
+
+/// Makes what the disk says durable, and removes what was never finished.
+fn settle(dir: &dyn SegmentDir) -> Result<(), OpenError> {
+    for name in dir.list().map_err(during("listing the directory"))? {
+        if name.ends_with(NEW_SUFFIX) {
+            dir.remove(&name)
+                .map_err(during("removing an unfinished file"))?;
+        } else if Segment::number_of(&name).is_some() || name == IDENTITY_FILE || name == STATE_FILE
+        {
+            let file = dir
+                .open(&name)
+                .map_err(during("opening a file to sync it"))?;
+            file.sync_data()
+                .map_err(during("syncing a file before reading it"))?;
+        }
+    }
+    dir.sync_dir()
+        .map_err(during("syncing the directory before reading it"))
+}
+
+/// Creates the two small files of a new log. The state comes first: an identity without a state is
+/// damage, a state without an identity is a log whose creation was cut short.
+fn found(dir: &dyn SegmentDir, plan: &mut Plan<'_>) -> Result<Walk, OpenError> {
+    let identity = Identity {
+        group: plan.group.to_owned(),
+        node: plan.node,
+        incarnation: uuid::Builder::from_random_bytes((plan.random)().to_le_bytes()).into_uuid(),
+    };
+    let slots = Slots::create(dir, &identity).map_err(during("creating the state"))?;
+    identity
+        .create(dir)
+        .map_err(during("creating the identity"))?;
+    let end = End {
+        next_index: 1,
+        term: 0,
+        log_time_ms: 0,
+        offset: BLOCK,
+        writes: 0,
+    };
+    Ok(Walk {
+        identity,
+        slots,
+        segments: Vec::new(),
+        end,
+        torn_until: None,
+    })
+}
+
+/// Opens the segments and checks that none is missing, foreign or out of place.
+fn open_segments(
+    dir: &dyn SegmentDir,
+    identity: &Identity,
+    numbers: &[u64],
+    state: State,
+) -> Result<Vec<Arc<Segment>>, OpenError> {
+    let missing = |segment| OpenError::Damaged {
+        segment,
+        offset: 0,
+        what: Fault::Missing,
+    };
+    if numbers.last().copied().unwrap_or(0) < state.last_segment {
+        return Err(missing(state.last_segment));
+    }
+    let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(numbers.len());
+    for &number in numbers {
+        if let Some(before) = segments.last()
+            && before.header.number.checked_add(1) != Some(number)
+        {
+            return Err(missing(before.header.number.saturating_add(1)));
+        }
+        segments.push(Arc::new(open_segment(dir, identity, number)?));
+    }
+    if let Some(first) = segments.first()
+        && first.header.first_index > state.trim_index
+    {
+        return Err(missing(first.header.number.saturating_sub(1)));
+    }
+    Ok(segments)
+}
+
+fn open_segment(
+    dir: &dyn SegmentDir,
+    identity: &Identity,
+    number: u64,
+) -> Result<Segment, OpenError> {
+    let name = Segment::name(number);
+    let file = dir.open(&name).map_err(during("opening a segment"))?;
+    let segment = match Segment::open(file).map_err(during("reading a segment's header"))? {
+        Ok(segment) => segment,
+        Err(HeaderFault::Version(version)) => {
+            return Err(OpenError::UnknownFormat {
+                file: name,
+                version,
+            });
+        }
+        Err(HeaderFault::Damaged) => {
+            let what = Fault::SegmentHeader;
+            return Err(OpenError::Damaged {
+                segment: number,
+                offset: 0,
+                what,
+            });
+        }
+    };
+    let SegmentHeader {
+        group,
+        node,
+        incarnation,
+        ..
+    } = &segment.header;
+    let ours =
+        *group == identity.group && *node == identity.node && *incarnation == identity.incarnation;
+    if !ours {
+        return Err(foreign(&name, *node, group, *incarnation));
+    }
+    if segment.header.number != number {
+        let what = Fault::SegmentPlace;
+        return Err(OpenError::Damaged {
+            segment: number,
+            offset: 0,
+            what,
+        });
+    }
+    Ok(segment)
+}
+
+/// Reads one segment to its end; the last one may have a torn write there.
+fn walk_segment(
+    segment: &Arc<Segment>,
+    next: Option<&Arc<Segment>>,
+    state: State,
+    end: &mut End,
+    visit: &mut dyn FnMut(Batch),
+) -> Result<Option<u64>, OpenError> {
+    let number = segment.header.number;
+    let damaged = |offset, what| OpenError::Damaged {
+        segment: number,
+        offset,
+        what,
+    };
+    if segment.header.first_index != end.next_index {
+        return Err(damaged(0, Fault::SegmentPlace));
+    }
+    let mut cursor = segment.cursor();
+    let fault = loop {
+        match cursor.step().map_err(during("reading a segment"))? {
+            Step::Batch { batch, offset } => {
+                segment.note(batch.index, offset);
+                end.term = batch.term;
+                end.log_time_ms = batch.log_time_ms;
+                visit(batch);
+            }
+            Step::Blank => break None,
+            Step::Unreadable(fault) => break Some(fault),
+            Step::Wrong(fault) => return Err(damaged(cursor.offset, fault)),
+        }
+    };
+    let tail = cursor
+        .tail()
+        .map_err(during("reading the end of a segment"))?;
+    *end = End {
+        next_index: cursor.next_index,
+        offset: cursor.offset,
+        writes: cursor.writes,
+        ..*end
+    };
+    match next {
+        Some(next) => {
+            finished(&cursor, fault, tail, next).map_err(|what| damaged(cursor.offset, what))
+        }
+        None => unfinished(fault, tail, state).map_err(|what| damaged(cursor.offset, what)),
+    }
+}
+
+/// The end of a segment that has a next one: all of it was durable before that one was made.
+fn finished(
+    cursor: &Cursor,
+    fault: Option<Fault>,
+    tail: Tail,
+    next: &Segment,
+) -> Result<Option<u64>, Fault> {
+    if let Some(fault) = fault {
+        return Err(fault);
+    }
+    if cursor.next_index != next.header.first_index {
+        return Err(Fault::FrameHeader);
+    }
+    if tail.bytes_until.is_some() {
+        Err(Fault::Leftover)
+    } else {
+        Ok(None)
+    }
+}
+
+/// The end of the last segment: clean, torn (until where), or damaged.
+fn unfinished(fault: Option<Fault>, tail: Tail, state: State) -> Result<Option<u64>, Fault> {
+    let Some(until) = tail.bytes_until else {
+        return Ok(None);
+    };
+    if tail.proves_complete || state.clean_at.is_some() {
+        return Err(fault.unwrap_or(Fault::FrameHeader));
+    }
+    Ok(Some(until))
+}
+
+/// Zeroes a torn write, durably, after keeping a copy of it if there is room for one.
+fn cut(dir: &dyn SegmentDir, walk: &Walk, until: u64) -> Result<(), OpenError> {
+    let Some(segment) = walk.segments.last() else {
+        return Ok(());
+    };
+    let offset = walk.end.offset;
+    let bytes = usize::try_from(until.saturating_sub(offset)).unwrap_or(0);
+    let mut torn = vec![0; bytes];
+    segment
+        .file
+        .read_at(&mut torn, offset)
+        .map_err(during("reading a torn write"))?;
+    let number = segment.header.number;
+    if let Err(error) = keep_copy(dir, number, offset, &torn) {
+        tracing::warn!(segment = number, offset, %error, "no copy of the torn write was kept");
+    }
+    torn.fill(0);
+    segment
+        .file
+        .write_at(&torn, offset)
+        .map_err(during("cutting a torn write"))?;
+    segment
+        .file
+        .sync_data()
+        .map_err(during("syncing the cut of a torn write"))?;
+    tracing::info!(
+        segment = number,
+        offset,
+        bytes,
+        "cut a torn write that nobody was told of"
+    );
+    Ok(())
+}
+
+fn keep_copy(dir: &dyn SegmentDir, number: u64, offset: u64, torn: &[u8]) -> io::Result<()> {
+    let mut kept: Vec<String> = dir
+        .list()?
+        .into_iter()
+        .filter(|name| name.starts_with(TORN_PREFIX))
+        .collect();
+    kept.sort_unstable();
+    let surplus = kept.len().saturating_add(1).saturating_sub(TORN_COPIES_MAX);
+    for name in kept.iter().take(surplus) {
+        dir.remove(name)?;
+    }
+    let name = format!("{TORN_PREFIX}{number:010}-{offset:012}.bin");
+    create_durably(dir, &name, u64::try_from(torn.len()).unwrap_or(0), torn)?;
+    Ok(())
+}
+
+fn first_header(walk: &Walk, segment_bytes: u64, salt: u32) -> SegmentHeader {
+    SegmentHeader {
+        segment_bytes,
+        incarnation: walk.identity.incarnation,
+        node: walk.identity.node,
+        number: 1,
+        first_index: walk.end.next_index,
+        salt,
+        group: walk.identity.group.clone(),
+    }
+}
+
+pub(crate) fn salt_of(random: u128) -> u32 {
+    let [a, b, c, d, ..] = random.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+fn foreign(file: &str, node: u64, group: &str, incarnation: Uuid) -> OpenError {
+    OpenError::Foreign {
+        file: file.to_owned(),
+        node,
+        group: group.to_owned(),
+        incarnation,
+    }
+}

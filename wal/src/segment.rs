@@ -1,0 +1,341 @@
+//! One segment, and reading frames from it.
+//!
+//! A cursor goes forward over the frames of one segment and stops at the first place where none
+//! verifies. It never says what that means; `Tail` lists what can be seen behind that place, and
+//! recovery decides from it between the end, a torn write, and damage.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::disk::{SegmentDir, SegmentFile};
+use crate::format::{
+    BLOCK, BLOCK_BYTES, FRAME_HEADER_BYTES, FrameHeader, HeaderFault, SegmentHeader, Trailer,
+    TrailerKind, ZERO_BLOCK, checksum, frame_bytes, split_records,
+};
+use crate::state::create_durably;
+
+/// Every so many batches, the place of one is remembered for readers.
+const SPARSE_EVERY: u64 = 32;
+const READ_AHEAD_BYTES: u64 = 256 * 1024;
+
+/// A committed batch of proposals, as read back from the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Term of the batch.
+    pub term: u64,
+    /// Index of the batch, from 1.
+    pub index: u64,
+    /// Log time, ms.
+    pub log_time_ms: u64,
+    /// The proposals, in slot order.
+    pub proposals: Vec<Bytes>,
+}
+
+/// What is wrong with the bytes at a place in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The segment's own header.
+    #[error("the segment's header does not verify")]
+    SegmentHeader,
+    /// A header that contradicts its neighbours or its file.
+    #[error("the segment's header does not fit its place in the log")]
+    SegmentPlace,
+    /// A segment that must be there is not.
+    #[error("the segment is missing")]
+    Missing,
+    /// A frame header.
+    #[error("the frame's header does not verify")]
+    FrameHeader,
+    /// A frame whose header verifies and whose payload does not.
+    #[error("the frame's payload does not verify")]
+    Payload,
+    /// A verified header that says what this program never writes.
+    #[error("the frame's header verifies but contradicts its place")]
+    FramePlace,
+    /// A verified payload that is not a list of proposals.
+    #[error("the frame's records are malformed")]
+    Records,
+    /// Bytes behind the end of a segment that was left.
+    #[error("bytes behind the last frame of a finished segment")]
+    Leftover,
+    /// The log is shorter than it was when it was closed.
+    #[error("batches are missing from a log that was closed cleanly")]
+    Short,
+}
+
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: Arc<dyn SegmentFile>,
+    sparse: Mutex<Vec<(u64, u64)>>,
+}
+
+/// Goes over the frames of a segment.
+pub(crate) struct Cursor {
+    segment: Arc<Segment>,
+    window: Window,
+    pub(crate) offset: u64,
+    pub(crate) next_index: u64,
+    /// Number of the last write seen.
+    pub(crate) writes: u64,
+}
+
+pub(crate) enum Step {
+    Batch {
+        batch: Batch,
+        offset: u64,
+    },
+    /// A block of zeros, or no block left. What is behind it is not looked at.
+    Blank,
+    /// Could be a torn write.
+    Unreadable(Fault),
+    /// Cannot be one.
+    Wrong(Fault),
+}
+
+/// What lies from the first unreadable place to the end of the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tail {
+    /// End of the last block that is not zero; `None` when all are.
+    pub(crate) bytes_until: Option<u64>,
+    /// Something was written after the unreadable place had been durable.
+    pub(crate) proves_complete: bool,
+}
+
+struct Window {
+    buffer: Vec<u8>,
+    start: u64,
+}
+
+// === impl Segment ===
+
+impl Segment {
+    pub(crate) fn name(number: u64) -> String {
+        format!("segment-{number:010}.wal")
+    }
+
+    pub(crate) fn number_of(name: &str) -> Option<u64> {
+        name.strip_prefix("segment-")?
+            .strip_suffix(".wal")?
+            .parse()
+            .ok()
+    }
+
+    /// Creates a zero-written segment with its header, and its name, durably.
+    pub(crate) fn create(dir: &dyn SegmentDir, header: SegmentHeader) -> io::Result<Self> {
+        let block = header.encode().ok_or(io::ErrorKind::InvalidInput)?;
+        let name = Self::name(header.number);
+        let file = create_durably(dir, &name, header.segment_bytes, &block)?;
+        Ok(Self::new(header, file))
+    }
+
+    /// Reads and verifies the header only.
+    pub(crate) fn open(file: Arc<dyn SegmentFile>) -> io::Result<Result<Self, HeaderFault>> {
+        let bytes = file.bytes()?;
+        if bytes < BLOCK {
+            return Ok(Err(HeaderFault::Damaged));
+        }
+        let mut block = ZERO_BLOCK;
+        file.read_at(&mut block, 0)?;
+        Ok(SegmentHeader::decode(&block).and_then(|header| {
+            if header.segment_bytes != bytes || bytes % BLOCK != 0 {
+                return Err(HeaderFault::Damaged);
+            }
+            Ok(Self::new(header, file))
+        }))
+    }
+
+    fn new(header: SegmentHeader, file: Arc<dyn SegmentFile>) -> Self {
+        Self {
+            header,
+            file,
+            sparse: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Remembers where a durable batch is, now and then.
+    pub(crate) fn note(&self, index: u64, offset: u64) {
+        if index
+            .saturating_sub(self.header.first_index)
+            .is_multiple_of(SPARSE_EVERY)
+        {
+            self.sparse
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((index, offset));
+        }
+    }
+
+    /// A cursor at the first frame.
+    pub(crate) fn cursor(self: &Arc<Self>) -> Cursor {
+        self.cursor_at(self.header.first_index, BLOCK)
+    }
+
+    /// A cursor at, or at most a few batches before, the batch `index`.
+    pub(crate) fn cursor_near(self: &Arc<Self>, index: u64) -> Cursor {
+        let sparse = self.sparse.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = sparse.partition_point(|(noted, _)| *noted <= index);
+        let place = behind.checked_sub(1).and_then(|at| sparse.get(at).copied());
+        drop(sparse);
+        let (index, offset) = place.unwrap_or((self.header.first_index, BLOCK));
+        self.cursor_at(index, offset)
+    }
+
+    fn cursor_at(self: &Arc<Self>, next_index: u64, offset: u64) -> Cursor {
+        let window = Window {
+            buffer: Vec::new(),
+            start: 0,
+        };
+        Cursor {
+            segment: Arc::clone(self),
+            window,
+            offset,
+            next_index,
+            writes: 0,
+        }
+    }
+}
+
+// === impl Cursor ===
+
+impl Cursor {
+    /// Reads what is at the cursor and, if it is a batch, goes behind it.
+    pub(crate) fn step(&mut self) -> io::Result<Step> {
+        loop {
+            let end = self.segment.header.segment_bytes;
+            if self.offset >= end {
+                return Ok(Step::Blank);
+            }
+            let salt = self.segment.header.salt;
+            let block = self.window.get(&self.segment, self.offset, BLOCK_BYTES)?;
+            if block == ZERO_BLOCK {
+                return Ok(Step::Blank);
+            }
+            if let Some(header) = block
+                .get(..FRAME_HEADER_BYTES)
+                .and_then(|bytes| FrameHeader::decode(bytes, salt, self.offset))
+            {
+                return self.frame(&header);
+            }
+            if !self.is_mark(salt)? {
+                return Ok(Step::Unreadable(Fault::FrameHeader));
+            }
+            self.writes = self.writes.saturating_add(1);
+            self.offset = self.offset.saturating_add(BLOCK);
+        }
+    }
+
+    /// Looks at everything from the cursor on. Call it where `step` found no batch.
+    pub(crate) fn tail(&mut self) -> io::Result<Tail> {
+        let salt = self.segment.header.salt;
+        let expected = self.next_index;
+        let mut tail = Tail {
+            bytes_until: None,
+            proves_complete: false,
+        };
+        let mut offset = self.offset;
+        while offset < self.segment.header.segment_bytes {
+            let block = self.window.get(&self.segment, offset, BLOCK_BYTES)?;
+            let next = offset.saturating_add(BLOCK);
+            if block != ZERO_BLOCK {
+                tail.bytes_until = Some(next);
+                let head = block.get(..FRAME_HEADER_BYTES).unwrap_or_default();
+                let later = FrameHeader::decode(head, salt, offset)
+                    .is_some_and(|header| header.index > expected);
+                let after = Trailer::decode(block, salt, offset)
+                    .is_some_and(|trailer| trailer.durable_before >= expected);
+                tail.proves_complete |= later || after;
+            }
+            offset = next;
+        }
+        Ok(tail)
+    }
+
+    fn frame(&mut self, header: &FrameHeader) -> io::Result<Step> {
+        let offset = self.offset;
+        let payload_bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX);
+        let end = frame_bytes(payload_bytes)
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .and_then(|bytes| offset.checked_add(bytes))
+            .filter(|end| *end <= self.segment.header.segment_bytes);
+        let (true, Some(end)) = (self.expects(header), end) else {
+            return Ok(Step::Wrong(Fault::FramePlace));
+        };
+        let whole = FRAME_HEADER_BYTES.saturating_add(payload_bytes);
+        let bytes = self.window.get(&self.segment, offset, whole)?;
+        let payload = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+        if checksum(self.segment.header.salt, offset, payload) != header.body_crc {
+            return Ok(Step::Unreadable(Fault::Payload));
+        }
+        let payload = Bytes::copy_from_slice(payload);
+        let Some(proposals) = split_records(&payload, header.count) else {
+            return Ok(Step::Wrong(Fault::Records));
+        };
+        self.offset = end;
+        self.next_index = header.index.saturating_add(1);
+        self.writes = self.writes.saturating_add(1);
+        let FrameHeader {
+            term,
+            index,
+            log_time_ms,
+            ..
+        } = *header;
+        Ok(Step::Batch {
+            batch: Batch {
+                term,
+                index,
+                log_time_ms,
+                proposals,
+            },
+            offset,
+        })
+    }
+
+    fn expects(&self, header: &FrameHeader) -> bool {
+        header.holds_proposals() && header.index == self.next_index
+    }
+
+    /// A mark is a block of zeros and a trailer that vouches for the batch before it.
+    fn is_mark(&mut self, salt: u32) -> io::Result<bool> {
+        let offset = self.offset;
+        let block = self.window.get(&self.segment, offset, BLOCK_BYTES)?;
+        let Some(trailer) = Trailer::decode(block, salt, offset) else {
+            return Ok(false);
+        };
+        let expected = crate::format::encode_mark(salt, offset, &trailer);
+        Ok(trailer.kind == TrailerKind::Mark
+            && trailer.durable_before.checked_add(1) == Some(self.next_index)
+            && *block == expected)
+    }
+}
+
+// === impl Window ===
+
+impl Window {
+    /// `bytes` at `offset`, which the caller has checked to lie inside the segment.
+    fn get(&mut self, segment: &Segment, offset: u64, bytes: usize) -> io::Result<&[u8]> {
+        let from = offset
+            .checked_sub(self.start)
+            .and_then(|at| usize::try_from(at).ok());
+        let held = from
+            .and_then(|from| Some((from, from.checked_add(bytes)?)))
+            .filter(|(_, to)| *to <= self.buffer.len());
+        if let Some((from, to)) = held {
+            return self
+                .buffer
+                .get(from..to)
+                .ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+        }
+        let left = segment.header.segment_bytes.saturating_sub(offset);
+        let ahead = usize::try_from(READ_AHEAD_BYTES.min(left)).unwrap_or(bytes);
+        self.buffer.resize(ahead.max(bytes), 0);
+        // Nothing is held until the read is done.
+        self.start = u64::MAX;
+        segment.file.read_at(&mut self.buffer, offset)?;
+        self.start = offset;
+        self.buffer
+            .get(..bytes)
+            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}

@@ -1,0 +1,143 @@
+//! What the handle and the disk thread have in common: the queue in, the tail out.
+
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+
+use crate::disk::SegmentDir;
+use crate::format::record_bytes;
+use crate::segment::Segment;
+use crate::state::{Identity, Slots};
+use crate::status::Counters;
+use crate::time::TimeSource;
+use crate::wal::{Answer, Config, ProposeError, StateMachine, Why};
+
+/// A proposal and who waits for it.
+pub(crate) struct Pending<O> {
+    pub(crate) proposal: Bytes,
+    pub(crate) done: oneshot::Sender<Answer<O>>,
+    pub(crate) queued_us: u64,
+}
+
+pub(crate) struct Queue<O> {
+    pub(crate) items: VecDeque<Pending<O>>,
+    pub(crate) bytes: usize,
+    /// Set once; after it nothing is accepted.
+    pub(crate) closed: Option<Why>,
+    /// The disk thread waits for `ready`. Kept so that a busy disk costs proposers no system call.
+    pub(crate) idle: bool,
+}
+
+/// Where the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Last batch that is durable and applied.
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+    pub(crate) log_time_ms: u64,
+    pub(crate) phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Running,
+    Poisoned,
+    Stopped,
+}
+
+pub(crate) struct Shared<M: StateMachine> {
+    pub(crate) config: Config,
+    pub(crate) identity: Identity,
+    pub(crate) dir: Arc<dyn SegmentDir>,
+    pub(crate) time: Box<dyn TimeSource>,
+    pub(crate) queue: Mutex<Queue<M::Outcome>>,
+    pub(crate) ready: Condvar,
+    pub(crate) machine: RwLock<M>,
+    /// In order; the last one is appended to.
+    pub(crate) segments: Mutex<Vec<Arc<Segment>>>,
+    pub(crate) slots: Mutex<Slots>,
+    /// A copy of what the slots say, so that appending never waits for a trim.
+    pub(crate) trim_index: AtomicU64,
+    pub(crate) position: watch::Sender<Position>,
+    pub(crate) counters: Mutex<Counters>,
+    pub(crate) torn_tails_cut: u64,
+}
+
+/// Takes a lock whatever became of its last holder: a panic of the disk thread poisons the log
+/// itself, which is what tells everyone.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<O> Queue<O> {
+    /// Takes proposals from the front while they fit one batch; at least one.
+    pub(crate) fn take(&mut self, bytes_max: usize, proposals_max: usize) -> Vec<Pending<O>> {
+        let mut bytes = 0_usize;
+        let count = self
+            .items
+            .iter()
+            .take(proposals_max)
+            .take_while(|pending| {
+                bytes = bytes.saturating_add(record_bytes(pending.proposal.len()));
+                bytes <= bytes_max
+            })
+            .count()
+            .max(1)
+            .min(self.items.len());
+        let batch: Vec<_> = self.items.drain(..count).collect();
+        let taken = batch.iter().map(|pending| pending.proposal.len()).sum();
+        self.bytes = self.bytes.saturating_sub(taken);
+        batch
+    }
+}
+
+impl<M: StateMachine> Shared<M> {
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.position.borrow().phase == Phase::Poisoned
+    }
+
+    /// Ends the log because the disk (or the disk thread) failed: first the flag, then the waiters.
+    pub(crate) fn poison(&self) {
+        let queued = {
+            let mut queue = locked(&self.queue);
+            queue.closed = Some(Why::Poisoned);
+            queue.bytes = 0;
+            std::mem::take(&mut queue.items)
+        };
+        self.position.send_if_modified(|position| {
+            let first = position.phase == Phase::Running;
+            if first {
+                position.phase = Phase::Poisoned;
+            }
+            first
+        });
+        self.ready.notify_all();
+        for pending in queued {
+            // A waiter whose deadline passed has gone; there is nobody to tell.
+            drop(
+                pending
+                    .done
+                    .send(Err(ProposeError::Unknown { why: Why::Poisoned })),
+            );
+        }
+    }
+
+    /// Stops accepting; what is queued will still be finished.
+    pub(crate) fn close(&self) {
+        let mut queue = locked(&self.queue);
+        queue.closed.get_or_insert(Why::Stopped);
+        drop(queue);
+        self.ready.notify_all();
+    }
+
+    pub(crate) fn bytes_used(&self) -> u64 {
+        let bytes = |segment: &Arc<Segment>| segment.header.segment_bytes;
+        locked(&self.segments)
+            .iter()
+            .map(bytes)
+            .fold(0, u64::saturating_add)
+    }
+}

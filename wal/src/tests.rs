@@ -1,0 +1,7 @@
+#![allow(
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    reason = "test code"
+)]
+
+mod api;

@@ -1,0 +1,512 @@
+//! The handle of a log: propose, read, wait, trim, stop.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
+
+use crate::appender::{Appender, Random};
+use crate::disk::SegmentDir;
+use crate::disk::real::RealDir;
+use crate::format::{BLOCK, GROUP_BYTES_MAX, frame_bytes, record_bytes};
+use crate::recovery::{OpenError, Plan, during, recover};
+use crate::segment::Batch;
+use crate::shared::{Pending, Phase, Position, Queue, Shared, locked};
+use crate::status::{Counters, Status};
+use crate::time::TimeSource;
+
+mod read;
+mod trim;
+
+pub use read::ReadError;
+pub use trim::TrimError;
+
+/// The exit code of a process whose log is poisoned.
+pub const EXIT_POISONED: i32 = 74;
+
+/// What the log applies its entries to.
+pub trait StateMachine: Send + Sync + 'static {
+    /// What applying a proposal says.
+    type Outcome: Send + 'static;
+    /// Applies one proposal. Deterministic and total: same entries, same outcomes. No clock, I/O,
+    /// randomness.
+    fn apply(&mut self, at: Applied, proposal: &[u8]) -> Self::Outcome;
+}
+
+/// Where and when an entry was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Term of the batch.
+    pub term: u64,
+    /// Index of the batch, from 1, one more for each batch.
+    pub index: u64,
+    /// Position of the proposal in its batch, from 0.
+    pub slot: u32,
+    /// Log time of the batch, ms.
+    pub log_time_ms: u64,
+}
+
+/// Proof that an entry is durable on a majority of keepers. Only this crate makes one.
+#[derive(Debug)]
+pub struct Committed<O> {
+    applied: Applied,
+    outcome: O,
+}
+
+/// A keeper of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub u64);
+
+/// How a log is opened. `Config::new` gives the defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The log's own directory.
+    pub dir: PathBuf,
+    /// This keeper.
+    pub node: NodeId,
+    /// The group it belongs to, at most 64 bytes.
+    pub group: String,
+    /// Size of a new segment file, a multiple of 4,096.
+    pub segment_bytes: u64,
+    /// What all segment files may take; at least two segments.
+    pub budget_bytes: u64,
+    /// Payload of one batch (proposals and 8 bytes each); also bounds one proposal.
+    pub batch_bytes_max: usize,
+    /// Proposals in one batch.
+    pub batch_proposals_max: usize,
+    /// Proposals waiting for the disk; past it `Busy`.
+    pub queue_proposals_max: usize,
+    /// Bytes of those; past it `Busy`.
+    pub queue_bytes_max: usize,
+    /// Idle for so long, the log writes a mark that vouches for its last batch; `None`: never.
+    pub mark_after: Option<Duration>,
+}
+
+/// A durable, replicated log and the state it was applied to.
+///
+/// Dropping it stops it as `stop` does, but blocks the dropping thread meanwhile.
+pub struct Wal<M: StateMachine> {
+    shared: Arc<Shared<M>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Why a proposal has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// The space budget is spent. Not begun; retry after a trim.
+    #[error("the log has used up its space")]
+    Full,
+    /// The queue is full. Not begun; retry later.
+    #[error("too many proposals are waiting")]
+    Busy,
+    /// Larger than a batch may be. Not begun; a retry will not help.
+    #[error("the proposal is too large")]
+    TooLarge,
+    /// It may be or become an entry, or not. Retry under the same identity only.
+    #[error("the fate of the proposal is unknown: {why}")]
+    Unknown {
+        /// What kept the answer away.
+        why: Why,
+    },
+}
+
+/// What keeps an answer away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// The deadline passed first.
+    #[error("its deadline passed")]
+    Deadline,
+    /// A write or a sync failed.
+    #[error("the log is poisoned")]
+    Poisoned,
+    /// The log was stopped.
+    #[error("the log has stopped")]
+    Stopped,
+}
+
+/// What became of a proposal that has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is not and will not be an entry.
+    NotBegun,
+    /// It may be an entry.
+    Unknown,
+}
+
+/// What a proposer is told.
+pub(crate) type Answer<O> = Result<Committed<O>, ProposeError>;
+
+/// The log ended before what was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log has stopped")]
+pub struct Stopped;
+
+// === impl Wal ===
+
+impl<M: StateMachine> Wal<M> {
+    /// Opens or creates the log, recovers it, applies every entry to `machine` in order, and starts
+    /// the disk thread. Blocks meanwhile.
+    pub fn open(config: Config, time: Box<dyn TimeSource>, machine: M) -> Result<Self, OpenError> {
+        let dir = RealDir::create(&config.dir).map_err(during("creating the directory"))?;
+        Self::open_on(Arc::new(dir), config, time, machine)
+    }
+
+    /// The same on another disk; `config.dir` is not looked at.
+    pub fn open_on(
+        dir: Arc<dyn SegmentDir>,
+        config: Config,
+        time: Box<dyn TimeSource>,
+        machine: M,
+    ) -> Result<Self, OpenError> {
+        let random: Random = Box::new(|| Uuid::new_v4().as_u128());
+        let appender = prepare(dir, config, time, machine, random)?;
+        let shared = Arc::clone(&appender.shared);
+        let thread = std::thread::Builder::new()
+            .name("wal-disk".to_owned())
+            .spawn(move || appender.run())
+            .map_err(during("starting the disk thread"))?;
+        Ok(Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Resolves once the proposal is durable and applied, or when `deadline` passes (then its fate
+    /// is unknown). Dropping the future does not take the proposal back.
+    pub async fn propose(
+        &self,
+        proposal: Bytes,
+        deadline: tokio::time::Instant,
+    ) -> Result<Committed<M::Outcome>, ProposeError> {
+        let answer = self.enqueue(proposal)?;
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(result)) => result,
+            // The disk thread went without a word: it panicked.
+            Ok(Err(_gone)) => Err(ProposeError::Unknown { why: Why::Poisoned }),
+            Err(_elapsed) => {
+                let mut counters = locked(&self.shared.counters);
+                counters.unknown_deadline = counters.unknown_deadline.saturating_add(1);
+                Err(ProposeError::Unknown { why: Why::Deadline })
+            }
+        }
+    }
+
+    /// Reads the applied state. The closure must be short: apply waits for it.
+    pub fn read<R>(&self, look: impl FnOnce(&M) -> R) -> R {
+        look(
+            &self
+                .shared
+                .machine
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// Which log this is: random, made when its directory was; the drain cursor names it.
+    pub fn incarnation(&self) -> Uuid {
+        self.shared.identity.incarnation
+    }
+
+    /// Waits until the batch `index` is durable and applied, or the log stops.
+    pub async fn wait_for(&self, index: u64) -> Result<(), Stopped> {
+        let mut positions = self.shared.position.subscribe();
+        let reached = |at: &Position| at.index >= index || at.phase != Phase::Running;
+        match positions.wait_for(reached).await {
+            Ok(at) if at.index >= index => Ok(()),
+            Ok(_) | Err(_) => Err(Stopped),
+        }
+    }
+
+    /// Resolves when the log is poisoned, which is when the process has to exit with
+    /// `EXIT_POISONED`; never resolves otherwise.
+    pub async fn poisoned(&self) {
+        let mut positions = self.shared.position.subscribe();
+        if positions
+            .wait_for(|at| at.phase == Phase::Poisoned)
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Stops accepting, finishes what is queued, and joins the disk thread.
+    pub async fn stop(&self) {
+        self.shared.close();
+        let mut positions = self.shared.position.subscribe();
+        // The sender lives in `self`, so this cannot end any other way.
+        drop(positions.wait_for(|at| at.phase != Phase::Running).await);
+        self.join();
+    }
+
+    /// What the log says about itself now.
+    pub fn status(&self) -> Status {
+        let shared = &self.shared;
+        let at = *shared.position.borrow();
+        let segments = locked(&shared.segments);
+        let count = u64::try_from(segments.len()).unwrap_or(u64::MAX);
+        let first = segments
+            .first()
+            .map_or(1, |segment| segment.header.first_index);
+        drop(segments);
+        let queued = u64::try_from(locked(&shared.queue).items.len()).unwrap_or(u64::MAX);
+        let bytes_used = shared.bytes_used();
+        Status {
+            incarnation: shared.identity.incarnation,
+            node: shared.identity.node,
+            group: shared.identity.group.clone(),
+            term: at.term,
+            members: vec![shared.identity.node],
+            first_index: first,
+            last_index: at.index,
+            applied_index: at.index,
+            trim_index: shared.trim_index.load(Ordering::Relaxed),
+            segments: count,
+            bytes_used,
+            budget_bytes: shared.config.budget_bytes,
+            queued,
+            poisoned: at.phase == Phase::Poisoned,
+            torn_tails_cut: shared.torn_tails_cut,
+            log_time_ms: at.log_time_ms,
+            counters: locked(&shared.counters).clone(),
+        }
+    }
+
+    fn enqueue(
+        &self,
+        proposal: Bytes,
+    ) -> Result<oneshot::Receiver<Answer<M::Outcome>>, ProposeError> {
+        let config = &self.shared.config;
+        let bytes = proposal.len();
+        if record_bytes(bytes) > config.batch_bytes_max {
+            return Err(ProposeError::TooLarge);
+        }
+        let (done, answer) = oneshot::channel();
+        let queued_us = self.shared.time.monotonic_us();
+        let mut queue = locked(&self.shared.queue);
+        if let Some(why) = queue.closed {
+            return Err(ProposeError::Unknown { why });
+        }
+        let after = queue.bytes.saturating_add(bytes);
+        if queue.items.len() >= config.queue_proposals_max || after > config.queue_bytes_max {
+            drop(queue);
+            let mut counters = locked(&self.shared.counters);
+            counters.refused_busy = counters.refused_busy.saturating_add(1);
+            return Err(ProposeError::Busy);
+        }
+        queue.bytes = after;
+        queue.items.push_back(Pending {
+            proposal,
+            done,
+            queued_us,
+        });
+        let wake = std::mem::take(&mut queue.idle);
+        drop(queue);
+        if wake {
+            self.shared.ready.notify_one();
+        }
+        Ok(answer)
+    }
+
+    /// Waits for the disk thread, which has ended or is about to.
+    fn join(&self) {
+        if let Some(thread) = locked(&self.thread).take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the log's disk thread panicked");
+        }
+    }
+}
+
+impl<M: StateMachine> Drop for Wal<M> {
+    fn drop(&mut self) {
+        self.shared.close();
+        self.join();
+    }
+}
+
+/// Recovers the log and makes everything but the thread.
+pub(crate) fn prepare<M: StateMachine>(
+    dir: Arc<dyn SegmentDir>,
+    config: Config,
+    time: Box<dyn TimeSource>,
+    mut machine: M,
+    mut random: Random,
+) -> Result<Appender<M>, OpenError> {
+    config.check()?;
+    let plan = Plan {
+        group: &config.group,
+        node: config.node.0,
+        segment_bytes: config.segment_bytes,
+        random: &mut random,
+    };
+    let recovered = recover(dir.as_ref(), plan, &mut |batch| {
+        apply_batch(&mut machine, &batch)
+    })?;
+    let walk = recovered.walk;
+    let Some(active) = walk.segments.last().cloned() else {
+        return Err(OpenError::Config {
+            what: "a log has at least one segment",
+        });
+    };
+    let position = Position {
+        index: walk.end.next_index.saturating_sub(1),
+        term: walk.end.term.max(1),
+        log_time_ms: walk.end.log_time_ms,
+        phase: Phase::Running,
+    };
+    let queue = Queue {
+        items: Default::default(),
+        bytes: 0,
+        closed: None,
+        idle: false,
+    };
+    let shared = Arc::new(Shared {
+        config,
+        identity: walk.identity,
+        dir,
+        time,
+        queue: Mutex::new(queue),
+        ready: Condvar::new(),
+        machine: RwLock::new(machine),
+        segments: Mutex::new(walk.segments),
+        trim_index: AtomicU64::new(walk.slots.state().trim_index),
+        slots: Mutex::new(walk.slots),
+        position: watch::Sender::new(position),
+        counters: Mutex::new(Counters::default()),
+        torn_tails_cut: recovered.torn_tails_cut,
+    });
+    Ok(Appender::new(
+        shared,
+        active,
+        walk.end,
+        random,
+        recovered.lock,
+    ))
+}
+
+fn apply_batch<M: StateMachine>(machine: &mut M, batch: &Batch) {
+    let Batch {
+        term,
+        index,
+        log_time_ms,
+        ref proposals,
+    } = *batch;
+    for (slot, proposal) in (0_u32..).zip(proposals) {
+        machine.apply(
+            Applied {
+                term,
+                index,
+                slot,
+                log_time_ms,
+            },
+            proposal,
+        );
+    }
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Segments of 64 MiB inside 4 GiB, batches of 1 MiB and 1,000 proposals, 8,192 waiting.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>, node: NodeId, group: impl Into<String>) -> Self {
+        Self {
+            dir: dir.into(),
+            node,
+            group: group.into(),
+            segment_bytes: 64 << 20,
+            budget_bytes: 4 << 30,
+            batch_bytes_max: 1 << 20,
+            batch_proposals_max: 1000,
+            queue_proposals_max: 8192,
+            queue_bytes_max: 64 << 20,
+            mark_after: Some(Duration::from_millis(5)),
+        }
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        let frame = frame_bytes(self.batch_bytes_max)
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .and_then(|bytes| bytes.checked_add(BLOCK));
+        let counts = [
+            self.batch_proposals_max,
+            self.queue_proposals_max,
+            self.queue_bytes_max,
+        ];
+        let rules = [
+            (
+                self.segment_bytes.is_multiple_of(BLOCK),
+                "segment_bytes must be a multiple of 4096",
+            ),
+            (
+                frame.is_some_and(|bytes| bytes <= self.segment_bytes),
+                "a segment must hold a batch of batch_bytes_max",
+            ),
+            (
+                u32::try_from(self.batch_bytes_max).is_ok(),
+                "batch_bytes_max must be below 4 GiB",
+            ),
+            (
+                self.segment_bytes
+                    .checked_mul(2)
+                    .is_some_and(|two| two <= self.budget_bytes),
+                "budget_bytes must hold two segments",
+            ),
+            (
+                self.group.len() <= GROUP_BYTES_MAX,
+                "group must be at most 64 bytes",
+            ),
+            (
+                counts.iter().all(|count| *count > 0),
+                "counts must be above 0",
+            ),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, what)) => Err(OpenError::Config { what }),
+            None => Ok(()),
+        }
+    }
+}
+
+// === impl Committed ===
+
+impl<O> Committed<O> {
+    pub(crate) fn new(applied: Applied, outcome: O) -> Self {
+        Self { applied, outcome }
+    }
+
+    /// Where and when it was applied.
+    pub fn applied(&self) -> Applied {
+        self.applied
+    }
+
+    /// What applying it said.
+    pub fn outcome(&self) -> &O {
+        &self.outcome
+    }
+
+    /// Gives the outcome away.
+    pub fn into_outcome(self) -> O {
+        self.outcome
+    }
+}
+
+// === impl ProposeError ===
+
+impl ProposeError {
+    /// Whether the proposal may have become an entry.
+    #[must_use]
+    pub fn fate(&self) -> Fate {
+        match self {
+            Self::Full | Self::Busy | Self::TooLarge => Fate::NotBegun,
+            Self::Unknown { .. } => Fate::Unknown,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Giving up what was drained.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::segment::Segment;
+use crate::shared::{Phase, Shared, locked};
+use crate::state::State;
+use crate::wal::{StateMachine, Wal};
+
+/// Why a trim was not done, or not all of it. Trimming again is harmless.
+#[derive(Debug, thiserror::Error)]
+pub enum TrimError {
+    /// Batches that are not durable yet cannot have been drained.
+    #[error("batch {index} is not below the end of the log, which is at {last_index}")]
+    BeyondEnd {
+        /// What was asked for.
+        index: u64,
+        /// The last durable batch.
+        last_index: u64,
+    },
+    /// The log has stopped or is poisoned.
+    #[error("the log has stopped")]
+    Stopped,
+    /// The disk failed; the log is poisoned.
+    #[error("trimming the log")]
+    Io(#[source] io::Error),
+}
+
+impl<M: StateMachine> Wal<M> {
+    /// Deletes whole segments that lie entirely below `index` (exclusive), never the one that is
+    /// being written. The caller has proof that they were drained. There are no snapshots yet: the
+    /// applied state keeps what was trimmed only until the process ends.
+    pub async fn trim(&self, index: u64) -> Result<(), TrimError> {
+        let shared = Arc::clone(&self.shared);
+        let trimming = move || trim(&shared, index);
+        match tokio::task::spawn_blocking(trimming).await {
+            Ok(result) => result,
+            Err(_cancelled) => Err(TrimError::Stopped),
+        }
+    }
+}
+
+fn trim<M: StateMachine>(shared: &Shared<M>, index: u64) -> Result<(), TrimError> {
+    // One trim at a time, and none once the log has stopped: both go through this lock.
+    let mut slots = locked(&shared.slots);
+    let position = *shared.position.borrow();
+    if position.phase != Phase::Running {
+        return Err(TrimError::Stopped);
+    }
+    if index > position.index.saturating_add(1) {
+        return Err(TrimError::BeyondEnd {
+            index,
+            last_index: position.index,
+        });
+    }
+    let segments = locked(&shared.segments).clone();
+    let nexts = segments.iter().skip(1);
+    let drained = nexts
+        .take_while(|next| next.header.first_index <= index)
+        .count();
+    let (gone, kept) = segments.split_at(drained.min(segments.len()));
+    let Some(first) = kept.first().filter(|_| !gone.is_empty()) else {
+        return Ok(());
+    };
+    let trim_index = first.header.first_index;
+    locked(&shared.segments).retain(|segment| segment.header.first_index >= trim_index);
+    let state = State {
+        trim_index,
+        ..slots.state()
+    };
+    let done = slots.store(state).and_then(|()| {
+        shared.trim_index.store(trim_index, Ordering::Relaxed);
+        remove(shared, gone)
+    });
+    drop(slots);
+    if done.is_err() {
+        shared.poison();
+    }
+    done.map_err(TrimError::Io)
+}
+
+/// Oldest first, so that a crash in the middle leaves no gap.
+fn remove<M: StateMachine>(shared: &Shared<M>, gone: &[Arc<Segment>]) -> io::Result<()> {
+    for segment in gone {
+        shared.dir.remove(&Segment::name(segment.header.number))?;
+    }
+    shared.dir.sync_dir()
+}
