@@ -261,6 +261,29 @@ impl TripSheet {
 
     /// Applies one event. Idempotent: a second time it is [`Applied::Unchanged`].
     pub fn apply(&mut self, change: &TripChange) -> Applied {
+        let applied = self.step(change);
+        if applied == Applied::Changed {
+            self.total();
+        }
+        applied
+    }
+
+    /// Applies events in their order, as [`TripSheet::apply`] would one by one, and says of each
+    /// what it did. The cart is summed up once.
+    pub fn apply_all<'a>(
+        &mut self,
+        changes: impl IntoIterator<Item = &'a TripChange>,
+    ) -> Vec<Applied> {
+        let steps = changes.into_iter().map(|change| self.step(change));
+        let applied: Vec<Applied> = steps.collect();
+        if applied.contains(&Applied::Changed) {
+            self.total();
+        }
+        applied
+    }
+
+    /// Everything [`TripSheet::apply`] does but summing up the cart.
+    fn step(&mut self, change: &TripChange) -> Applied {
         let applied = match change {
             TripChange::Moved { .. } => return Applied::Unchanged,
             TripChange::Finish => match self.trip.status {
@@ -282,7 +305,6 @@ impl TripSheet {
         };
         if applied == Applied::Changed {
             self.trip.version = self.trip.version.saturating_add(1);
-            self.total();
         }
         applied
     }
@@ -321,8 +343,11 @@ impl TripSheet {
         {
             picked = picked.saturating_add(item.in_cart());
             listed = listed.saturating_add(item.listed);
-            let sum = mix.entry(item.category.clone()).or_default();
-            *sum = sum.saturating_add(item.in_cart());
+            // Looked up first, so that a category is copied once and not for every line.
+            match mix.get_mut(&item.category) {
+                Some(sum) => *sum = i64::saturating_add(*sum, item.in_cart()),
+                None => drop(mix.insert(item.category.clone(), item.in_cart())),
+            }
         }
         self.trip.picked = picked;
         self.trip.picked_listed = listed;
