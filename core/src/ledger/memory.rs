@@ -1,0 +1,355 @@
+//! The ledger in memory: what embedded mode and the simulator use instead of Postgres.
+//!
+//! All state is under one mutex that is never held over an await. With a [`Journal`] every change of
+//! the platform's tables is in the log before its call returns; at start the log is read back
+//! through [`MemoryLedger::replay`], and final rows come back by draining the log again from 0.
+//! Holds are not journalled: a hold is not an answer.
+//!
+//! Bounds: [`ORDERS_MAX`] orders, [`PAYMENTS_MAX`] payments, [`RUNS_MAX`] reconciliation runs (the
+//! oldest is dropped); past the first two a call is refused and may be tried later. Trips and their
+//! events are bounded by orders (event ids of a completed trip are dropped), conflicts and audit
+//! rows by the log they came from, whose space is budgeted.
+
+mod payments;
+mod platform;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use uuid::Uuid;
+
+use super::{
+    AuditRow, AuthorizationRow, BOOK_ROWS_MAX, Booked, BookedEvent, Claim, Completed, ConflictRow,
+    DrainStep, EventsBooked, Fate, HOLD_ROWS_MAX, HoldReply, Ledger, LedgerError, OpenTrip, Placed,
+    ReconcileRun, Retry, StaleHold, StartTrip, Started, rows,
+};
+use crate::BoxFuture;
+use crate::answer::Why;
+use crate::clock::{Clock, Timestamp};
+use crate::entry::{PlatformEvent, Proposal};
+use crate::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
+use crate::merchant::Store;
+use crate::trip::{Applied, Order, TripChange};
+use payments::Payments;
+use platform::Platform;
+
+/// Most orders kept.
+pub const ORDERS_MAX: usize = 1_000_000;
+/// Most payments kept.
+pub const PAYMENTS_MAX: usize = 4_000_000;
+/// Most reconciliation runs kept.
+pub const RUNS_MAX: usize = 100;
+
+/// Where the memory ledger makes the platform's changes durable.
+pub trait Journal: Send + Sync + 'static {
+    /// Records one change; resolves once it is durable.
+    ///
+    /// The first poll takes the event's place in the journal's order: the ledger polls once under
+    /// its lock, so that events are journalled in the order in which they were applied.
+    fn record(&self, event: PlatformEvent) -> BoxFuture<'_, Result<(), LedgerError>>;
+}
+
+/// The ledger in memory.
+pub struct MemoryLedger {
+    clock: Arc<dyn Clock>,
+    journal: Option<Arc<dyn Journal>>,
+    state: Mutex<State>,
+}
+
+/// Everything the ledger keeps.
+#[derive(Default)]
+struct State {
+    platform: Platform,
+    payments: Payments,
+}
+
+/// A journal entry on its way: its place is taken.
+type Recording<'a> = BoxFuture<'a, Result<(), LedgerError>>;
+
+// === impl MemoryLedger ===
+
+impl MemoryLedger {
+    /// An empty ledger; `journal` is where changes of the platform's tables go before they are
+    /// acknowledged.
+    pub fn new(clock: Arc<dyn Clock>, journal: Option<Arc<dyn Journal>>) -> Self {
+        Self {
+            clock,
+            journal,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Applies a change read back from the log. A second time it changes nothing;
+    /// [`Applied::Refused`] means that the log holds a change that does not fit what came before.
+    pub fn replay(&self, event: &PlatformEvent) -> Applied {
+        self.lock().platform.replay(event)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock is a bug; what was applied before it stays readable.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the events' places in the journal; called under the lock.
+    fn record(&self, events: Vec<PlatformEvent>) -> Vec<Recording<'_>> {
+        let Some(journal) = &self.journal else {
+            return Vec::new();
+        };
+        events
+            .into_iter()
+            .map(|event| {
+                let mut recording = journal.record(event);
+                match recording
+                    .as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()))
+                {
+                    Poll::Ready(result) => Box::pin(std::future::ready(result)),
+                    Poll::Pending => recording,
+                }
+            })
+            .collect()
+    }
+
+    /// Applies a change under the lock and waits for its journal entries. Repeats that change
+    /// nothing are journalled again, so that a repeat after a failed journal is durable.
+    fn change<'a, T: Send + 'a>(
+        &'a self,
+        apply: impl FnOnce(&mut State) -> Result<(T, Vec<PlatformEvent>), LedgerError>,
+    ) -> BoxFuture<'a, Result<T, LedgerError>> {
+        let mut state = self.lock();
+        let applied = apply(&mut state).map(|(result, events)| (result, self.record(events)));
+        drop(state);
+        Box::pin(async move {
+            let (result, recordings) = applied?;
+            for recording in recordings {
+                recording.await?;
+            }
+            Ok(result)
+        })
+    }
+
+    /// Reads or changes what is not journalled.
+    fn with<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut State) -> Result<T, LedgerError>,
+    ) -> BoxFuture<'_, Result<T, LedgerError>> {
+        let result = act(&mut self.lock());
+        Box::pin(std::future::ready(result))
+    }
+}
+
+impl std::fmt::Debug for MemoryLedger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryLedger")
+            .field("journalled", &self.journal.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ledger for MemoryLedger {
+    fn hold(&self, batch: Vec<Proposal>) -> BoxFuture<'_, Result<Vec<HoldReply>, LedgerError>> {
+        let now = self.clock.now();
+        self.with(|State { platform, payments }| {
+            if batch.len() > HOLD_ROWS_MAX {
+                return Err(rows::wrong("too many proposals in one batch"));
+            }
+            payments.room(batch.len())?;
+            let hold = |proposal| payments.hold(platform, proposal, now);
+            Ok(batch.iter().map(hold).collect())
+        })
+    }
+
+    fn open_trip(
+        &self,
+        shopper: ShopperId,
+    ) -> BoxFuture<'_, Result<Option<OpenTrip>, LedgerError>> {
+        self.with(|State { platform, payments }| {
+            let open = platform.open(shopper);
+            Ok(open.map(|sheet| payments.with_approvals(sheet)))
+        })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), LedgerError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn stores(&self) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>> {
+        self.with(|state| Ok(state.platform.stores()))
+    }
+
+    fn cursor(&self, log: Uuid) -> BoxFuture<'_, Result<u64, LedgerError>> {
+        self.with(|state| Ok(state.payments.cursor(log)))
+    }
+
+    fn book(&self, step: DrainStep) -> BoxFuture<'_, Result<Booked, LedgerError>> {
+        self.with(|state| {
+            if step.outcomes.len() > BOOK_ROWS_MAX {
+                return Err(rows::wrong("too many outcomes in one step"));
+            }
+            state.payments.room(step.outcomes.len())?;
+            Ok(state.payments.book(&step))
+        })
+    }
+
+    fn put_store(&self, store: Store) -> BoxFuture<'_, Result<(), LedgerError>> {
+        self.change(|state| {
+            state.platform.put_store(store.clone());
+            Ok(((), vec![PlatformEvent::StorePut(store)]))
+        })
+    }
+
+    fn place_order(&self, order: Order) -> BoxFuture<'_, Result<Placed, LedgerError>> {
+        self.change(|state| {
+            let order = rows::as_placed(order)?;
+            let placed = state.platform.place(order.clone())?;
+            let events = match placed {
+                Placed::Now | Placed::Before => vec![PlatformEvent::OrderPlaced(order)],
+                Placed::Differs | Placed::UnknownStore => Vec::new(),
+            };
+            Ok((placed, events))
+        })
+    }
+
+    fn order(&self, id: OrderId) -> BoxFuture<'_, Result<Option<Order>, LedgerError>> {
+        self.with(|state| Ok(state.platform.order(id)))
+    }
+
+    fn offers(&self, store: StoreId, limit: u32) -> BoxFuture<'_, Result<Vec<Order>, LedgerError>> {
+        self.with(|state| Ok(state.platform.offers(store, limit)))
+    }
+
+    fn claim(
+        &self,
+        order: OrderId,
+        shopper: ShopperId,
+    ) -> BoxFuture<'_, Result<Claim, LedgerError>> {
+        self.change(|state| {
+            let claim = state.platform.claim(order, shopper);
+            let events = match claim {
+                Claim::Won => vec![PlatformEvent::OrderClaimed { order, shopper }],
+                Claim::Lost | Claim::UnknownOrder | Claim::Gone => Vec::new(),
+            };
+            Ok((claim, events))
+        })
+    }
+
+    fn start_trip(&self, start: StartTrip) -> BoxFuture<'_, Result<Started, LedgerError>> {
+        self.change(|state| {
+            let started = state.platform.start(&start)?;
+            let StartTrip {
+                trip,
+                shopper,
+                orders,
+                at,
+            } = start;
+            let events = match started {
+                Started::Trip(_) => vec![PlatformEvent::TripStarted {
+                    trip,
+                    shopper,
+                    orders,
+                    at,
+                }],
+                Started::HasTrip(_) | Started::NotClaimed(_) | Started::Mixed => Vec::new(),
+            };
+            Ok((started, events))
+        })
+    }
+
+    fn trip(
+        &self,
+        shopper: ShopperId,
+        trip: TripId,
+    ) -> BoxFuture<'_, Result<Option<OpenTrip>, LedgerError>> {
+        self.with(|State { platform, payments }| {
+            let sheet = platform.trip(shopper, trip);
+            Ok(sheet.map(|sheet| payments.with_approvals(sheet)))
+        })
+    }
+
+    fn book_events(
+        &self,
+        events: Vec<BookedEvent>,
+    ) -> BoxFuture<'_, Result<EventsBooked, LedgerError>> {
+        self.change(|state| {
+            let mut counts = EventsBooked::default();
+            let mut journalled = Vec::new();
+            for BookedEvent { event, version } in events {
+                let applied = state.platform.book_event(&event, version);
+                let count = match applied {
+                    Applied::Changed => &mut counts.changed,
+                    Applied::Unchanged => &mut counts.unchanged,
+                    Applied::Refused => &mut counts.refused,
+                };
+                *count = count.saturating_add(1);
+                // Positions are not kept in the ledger, nor in its journal.
+                let moved = matches!(event.what, TripChange::Moved { .. });
+                if applied != Applied::Refused && !moved {
+                    journalled.push(PlatformEvent::TripChanged(event));
+                }
+            }
+            Ok((counts, journalled))
+        })
+    }
+
+    fn complete(
+        &self,
+        shopper: ShopperId,
+        trip: TripId,
+    ) -> BoxFuture<'_, Result<Completed, LedgerError>> {
+        self.change(|state| {
+            let completed = state.platform.complete(shopper, trip);
+            let events = match completed {
+                Completed::Now | Completed::Before => {
+                    vec![PlatformEvent::TripCompleted { trip, shopper }]
+                }
+                Completed::StillShopping | Completed::UnknownTrip => Vec::new(),
+            };
+            Ok((completed, events))
+        })
+    }
+
+    fn authorizations(
+        &self,
+        after: Option<(ShopperId, TransactionId)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<AuthorizationRow>, LedgerError>> {
+        self.with(|state| Ok(state.payments.rows_after(after, limit)))
+    }
+
+    fn stale_holds(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<StaleHold>, LedgerError>> {
+        self.with(|state| Ok(state.payments.stale_holds(before, limit)))
+    }
+
+    fn release(&self, holds: Vec<StaleHold>) -> BoxFuture<'_, Result<u64, LedgerError>> {
+        self.with(|state| Ok(state.payments.release(&holds)))
+    }
+
+    fn conflicts(&self, limit: u32) -> BoxFuture<'_, Result<Vec<ConflictRow>, LedgerError>> {
+        self.with(|state| Ok(state.payments.conflicts(limit)))
+    }
+
+    fn audit(&self, limit: u32) -> BoxFuture<'_, Result<Vec<AuditRow>, LedgerError>> {
+        self.with(|state| Ok(state.payments.audit(limit)))
+    }
+
+    fn record_run(&self, run: ReconcileRun) -> BoxFuture<'_, Result<(), LedgerError>> {
+        self.with(|state| {
+            state.payments.record_run(run);
+            Ok(())
+        })
+    }
+}
+
+/// Refuses what would not fit.
+fn full(what: &'static str) -> LedgerError {
+    LedgerError {
+        fate: Fate::NotDone,
+        retry: Retry::Later,
+        why: Why::ApplicationError,
+        detail: format!("the memory ledger is full: no room for more {what}"),
+    }
+}

@@ -1,0 +1,278 @@
+//! Holds, final rows, conflicts and audit in memory.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use uuid::Uuid;
+
+use super::super::{
+    AuditRow, AuthorizationRow, AuthorizationState, Booked, BookedCounts, ConflictRow, DrainStep,
+    HoldReply, LedgerError, OpenTrip, ReconcileRun, StaleHold, rows,
+};
+use super::platform::Platform;
+use super::{PAYMENTS_MAX, RUNS_MAX, full};
+use crate::answer::Verdict;
+use crate::clock::Timestamp;
+use crate::entry::{Booking, LogPosition, Proposal};
+use crate::id::{Fingerprint, ShopperId, TransactionId, TripId};
+use crate::trip::{Approval, TripSheet, TripStatus};
+
+/// What became of payments.
+#[derive(Default)]
+pub(super) struct Payments {
+    /// Every transaction id that was ever claimed.
+    claimed: HashMap<TransactionId, Fingerprint>,
+    rows: BTreeMap<(ShopperId, TransactionId), AuthorizationRow>,
+    /// Payments by the trip they count against.
+    by_trip: HashMap<(ShopperId, TripId), BTreeSet<TransactionId>>,
+    /// Holds without an outcome, by age.
+    held: BTreeSet<(Timestamp, ShopperId, TransactionId)>,
+    cursors: HashMap<Uuid, u64>,
+    conflicts: Vec<ConflictRow>,
+    conflicting: BTreeSet<(Uuid, LogPosition)>,
+    audit: Vec<AuditRow>,
+    audited: HashSet<Uuid>,
+    runs: VecDeque<ReconcileRun>,
+}
+
+// === impl Payments ===
+
+impl Payments {
+    pub(super) fn room(&self, more: usize) -> Result<(), LedgerError> {
+        if self.claimed.len().saturating_add(more) > PAYMENTS_MAX {
+            return Err(full("payments"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn hold(
+        &mut self,
+        platform: &Platform,
+        proposal: &Proposal,
+        now: Timestamp,
+    ) -> HoldReply {
+        let id = proposal.transaction_id;
+        let claimed = *self.claimed.entry(id).or_insert(proposal.fingerprint);
+        if claimed != proposal.fingerprint {
+            return HoldReply::OtherFingerprint;
+        }
+        let shopper = proposal.request.shopper;
+        let trip = proposal.trip.as_ref().map(|trip| trip.id);
+        let approved_before = trip.map_or(0, |trip| self.others(shopper, trip, id));
+        if let Some(row) = self.rows.get(&(shopper, id)) {
+            return match row.state {
+                AuthorizationState::Held => HoldReply::Held { approved_before },
+                AuthorizationState::Final | AuthorizationState::Reversed => {
+                    HoldReply::Final(Box::new(row.answer.clone()))
+                }
+                AuthorizationState::Released => HoldReply::Released,
+            };
+        }
+        if proposal.reason.verdict() == Verdict::Declined {
+            return HoldReply::Held { approved_before };
+        }
+        let status = trip.and_then(|trip| platform.status(shopper, trip));
+        if status != Some(TripStatus::Shopping) {
+            return HoldReply::NotShopping;
+        }
+        let sum = approved_before.checked_add(proposal.request.amount.minor());
+        // Without a cap there is no room that could be shown.
+        let fits = sum.is_some_and(|sum| proposal.cap.is_some_and(|cap| sum <= cap));
+        if !fits {
+            return HoldReply::CapSpent { approved_before };
+        }
+        self.put(rows::held_row(proposal, now));
+        HoldReply::Held { approved_before }
+    }
+
+    /// Sum of a trip's approvals without one payment.
+    fn others(&self, shopper: ShopperId, trip: TripId, id: TransactionId) -> i64 {
+        self.approvals(shopper, trip)
+            .filter(|approval| approval.transaction_id != id)
+            .fold(0, |sum, approval| sum.saturating_add(approval.amount))
+    }
+
+    fn approvals(&self, shopper: ShopperId, trip: TripId) -> impl Iterator<Item = Approval> + '_ {
+        let ids = self.by_trip.get(&(shopper, trip)).into_iter().flatten();
+        ids.filter_map(move |id| {
+            let row = self.rows.get(&(shopper, *id))?;
+            let counts = match row.state {
+                AuthorizationState::Held | AuthorizationState::Final => {
+                    row.answer.verdict == Verdict::Approved
+                }
+                AuthorizationState::Released | AuthorizationState::Reversed => false,
+            };
+            counts.then_some(Approval {
+                transaction_id: *id,
+                amount: row.answer.amount.minor(),
+                at: row.final_at.or(row.held_at)?,
+            })
+        })
+    }
+
+    pub(super) fn with_approvals(&self, sheet: TripSheet) -> OpenTrip {
+        let approvals = self.approvals(sheet.trip.shopper, sheet.trip.id).collect();
+        OpenTrip { sheet, approvals }
+    }
+
+    /// Puts a row in the place of the one there, indexes included.
+    fn put(&mut self, row: AuthorizationRow) {
+        let (shopper, id) = (row.answer.shopper, row.answer.transaction_id);
+        if let Some(old) = self.rows.get(&(shopper, id)) {
+            if let Some(at) = old.held_at {
+                self.held.remove(&(at, shopper, id));
+            }
+            if let Some(trip) = old.answer.trip
+                && let Some(ids) = self.by_trip.get_mut(&(shopper, trip))
+            {
+                ids.remove(&id);
+            }
+        }
+        if let (AuthorizationState::Held, Some(at)) = (row.state, row.held_at) {
+            self.held.insert((at, shopper, id));
+        }
+        if let Some(trip) = row.answer.trip {
+            self.by_trip.entry((shopper, trip)).or_default().insert(id);
+        }
+        self.rows.insert((shopper, id), row);
+    }
+
+    pub(super) fn cursor(&self, log: Uuid) -> u64 {
+        self.cursors.get(&log).copied().unwrap_or(0)
+    }
+
+    pub(super) fn book(&mut self, step: &DrainStep) -> Booked {
+        let cursor = self.cursor(step.log);
+        if cursor != step.from {
+            return Booked::Raced { cursor };
+        }
+        self.cursors.insert(step.log, step.to);
+        let mut counts = BookedCounts::default();
+        for booking in &step.outcomes {
+            let count = match self.finalize(step.log, booking) {
+                Finalized::Now => &mut counts.finalized,
+                Finalized::Before => &mut counts.already,
+                Finalized::Conflict => &mut counts.conflicts,
+            };
+            *count = count.saturating_add(1);
+        }
+        for action in &step.actions {
+            if self.audited.insert(action.id) {
+                self.audit.push(rows::audit_row(action));
+            }
+        }
+        Booked::Moved(counts)
+    }
+
+    fn finalize(&mut self, log: Uuid, booking: &Booking) -> Finalized {
+        let answer = &booking.answer;
+        let id = answer.transaction_id;
+        let claimed = *self.claimed.entry(id).or_insert(answer.fingerprint);
+        let there = self.rows.get(&(answer.shopper, id));
+        let held_at = there.and_then(|row| row.held_at);
+        let clash = match there.map(|row| (row.state, &row.answer)) {
+            _ if claimed != answer.fingerprint => Some("other_fingerprint"),
+            Some((AuthorizationState::Final | AuthorizationState::Reversed, old)) => {
+                if old == answer {
+                    return Finalized::Before;
+                }
+                Some("other_answer")
+            }
+            Some((AuthorizationState::Held | AuthorizationState::Released, _)) | None => None,
+        };
+        if let Some(cause) = clash {
+            if self.conflicting.insert((log, booking.at)) {
+                self.conflicts.push(ConflictRow {
+                    transaction_id: id,
+                    log,
+                    at: booking.at,
+                    cause: cause.to_owned(),
+                    outcome: rows::outcome_json(booking),
+                });
+            }
+            return Finalized::Conflict;
+        }
+        self.put(AuthorizationRow {
+            state: AuthorizationState::Final,
+            answer: answer.clone(),
+            store: booking.proposal.store,
+            picked: booking.proposal.trip.as_ref().map(|trip| trip.picked),
+            held_at,
+            log: Some((log, booking.at)),
+            final_at: Some(rows::log_time(booking.log_time_ms)),
+        });
+        Finalized::Now
+    }
+
+    pub(super) fn rows_after(
+        &self,
+        after: Option<(ShopperId, TransactionId)>,
+        limit: u32,
+    ) -> Vec<AuthorizationRow> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        let rows = self.rows.range((from, Unbounded));
+        rows.map(|(_, row)| row.clone()).take(many(limit)).collect()
+    }
+
+    pub(super) fn stale_holds(&self, before: Timestamp, limit: u32) -> Vec<StaleHold> {
+        let stale = self.held.iter().take_while(|(at, ..)| *at < before);
+        stale
+            .filter_map(|(held_at, shopper, id)| {
+                let row = self.rows.get(&(*shopper, *id))?;
+                Some(StaleHold {
+                    shopper: *shopper,
+                    transaction_id: *id,
+                    amount: row.answer.amount.minor(),
+                    held_at: *held_at,
+                })
+            })
+            .take(many(limit))
+            .collect()
+    }
+
+    pub(super) fn release(&mut self, holds: &[StaleHold]) -> u64 {
+        let mut released = 0_u64;
+        for hold in holds {
+            let found = self.rows.get(&(hold.shopper, hold.transaction_id));
+            if let Some(row) = found.filter(|row| row.state == AuthorizationState::Held) {
+                let mut row = row.clone();
+                row.state = AuthorizationState::Released;
+                self.put(row);
+                released = released.saturating_add(1);
+            }
+        }
+        released
+    }
+
+    pub(super) fn conflicts(&self, limit: u32) -> Vec<ConflictRow> {
+        self.conflicts.iter().take(many(limit)).cloned().collect()
+    }
+
+    pub(super) fn audit(&self, limit: u32) -> Vec<AuditRow> {
+        let mut audit = self.audit.clone();
+        audit.sort_by_key(|row| row.at);
+        audit.truncate(many(limit));
+        audit
+    }
+
+    pub(super) fn record_run(&mut self, run: ReconcileRun) {
+        if self.runs.iter().any(|kept| kept.id == run.id) {
+            return;
+        }
+        if self.runs.len() >= RUNS_MAX {
+            self.runs.pop_front();
+        }
+        self.runs.push_back(run);
+    }
+}
+
+/// What became of one outcome.
+enum Finalized {
+    Now,
+    Before,
+    Conflict,
+}
+
+fn many(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,126 @@
+//! What both adapters make of a proposal, an outcome and an order, so that their rows are the same.
+
+use std::collections::BTreeSet;
+
+use super::{AuditRow, AuthorizationRow, AuthorizationState, Fate, LedgerError, Retry};
+use crate::answer::{Answer, Why};
+use crate::clock::Timestamp;
+use crate::entry::{Booking, OperatorAction, OperatorOrder, Proposal};
+use crate::trip::{CATEGORY_BYTES_MAX, ITEMS_PER_ORDER_MAX, Item, ItemStatus, Order, OrderStatus};
+
+/// The answer that a proposal asks for: what a hold's row shows.
+pub(super) fn proposed_answer(proposal: &Proposal) -> Answer {
+    Answer {
+        transaction_id: proposal.transaction_id,
+        fingerprint: proposal.fingerprint,
+        bank: proposal.request.bank.clone(),
+        shopper: proposal.request.shopper,
+        verdict: proposal.reason.verdict(),
+        reason: proposal.reason,
+        code: proposal.code,
+        amount: proposal.request.amount,
+        rung: proposal.rung,
+        why: proposal.why,
+        cap: proposal.cap,
+        approved_before: proposal.approved_before,
+        trip: proposal.trip.as_ref().map(|trip| trip.id),
+        trip_age_ms: proposal.trip_age_ms,
+        policy_version: proposal.policy_version,
+    }
+}
+
+/// The row of a hold.
+pub(super) fn held_row(proposal: &Proposal, now: Timestamp) -> AuthorizationRow {
+    AuthorizationRow {
+        state: AuthorizationState::Held,
+        answer: proposed_answer(proposal),
+        store: proposal.store,
+        picked: proposal.trip.as_ref().map(|trip| trip.picked),
+        held_at: Some(now),
+        log: None,
+        final_at: None,
+    }
+}
+
+/// An outcome whole, as `conflicts` keeps it.
+pub(super) fn outcome_json(booking: &Booking) -> serde_json::Value {
+    serde_json::json!({
+        "answer": booking.answer,
+        "proposal": booking.proposal,
+        "at": booking.at,
+        "log_time_ms": booking.log_time_ms,
+    })
+}
+
+/// An operator's action as its audit row.
+pub(super) fn audit_row(action: &OperatorAction) -> AuditRow {
+    let what = match &action.what {
+        OperatorOrder::StandIn(mode) => format!("stand_in.{}", mode.as_str()),
+        OperatorOrder::ClearAnswer(id) => format!("answer.clear {id}"),
+    };
+    AuditRow {
+        at: action.at,
+        operator: action.operator.clone(),
+        action: what,
+        reason: action.reason.clone(),
+    }
+}
+
+/// The order as it is placed: PLACED, unclaimed, nothing picked, lines in order. An order that no
+/// ledger could keep is an error that no retry heals.
+pub(super) fn as_placed(mut order: Order) -> Result<Order, LedgerError> {
+    if order.items.len() > ITEMS_PER_ORDER_MAX {
+        return Err(wrong("an order has too many lines"));
+    }
+    let mut lines = BTreeSet::new();
+    for item in &mut order.items {
+        if !lines.insert(item.line) {
+            return Err(wrong("an order names a line twice"));
+        }
+        if item.listed < 0 || i32::try_from(item.line).is_err() {
+            return Err(wrong("a line has a negative price or an impossible number"));
+        }
+        if item.category.len() > CATEGORY_BYTES_MAX || item.category.contains('\0') {
+            return Err(wrong("a line's category cannot be kept"));
+        }
+        item.status = ItemStatus::Wanted;
+        item.actual = None;
+    }
+    order.items.sort_by_key(|item| item.line);
+    order.status = OrderStatus::Placed;
+    order.shopper = None;
+    Ok(order)
+}
+
+/// Whether two orders say the same, whatever became of them since.
+pub(super) fn same_order(one: &Order, other: &Order) -> bool {
+    let said = |item: &Item| {
+        let Item {
+            line,
+            product,
+            quantity,
+            listed,
+            ..
+        } = item;
+        (*line, *product, *quantity, *listed, item.category.clone())
+    };
+    one.customer == other.customer
+        && one.store == other.store
+        && one.currency == other.currency
+        && one.items.iter().map(said).eq(other.items.iter().map(said))
+}
+
+/// A call that is itself wrong: nothing was done and no retry helps.
+pub(super) fn wrong(detail: impl Into<String>) -> LedgerError {
+    LedgerError {
+        fate: Fate::NotDone,
+        retry: Retry::Never,
+        why: Why::ApplicationError,
+        detail: detail.into(),
+    }
+}
+
+/// Log time as a timestamp.
+pub(super) fn log_time(ms: u64) -> Timestamp {
+    Timestamp::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))
+}
