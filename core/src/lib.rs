@@ -20,6 +20,7 @@ pub mod merchant;
 pub mod money;
 pub mod queue;
 pub mod register;
+pub mod signature;
 pub mod trip;
 pub mod trip_cache;
 
