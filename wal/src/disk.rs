@@ -1,11 +1,14 @@
 //! The seam to the disk: the few operations that the log needs, and what each of them promises.
 //!
-//! Deliberately absent: appending, seeking, buffering.
+//! Two implementations stand behind it: the real one, and one in memory that records every write
+//! and sync, can fail them, and can be cut at any of them. Deliberately absent: appending, seeking, buffering.
 
 use std::io;
 use std::sync::Arc;
 
 pub mod real;
+#[cfg(any(test, feature = "testing"))]
+pub mod recording;
 
 /// One directory that holds one log.
 pub trait SegmentDir: Send + Sync + 'static {

@@ -5,3 +5,6 @@
 )]
 
 mod api;
+mod crash;
+mod damage;
+mod lab;

@@ -1,0 +1,117 @@
+//! What the tests on the recording disk share: a log that is driven step by step.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::appender::{Appender, Random};
+use crate::disk::recording::RecordingDisk;
+use crate::shared::Pending;
+use crate::wal::prepare;
+use crate::{Applied, Config, NodeId, OpenError, StateMachine, TimeSource};
+
+/// Keeps all it is given. The outcome is how much had been done to the disk by then: what happens
+/// to the disk later cannot have been waited for.
+pub(super) struct Keep {
+    pub(super) entries: Vec<(Applied, Bytes)>,
+    disk: RecordingDisk,
+}
+
+impl StateMachine for Keep {
+    type Outcome = usize;
+    fn apply(&mut self, at: Applied, proposal: &[u8]) -> usize {
+        self.entries.push((at, Bytes::copy_from_slice(proposal)));
+        self.disk.op_count()
+    }
+}
+
+/// Advances by one millisecond whenever it is asked.
+#[derive(Default)]
+pub(super) struct Ticking(AtomicU64);
+
+impl TimeSource for Ticking {
+    fn monotonic_ms(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+    fn wall_ms(&self) -> u64 {
+        1_700_000_000_000
+    }
+}
+
+/// A small generator, so that a seed says everything.
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    pub(super) fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        (self.roll() % bound.max(1) as u64) as usize
+    }
+}
+
+pub(super) fn config() -> Config {
+    Config {
+        segment_bytes: 64 * 1024,
+        budget_bytes: 4 * 1024 * 1024,
+        batch_bytes_max: 40 * 1024,
+        ..Config::new("", NodeId(7), "north")
+    }
+}
+
+pub(super) fn random(seed: u64) -> Random {
+    let mut dice = Dice(seed);
+    Box::new(move || (u128::from(dice.roll()) << 64) | u128::from(dice.roll()))
+}
+
+pub(super) fn open(disk: &RecordingDisk, seed: u64) -> Result<Appender<Keep>, OpenError> {
+    let keep = Keep {
+        entries: Vec::new(),
+        disk: disk.clone(),
+    };
+    let dir = Arc::new(disk.clone());
+    prepare(
+        dir,
+        config(),
+        Box::new(Ticking::default()),
+        keep,
+        random(seed),
+    )
+}
+
+/// Commits one batch and gives the outcomes.
+pub(super) fn commit(log: &mut Appender<Keep>, proposals: &[Bytes]) -> Vec<usize> {
+    let (batch, answers): (Vec<_>, Vec<_>) = proposals
+        .iter()
+        .map(|proposal| {
+            let (done, answer) = oneshot::channel();
+            (
+                Pending {
+                    proposal: proposal.clone(),
+                    done,
+                    queued_us: 0,
+                },
+                answer,
+            )
+        })
+        .unzip();
+    log.commit(batch).unwrap();
+    answers
+        .into_iter()
+        .map(|mut answer| *answer.try_recv().unwrap().unwrap().outcome())
+        .collect()
+}
+
+pub(super) fn entries(log: &Appender<Keep>) -> Vec<Bytes> {
+    let keep = log.shared.machine.read().unwrap();
+    keep.entries
+        .iter()
+        .map(|(_, proposal)| proposal.clone())
+        .collect()
+}
