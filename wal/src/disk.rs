@@ -41,4 +41,7 @@ pub trait SegmentFile: Send + Sync {
     /// Returns once every write before it survives power loss. After an error nothing is known
     /// about those writes, and asking again proves nothing: the file must not be written again.
     fn sync_data(&self) -> io::Result<()>;
+    /// Syncs, and then forgets what memory holds of the file, so that reading shows what is really
+    /// on the disk. After a failed sync memory may show bytes that never got there.
+    fn settle(&self) -> io::Result<()>;
 }

@@ -275,7 +275,7 @@ fn settle(dir: &dyn SegmentDir) -> Result<(), OpenError> {
             let file = dir
                 .open(&name)
                 .map_err(during("opening a file to sync it"))?;
-            file.sync_data()
+            file.settle()
                 .map_err(during("syncing a file before reading it"))?;
         }
     }

@@ -7,4 +7,6 @@
 mod api;
 mod crash;
 mod damage;
+mod golden;
 mod lab;
+mod poison;

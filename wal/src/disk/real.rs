@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 
 use super::{SegmentDir, SegmentFile};
 
@@ -136,5 +136,11 @@ impl SegmentFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        self.0.sync_data()?;
+        rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed)?;
+        Ok(())
     }
 }

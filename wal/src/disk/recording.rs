@@ -16,7 +16,7 @@ const SECTOR_BYTES: usize = 512;
 #[derive(Clone, Default)]
 pub struct RecordingDisk(Arc<Mutex<Inner>>);
 
-/// What was done to a disk. Failed operations are not listed.
+/// What was done to a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// A file of zeros was made.
@@ -54,6 +54,11 @@ pub enum Op {
         /// Its name.
         name: String,
     },
+    /// A sync failed and what was written before it is lost, though reading still shows it.
+    Lose {
+        /// Number of the file.
+        file: usize,
+    },
     /// The directory was synced.
     SyncDir,
 }
@@ -67,6 +72,9 @@ pub enum Failing {
     Write,
     /// Syncing a file; what was written stays un-synced.
     Sync,
+    /// Syncing a file; what was written never gets to the disk, though reading shows it and a later
+    /// sync succeeds.
+    SyncLosing,
     /// Syncing the directory.
     SyncDir,
 }
@@ -341,7 +349,23 @@ impl SegmentFile for RecordedFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut inner = self.disk.inner();
         inner.check(Failing::Sync)?;
+        if let Err(error) = inner.check(Failing::SyncLosing) {
+            inner.ops.push(Op::Lose { file: self.file });
+            return Err(error);
+        }
         inner.ops.push(Op::Sync { file: self.file });
+        Ok(())
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        self.sync_data()?;
+        let point = self.disk.crash_point(self.disk.op_count());
+        let mut inner = self.disk.inner();
+        if let (Some(seen), Some(real)) =
+            (inner.files.get_mut(self.file), point.files.get(self.file))
+        {
+            seen.clone_from(real);
+        }
         Ok(())
     }
 }
@@ -412,6 +436,7 @@ impl CrashPoint {
                     }
                 }
             }
+            Op::Lose { file } => self.sectors.retain(|sector| sector.file != *file),
             Op::SyncDir => {
                 for op in std::mem::take(&mut self.renames) {
                     rename(&mut self.names, &op);
@@ -434,7 +459,7 @@ fn rename(names: &mut Names, op: &Op) {
         Op::Remove { name } => {
             names.remove(name);
         }
-        Op::Write { .. } | Op::Sync { .. } | Op::SyncDir => {}
+        Op::Write { .. } | Op::Sync { .. } | Op::Lose { .. } | Op::SyncDir => {}
     }
 }
 

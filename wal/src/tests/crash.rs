@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::lab::{Dice, commit, entries, open};
-use crate::disk::recording::RecordingDisk;
+use super::lab::{Dice, commit, entries, open, try_commit};
+use crate::disk::recording::{Failing, RecordingDisk};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -15,12 +15,17 @@ enum Step {
     Restart,
     /// End without a word and open again.
     Kill,
+    /// A sync fails under a batch, the process ends, and the log is opened again.
+    FailedSync(Failing, usize),
 }
 
 /// A proposal and the number of disk operations after which it was acknowledged.
+#[derive(Clone)]
 struct Sent {
     proposal: Bytes,
     acked_at: usize,
+    /// After so many operations the disk had lost it, and nobody had been told of it.
+    lost_at: Option<usize>,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -30,6 +35,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Mark),
         1 => Just(Step::Restart),
         1 => Just(Step::Kill),
+        1 => (0_usize..9_000).prop_map(|size| Step::FailedSync(Failing::Sync, size)),
+        1 => (0_usize..9_000).prop_map(|size| Step::FailedSync(Failing::SyncLosing, size)),
     ]
 }
 
@@ -42,9 +49,36 @@ fn play(disk: &RecordingDisk, steps: &[Step], dice: &mut Dice) -> Vec<Sent> {
                 let proposals: Vec<Bytes> = sizes.iter().map(|size| noise(*size, dice)).collect();
                 let acks = commit(&mut log, &proposals);
                 let new = proposals.into_iter().zip(acks);
-                sent.extend(new.map(|(proposal, acked_at)| Sent { proposal, acked_at }));
+                sent.extend(new.map(|(proposal, acked_at)| Sent {
+                    proposal,
+                    acked_at,
+                    lost_at: None,
+                }));
             }
             Step::Mark => log.mark().unwrap(),
+            Step::FailedSync(how, size) => {
+                let proposal = noise(*size, dice);
+                disk.fail(*how, 0, std::io::ErrorKind::Other);
+                try_commit(&mut log, std::slice::from_ref(&proposal)).unwrap_err();
+                let lost_at = disk.op_count();
+                drop(log);
+                disk.heal();
+                log = open(disk, dice.roll()).unwrap();
+                // Nobody was told of it. If it came back, it counts from now on.
+                let back = entries(&log).len() > held(&sent, disk.op_count()).len();
+                sent.push(match back {
+                    true => Sent {
+                        proposal,
+                        acked_at: disk.op_count(),
+                        lost_at: None,
+                    },
+                    false => Sent {
+                        proposal,
+                        acked_at: usize::MAX,
+                        lost_at: Some(lost_at),
+                    },
+                });
+            }
             Step::Restart | Step::Kill => {
                 if matches!(step, Step::Restart) {
                     log.finish().unwrap();
@@ -55,6 +89,14 @@ fn play(disk: &RecordingDisk, steps: &[Step], dice: &mut Dice) -> Vec<Sent> {
         }
     }
     sent
+}
+
+/// What a disk may hold after so many operations.
+fn held(sent: &[Sent], ops: usize) -> Vec<Sent> {
+    sent.iter()
+        .filter(|sent| sent.lost_at.is_none_or(|lost| ops < lost))
+        .cloned()
+        .collect()
 }
 
 /// Bytes of which any two sectors differ.
@@ -102,6 +144,7 @@ fn every_crash_point(steps: &[Step], seed: u64) -> usize {
     let mut images = 0;
     for ops in 0..=disk.op_count() {
         let point = disk.crash_point(ops);
+        let sent = held(&sent, ops);
         let acked = sent.iter().take_while(|sent| sent.acked_at <= ops).count();
         let (sectors, renames) = (point.sectors(), point.renames());
         let mut cuts: Vec<Vec<bool>> = (0..=sectors)
@@ -142,7 +185,7 @@ fn crash_in_recovery(image: &RecordingDisk, sent: &[Sent], found: usize, dice: &
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
     fn no_power_cut_loses_or_changes_what_was_acknowledged(

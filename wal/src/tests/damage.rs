@@ -141,6 +141,15 @@ fn the_last_frame_of_a_killed_run_with_nothing_behind_it_counts_as_torn() {
 }
 
 #[test]
+fn anything_behind_the_end_of_a_log_that_was_closed_cleanly_is_damage() {
+    let end = frames()[4].0 + 4096;
+    let stopped = edited(&written("stop"), FIRST, |bytes| bytes[end + 100] = 1);
+    check_damaged(&stopped, 1, end, "junk behind a clean end");
+    let killed = edited(&written("nothing"), FIRST, |bytes| bytes[end + 100] = 1);
+    assert_eq!(entries(&open(&killed, 6).unwrap()).len(), 5);
+}
+
+#[test]
 fn a_segment_that_is_gone_is_damage() {
     let disk = written("next segment");
     for name in [FIRST, SECOND] {

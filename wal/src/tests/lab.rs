@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::appender::{Appender, Random};
+use crate::appender::{Appender, Poison, Random};
 use crate::disk::recording::RecordingDisk;
 use crate::shared::Pending;
 use crate::wal::prepare;
-use crate::{Applied, Config, NodeId, OpenError, StateMachine, TimeSource};
+use crate::{Applied, Config, NodeId, OpenError, ProposeError, StateMachine, TimeSource, Why};
 
 /// Keeps all it is given. The outcome is how much had been done to the disk by then: what happens
 /// to the disk later cannot have been waited for.
@@ -87,6 +87,14 @@ pub(super) fn open(disk: &RecordingDisk, seed: u64) -> Result<Appender<Keep>, Op
 
 /// Commits one batch and gives the outcomes.
 pub(super) fn commit(log: &mut Appender<Keep>, proposals: &[Bytes]) -> Vec<usize> {
+    try_commit(log, proposals).unwrap()
+}
+
+/// The same on a disk that may fail. If it does, every waiter has been told so.
+pub(super) fn try_commit(
+    log: &mut Appender<Keep>,
+    proposals: &[Bytes],
+) -> Result<Vec<usize>, Poison> {
     let (batch, answers): (Vec<_>, Vec<_>) = proposals
         .iter()
         .map(|proposal| {
@@ -101,11 +109,20 @@ pub(super) fn commit(log: &mut Appender<Keep>, proposals: &[Bytes]) -> Vec<usize
             )
         })
         .unzip();
-    log.commit(batch).unwrap();
-    answers
+    let result = log.commit(batch);
+    let answers = answers
         .into_iter()
-        .map(|mut answer| *answer.try_recv().unwrap().unwrap().outcome())
-        .collect()
+        .map(|mut answer| answer.try_recv().unwrap());
+    if let Err(poison) = result {
+        for answer in answers {
+            assert_eq!(
+                answer.unwrap_err(),
+                ProposeError::Unknown { why: Why::Poisoned }
+            );
+        }
+        return Err(poison);
+    }
+    Ok(answers.map(|answer| *answer.unwrap().outcome()).collect())
 }
 
 pub(super) fn entries(log: &Appender<Keep>) -> Vec<Bytes> {
