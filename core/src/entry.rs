@@ -163,7 +163,7 @@ pub struct Booking {
 }
 
 /// A place in a region's log.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct LogPosition {
     /// Index of the batch, from 1.
     pub index: u64,

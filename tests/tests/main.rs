@@ -1,1 +1,3 @@
 //! Every test that needs a server or several crates: one binary, one link.
+
+mod checker;

@@ -45,6 +45,9 @@ pub struct Attempt {
     pub sent_at: i64,
     /// When the reply was complete, or the client gave up.
     pub answered_at: i64,
+    /// From the intended moment to the reply, microseconds by a monotonic clock: free of
+    /// coordinated omission.
+    pub latency_us: u64,
     /// What came back.
     pub outcome: Outcome,
     /// What the payment was made to get.
@@ -175,11 +178,6 @@ impl Attempt {
                 Outcome::Answered { .. } | Outcome::NoReply => true,
                 Outcome::Refused { status, .. } => *status >= 500,
             }
-    }
-
-    /// Milliseconds from the intended moment to the reply: free of coordinated omission.
-    pub fn latency_ms(&self) -> u64 {
-        u64::try_from(self.answered_at.saturating_sub(self.intended_at)).unwrap_or(0)
     }
 
     /// Whether the reply is not what the payment was made to get. No reply is not a wrong one.
@@ -326,7 +324,7 @@ impl Counts {
             let answered = matches!(attempt.outcome, Outcome::Answered { .. });
             bump(
                 &mut counts.late,
-                answered && attempt.latency_ms() > deadline_ms,
+                answered && attempt.latency_us > deadline_ms.saturating_mul(1_000),
             );
         }
         counts
@@ -358,7 +356,8 @@ pub fn read(mut input: impl BufRead) -> Result<Vec<Attempt>, HistoryError> {
     let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
     for line in 1_u64.. {
         text.clear();
-        let got = io::Read::take(&mut input, limit.saturating_add(1)).read_until(b'\n', &mut text)?;
+        let got =
+            io::Read::take(&mut input, limit.saturating_add(1)).read_until(b'\n', &mut text)?;
         if got == 0 {
             break;
         }

@@ -1,0 +1,147 @@
+//! The evidence, looked up by payment.
+
+use std::collections::HashMap;
+
+use standin_core::answer::{Answer, Verdict};
+use standin_core::id::{BankId, TransactionId};
+use standin_core::ledger::AuthorizationRow;
+
+use super::Evidence;
+use crate::history::{Attempt, Outcome, Said};
+use crate::log::{LogContents, LogRecord};
+
+/// The evidence, looked up by payment.
+#[derive(Debug)]
+pub(super) struct Index<'a> {
+    /// What each attempt's reply says, in the order of the history.
+    pub(super) readings: Vec<Reading>,
+    /// Rows by payment.
+    pub(super) rows: HashMap<TransactionId, Rows<'a>>,
+    /// The first answer each log gave a payment, by payment; the first log wins.
+    pub(super) outcomes: HashMap<TransactionId, (&'a LogContents, &'a LogRecord, &'a Answer)>,
+    /// The identity of every payment that has one, by who asked and the client's name for it.
+    pub(super) named: HashMap<(&'a BankId, &'a str), TransactionId>,
+}
+
+/// What a reply says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Reading {
+    /// Nothing: no reply, or a refusal.
+    Nothing,
+    /// The 500 that is stored for the payment.
+    Faulted,
+    /// An answer's status with a body that is none.
+    Unreadable(String),
+    /// An answer.
+    Said(Said),
+}
+
+/// The rows of one payment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows<'a> {
+    pub(super) first: &'a AuthorizationRow,
+    pub(super) count: u32,
+}
+
+// === impl Index ===
+
+impl<'a> Index<'a> {
+    pub(super) fn of(evidence: &Evidence<'a>) -> Self {
+        let readings: Vec<Reading> = evidence.history.iter().map(Reading::of).collect();
+        let mut rows: HashMap<TransactionId, Rows<'a>> =
+            HashMap::with_capacity(evidence.rows.len());
+        for row in evidence.rows {
+            rows.entry(row.answer.transaction_id)
+                .and_modify(|rows| rows.count = rows.count.saturating_add(1))
+                .or_insert(Rows {
+                    first: row,
+                    count: 1,
+                });
+        }
+        let mut outcomes = HashMap::new();
+        for log in evidence.logs {
+            for record in &log.records {
+                if let Some(answer) = record.first_answer() {
+                    outcomes
+                        .entry(answer.transaction_id)
+                        .or_insert((log, record, answer));
+                }
+            }
+        }
+        let mut named = HashMap::new();
+        for (attempt, reading) in evidence.history.iter().zip(&readings) {
+            let id = match reading {
+                Reading::Said(said) => Some(said.transaction_id),
+                Reading::Nothing | Reading::Faulted | Reading::Unreadable(_) => {
+                    attempt.transaction_id
+                }
+            };
+            if let Some(id) = id {
+                named
+                    .entry((&attempt.bank, attempt.payment.as_str()))
+                    .or_insert(id);
+            }
+        }
+        Self {
+            readings,
+            rows,
+            outcomes,
+            named,
+        }
+    }
+
+    /// Every answer in the history, with the attempt that got it.
+    pub(super) fn answers(
+        &self,
+        evidence: &Evidence<'a>,
+    ) -> impl Iterator<Item = (&'a Attempt, &Said)> {
+        evidence
+            .history
+            .iter()
+            .zip(&self.readings)
+            .filter_map(|(attempt, reading)| match reading {
+                Reading::Said(said) => Some((attempt, said)),
+                Reading::Nothing | Reading::Faulted | Reading::Unreadable(_) => None,
+            })
+    }
+
+    /// The identity of an attempt's payment, where any attempt at it revealed one.
+    pub(super) fn id_of(&self, attempt: &Attempt) -> Option<TransactionId> {
+        self.named
+            .get(&(&attempt.bank, attempt.payment.as_str()))
+            .copied()
+            .or(attempt.transaction_id)
+    }
+}
+
+// === impl Reading ===
+
+impl Reading {
+    fn of(attempt: &Attempt) -> Self {
+        match &attempt.outcome {
+            Outcome::NoReply | Outcome::Refused { .. } => Self::Nothing,
+            Outcome::Answered { status: 500, .. } => Self::Faulted,
+            Outcome::Answered { status, body, .. } => match Said::read(*status, body) {
+                Ok(said) => Self::Said(said),
+                Err(error) => Self::Unreadable(error.to_string()),
+            },
+        }
+    }
+}
+
+/// Where what a bank was told differs from an answer, as a word; `None` when it does not.
+pub(super) fn difference(said: &Said, answer: &Answer) -> Option<&'static str> {
+    let shown_code = match answer.verdict {
+        Verdict::Approved => Some(answer.code),
+        Verdict::Declined => None,
+    };
+    [
+        (said.verdict != answer.verdict, "decision"),
+        (said.reason != answer.reason, "reason"),
+        (said.amount != answer.amount, "amount"),
+        (said.code != shown_code, "code"),
+        (said.rung != answer.rung, "rung"),
+    ]
+    .into_iter()
+    .find_map(|(differs, word)| differs.then_some(word))
+}
