@@ -1,11 +1,28 @@
 //! The decision: a pure function of (authorization, facts, policy, now) that explains itself.
+//!
+//! Rules are asked in one fixed order and the first that speaks gives the reason: no trip, currency,
+//! trip status, merchant, store, position, double swipe, velocity, cap, then the limits of standing
+//! in or of the floor. The stand-in and floor rules only ever add declines to the primary's.
+//!
+//! A missing trip speaks before the merchant: without a trip no merchant could be right, and whoever
+//! tries stolen cards learns nothing about which texts resolve to a store.
+//!
+//! Deliberately absent: I/O, clocks, randomness, and the choice of the rules to decide by.
 
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Reason;
+use crate::authorization::Authorization;
+use crate::clock::Timestamp;
 use crate::id::StoreId;
 use crate::merchant::{Resolution, Store};
-use crate::trip::{Approval, Position, Trip};
+use crate::policy::{Geofence, MissingPosition, Policy};
+use crate::trip::{Approval, Position, Trip, TripStatus};
+
+mod distance;
+
+#[cfg(test)]
+mod tests;
 
 /// What is known at the edge about one authorization.
 #[derive(Clone, Debug)]
@@ -121,4 +138,195 @@ pub struct Decision {
     /// The threshold that gave the tolerance: `store 42 + PRODUCE`, `default`, …; several when the
     /// cart is mixed.
     pub rule: String,
+}
+
+/// Where the shopper is, as far as the geofence is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Whereabouts {
+    Near,
+    Far,
+    Missing,
+}
+
+/// Decides one authorization by `rules`. Total: every input has an answer.
+pub fn decide(
+    request: &Authorization,
+    facts: &Facts<'_>,
+    policy: &Policy,
+    rules: Rules,
+    now: Timestamp,
+) -> Decision {
+    // A trip of somebody else is no trip.
+    let trip = facts.trip.filter(|trip| trip.shopper == request.shopper);
+    let cap = trip.map(|trip| policy.cap(trip));
+    let limits = limits(
+        facts,
+        policy,
+        rules,
+        trip.zip(cap.as_ref().map(|cap| cap.amount)),
+    );
+    let mut decision = Decision {
+        reason: Reason::NoTrip,
+        cap: cap.as_ref().map(|cap| cap.amount),
+        approved_before: approved_before(facts.approvals),
+        store: match facts.merchant {
+            Resolution::Store(store) => Some(store),
+            Resolution::Unknown | Resolution::Ambiguous => None,
+        },
+        limits,
+        rule: cap.map_or_else(|| "none".to_owned(), |cap| cap.rule),
+    };
+    let Some(trip) = trip else {
+        return decision;
+    };
+    let whereabouts = whereabouts(trip, facts, &policy.geofence, now);
+    if whereabouts == Whereabouts::Missing {
+        decision.rule.push_str("; position missing");
+    }
+    decision.reason = wrong_trip(request, trip, policy)
+        .or_else(|| wrong_place(trip, facts, whereabouts, policy))
+        .or_else(|| too_often(request, facts, policy, now))
+        .unwrap_or_else(|| within_limits(request.amount.minor(), facts, &decision));
+    decision
+}
+
+/// Whether the stand-in rules would have told the bank something else than the primary's: a metric.
+pub fn stand_in_differs(primary: &Decision, stand_in: &Decision) -> bool {
+    primary.reason.verdict() != stand_in.reason.verdict()
+}
+
+/// The limits in force by `rules`, which apply enforces again.
+fn limits(facts: &Facts<'_>, policy: &Policy, rules: Rules, trip: Option<(&Trip, i64)>) -> Limits {
+    match rules {
+        Rules::Primary => Limits::Cap,
+        Rules::StandIn => {
+            let outage_age_ms = facts.stand_in.outage_age_ms.unwrap_or(0);
+            Limits::StandIn(policy.stand_in_limits(trip, outage_age_ms))
+        }
+        Rules::Isolated => {
+            let cap = trip.map(|(_, cap)| cap);
+            Limits::Floor(policy.floor_limits(cap, facts.trip_age_ms.unwrap_or(0)))
+        }
+    }
+}
+
+/// Sum of the approvals. It saturates, and past the largest amount nothing fits any cap.
+fn approved_before(approvals: &[Approval]) -> i64 {
+    approvals.iter().fold(0_i64, |sum, approval| {
+        sum.saturating_add(approval.amount.max(0))
+    })
+}
+
+fn wrong_trip(request: &Authorization, trip: &Trip, policy: &Policy) -> Option<Reason> {
+    // The policy's amounts mean nothing in another currency.
+    if request.amount.currency() != trip.currency || trip.currency != policy.currency {
+        return Some(Reason::CurrencyMismatch);
+    }
+    match trip.status {
+        TripStatus::Shopping => None,
+        TripStatus::Delivering | TripStatus::Complete => Some(Reason::NotShopping),
+    }
+}
+
+fn wrong_place(
+    trip: &Trip,
+    facts: &Facts<'_>,
+    whereabouts: Whereabouts,
+    policy: &Policy,
+) -> Option<Reason> {
+    match facts.merchant {
+        Resolution::Unknown => return Some(Reason::UnknownMerchant),
+        Resolution::Ambiguous => return Some(Reason::AmbiguousMerchant),
+        Resolution::Store(store) if store != trip.store => return Some(Reason::WrongStore),
+        Resolution::Store(_) => {}
+    }
+    match (whereabouts, policy.geofence.missing) {
+        (Whereabouts::Near, _) | (Whereabouts::Missing, MissingPosition::Flag) => None,
+        (Whereabouts::Far, _) => Some(Reason::FarFromStore),
+        (Whereabouts::Missing, MissingPosition::Decline) => Some(Reason::PositionMissing),
+    }
+}
+
+/// A position that is too old, from the future beyond skew, or cannot be held against the trip's
+/// store counts as missing.
+fn whereabouts(trip: &Trip, facts: &Facts<'_>, fence: &Geofence, now: Timestamp) -> Whereabouts {
+    let store = facts.store.filter(|store| store.id == trip.store);
+    let (Some(position), Some(store)) = (facts.position, store) else {
+        return Whereabouts::Missing;
+    };
+    let too_old = now.millis_since(position.at) > fence.position_age_max_ms;
+    let from_the_future = position.at.millis_since(now) > fence.future_skew_max_ms;
+    if too_old || from_the_future {
+        return Whereabouts::Missing;
+    }
+    let here = (position.lat_e6, position.lon_e6);
+    if distance::within_metres(here, (store.lat_e6, store.lon_e6), fence.radius_m) {
+        Whereabouts::Near
+    } else {
+        Whereabouts::Far
+    }
+}
+
+/// Approvals from the future (another edge's clock is ahead) count as made now.
+fn too_often(
+    request: &Authorization,
+    facts: &Facts<'_>,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<Reason> {
+    let amount = request.amount.minor();
+    let swiped = facts.approvals.iter().any(|approval| {
+        approval.amount == amount && now.millis_since(approval.at) <= policy.double_swipe.window_ms
+    });
+    if swiped {
+        return Some(Reason::DoubleSwipe);
+    }
+    let recent = facts
+        .approvals
+        .iter()
+        .filter(|approval| now.millis_since(approval.at) <= policy.velocity.window_ms)
+        .count();
+    let max = usize::try_from(policy.velocity.approvals_max).unwrap_or(usize::MAX);
+    (recent >= max).then_some(Reason::Velocity)
+}
+
+/// The cap first, then the limits of the rules in force. An amount that is not positive never gets
+/// here from an edge; approved, it would raise what is left, so it is declined.
+fn within_limits(amount: i64, facts: &Facts<'_>, decision: &Decision) -> Reason {
+    let cap = decision.cap.unwrap_or(0);
+    let total = match decision.approved_before.checked_add(amount) {
+        Some(total) if amount > 0 => total,
+        Some(_) | None => return Reason::OverCap,
+    };
+    if total > cap {
+        return Reason::OverCap;
+    }
+    match decision.limits {
+        Limits::Cap => Reason::WithinCap,
+        Limits::StandIn(limits) => {
+            let used = &facts.stand_in;
+            let fits = amount <= limits.transaction
+                && total <= limits.trip
+                && used.shopper_outage.fits(amount, limits.shopper_outage)
+                && used.shopper_hour.fits(amount, limits.shopper_hour)
+                && used.bank_outage.fits(amount, limits.bank_outage)
+                && used.bank_hour.fits(amount, limits.bank_hour);
+            if fits {
+                Reason::WithinStandInLimits
+            } else {
+                Reason::StandInLimit
+            }
+        }
+        Limits::Floor(limits) => {
+            let used = &facts.stand_in;
+            let rested = used
+                .since_floor_ms
+                .is_none_or(|since| since >= limits.window_ms);
+            if amount <= limits.floor && rested && used.reserve.fits(amount, limits.reserve) {
+                Reason::WithinFloorLimit
+            } else {
+                Reason::FloorLimit
+            }
+        }
+    }
 }
