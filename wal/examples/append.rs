@@ -1,6 +1,11 @@
 //! Measures durable appends of 256 bytes: `cargo run --release -p standin-wal --example append --
 //! DIR [writers] [seconds]`. DIR must be empty or a log of a run before; it stays behind.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "deadlines of seconds do not overflow"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +31,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let writers: u32 = args.next().map_or(Ok(64), |text| text.parse())?;
     let seconds: u32 = args.next().map_or(Ok(3), |text| text.parse())?;
     let config = Config::new(dir, NodeId(1), "bench");
-    let wal = Arc::new(Wal::open(config, Box::new(SystemTimeSource::new()), Count(0))?);
+    let wal = Arc::new(Wal::open(
+        config,
+        Box::new(SystemTimeSource::new()),
+        Count(0),
+    )?);
     let end = Instant::now() + Duration::from_secs(seconds.into());
     let mut tasks = JoinSet::new();
     for _ in 0..writers {
@@ -52,14 +61,29 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     latencies.sort_unstable();
     let count = latencies.len();
     let at = |permille: usize| {
-        let place = count.saturating_mul(permille).checked_div(1000).unwrap_or(0);
-        latencies.get(place.min(count.saturating_sub(1))).copied().unwrap_or(0)
+        let place = count
+            .saturating_mul(permille)
+            .checked_div(1000)
+            .unwrap_or(0);
+        latencies
+            .get(place.min(count.saturating_sub(1)))
+            .copied()
+            .unwrap_or(0)
     };
     let per_second = u32::try_from(count)?.checked_div(seconds).unwrap_or(0);
     let counters = wal.status().counters;
     println!("{writers} writers: {per_second} durable appends/s of 256 bytes");
-    println!("p50 {} us, p99 {} us, p99.9 {} us, max {} us", at(500), at(990), at(999), at(1000));
-    println!("{} batches, {} segments begun", counters.batches, counters.rotations);
+    println!(
+        "p50 {} us, p99 {} us, p99.9 {} us, max {} us",
+        at(500),
+        at(990),
+        at(999),
+        at(1000)
+    );
+    println!(
+        "{} batches, {} segments begun",
+        counters.batches, counters.rotations
+    );
     wal.stop().await;
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::format::{
 use crate::recovery::{End, salt_of};
 use crate::segment::Segment;
 use crate::shared::{Pending, Phase, Shared, locked};
+use crate::spare::Spare;
 use crate::state::State;
 use crate::status::SLOW_SYNC_US;
 use crate::time::LogClock;
@@ -36,6 +37,7 @@ pub(crate) struct Appender<M: StateMachine> {
     /// A batch was written since the last mark.
     unmarked: bool,
     random: Random,
+    spare: Spare,
     /// Held until the thread ends.
     _lock: Box<dyn Send>,
 }
@@ -75,6 +77,7 @@ impl<M: StateMachine> Appender<M> {
         random: Random,
         lock: Box<dyn Send>,
     ) -> Self {
+        let spare = Spare::new(Arc::clone(&shared.dir));
         let clock = LogClock::new(end.log_time_ms, shared.time.as_ref());
         Self {
             shared,
@@ -86,6 +89,7 @@ impl<M: StateMachine> Appender<M> {
             buffer: Vec::new(),
             unmarked: false,
             random,
+            spare,
             _lock: lock,
         }
     }
@@ -99,6 +103,7 @@ impl<M: StateMachine> Appender<M> {
                     if self.commit(batch).is_err() {
                         break Err(Poison);
                     }
+                    self.think_ahead();
                 }
                 Taken::Idle => {
                     if self.mark().is_err() {
@@ -192,6 +197,26 @@ impl<M: StateMachine> Appender<M> {
         Ok(())
     }
 
+    /// Begins to make the next segment once half of this one is used.
+    pub(crate) fn think_ahead(&mut self) {
+        let half = self.active.header.segment_bytes.checked_div(2).unwrap_or(0);
+        let bytes = self.shared.config.segment_bytes;
+        if self.offset > half && self.may_grow_by(bytes) {
+            self.spare.begin(bytes);
+        }
+    }
+
+    /// What `think_ahead` does, to its end.
+    #[cfg(test)]
+    pub(crate) fn wait_for_spare(&mut self) {
+        self.think_ahead();
+        self.spare.wait();
+    }
+
+    fn may_grow_by(&self, bytes: u64) -> bool {
+        self.shared.bytes_used().saturating_add(bytes) <= self.shared.config.budget_bytes
+    }
+
     fn trailer(&self, kind: TrailerKind) -> Trailer {
         Trailer {
             kind,
@@ -205,12 +230,7 @@ impl<M: StateMachine> Appender<M> {
         if self.fits(payload_bytes(batch)) {
             return Ok(Room::Yes);
         }
-        let config = &self.shared.config;
-        let after = self
-            .shared
-            .bytes_used()
-            .saturating_add(config.segment_bytes);
-        if after > config.budget_bytes {
+        if !self.may_grow_by(self.shared.config.segment_bytes) {
             return Ok(Room::No);
         }
         match self.rotate() {
@@ -258,7 +278,7 @@ impl<M: StateMachine> Appender<M> {
             ..self.active.header.clone()
         };
         let number = header.number;
-        let segment = Arc::new(Segment::create(shared.dir.as_ref(), header)?);
+        let segment = Arc::new(self.spare.make_segment(header)?);
         let mut slots = locked(&shared.slots);
         let state = State {
             last_segment: number,

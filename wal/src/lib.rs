@@ -16,6 +16,7 @@ mod format;
 mod recovery;
 mod segment;
 mod shared;
+mod spare;
 mod state;
 mod status;
 mod time;

@@ -130,6 +130,17 @@ impl Segment {
         Ok(Self::new(header, file))
     }
 
+    /// Writes the header into a file of zeros, durably; the file's name is the caller's affair.
+    pub(crate) fn write_header(
+        header: SegmentHeader,
+        file: Arc<dyn SegmentFile>,
+    ) -> io::Result<Self> {
+        let block = header.encode().ok_or(io::ErrorKind::InvalidInput)?;
+        file.write_at(&block, 0)?;
+        file.sync_data()?;
+        Ok(Self::new(header, file))
+    }
+
     /// Reads and verifies the header only.
     pub(crate) fn open(file: Arc<dyn SegmentFile>) -> io::Result<Result<Self, HeaderFault>> {
         let bytes = file.bytes()?;

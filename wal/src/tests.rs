@@ -10,3 +10,4 @@ mod damage;
 mod golden;
 mod lab;
 mod poison;
+mod trim;

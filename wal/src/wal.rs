@@ -26,6 +26,8 @@ mod trim;
 
 pub use read::ReadError;
 pub use trim::TrimError;
+#[cfg(test)]
+pub(crate) use trim::trim_shared;
 
 /// The exit code of a process whose log is poisoned.
 pub const EXIT_POISONED: i32 = 74;

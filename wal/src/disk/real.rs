@@ -25,6 +25,8 @@ enum Access {
     ReadOnly,
 }
 
+const SYNC_EVERY_BYTES: u64 = 2 << 20;
+
 struct RealFile(File);
 
 // === impl RealDir ===
@@ -93,6 +95,10 @@ impl SegmentDir for RealDir {
             let chunk = ZEROS.get(..left).unwrap_or(&ZEROS);
             file.write_all_at(chunk, at)?;
             at = at.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+            // In small steps, so that the sync of an append beside it does not wait for all of it.
+            if at.is_multiple_of(SYNC_EVERY_BYTES) {
+                file.sync_data()?;
+            }
         }
         Ok(Arc::new(RealFile(file)))
     }

@@ -11,6 +11,8 @@ enum Step {
     /// Sizes of the proposals of a batch.
     Batch(Vec<usize>),
     Mark,
+    /// Make the next segment ahead of time.
+    Spare,
     /// Stop cleanly and open again.
     Restart,
     /// End without a word and open again.
@@ -33,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => prop::collection::vec(size, 1..4).prop_map(Step::Batch),
         2 => Just(Step::Mark),
+        2 => Just(Step::Spare),
         1 => Just(Step::Restart),
         1 => Just(Step::Kill),
         1 => (0_usize..9_000).prop_map(|size| Step::FailedSync(Failing::Sync, size)),
@@ -56,6 +59,7 @@ fn play(disk: &RecordingDisk, steps: &[Step], dice: &mut Dice) -> Vec<Sent> {
                 }));
             }
             Step::Mark => log.mark().unwrap(),
+            Step::Spare => log.wait_for_spare(),
             Step::FailedSync(how, size) => {
                 let proposal = noise(*size, dice);
                 disk.fail(*how, 0, std::io::ErrorKind::Other);
@@ -198,7 +202,8 @@ proptest! {
 
 #[test]
 fn a_log_over_many_segments_survives_every_power_cut() {
-    let steps: Vec<Step> = (0..14).map(|_| Step::Batch(vec![12_000, 3_000])).collect();
+    let batch = || Step::Batch(vec![12_000, 3_000]);
+    let steps: Vec<Step> = (0..14).flat_map(|_| [batch(), Step::Spare]).collect();
     let images = every_crash_point(&steps, 7);
     assert!(images > 500, "only {images} images were tried");
 }

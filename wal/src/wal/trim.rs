@@ -34,7 +34,7 @@ impl<M: StateMachine> Wal<M> {
     /// applied state keeps what was trimmed only until the process ends.
     pub async fn trim(&self, index: u64) -> Result<(), TrimError> {
         let shared = Arc::clone(&self.shared);
-        let trimming = move || trim(&shared, index);
+        let trimming = move || trim_shared(&shared, index);
         match tokio::task::spawn_blocking(trimming).await {
             Ok(result) => result,
             Err(_cancelled) => Err(TrimError::Stopped),
@@ -42,7 +42,10 @@ impl<M: StateMachine> Wal<M> {
     }
 }
 
-fn trim<M: StateMachine>(shared: &Shared<M>, index: u64) -> Result<(), TrimError> {
+pub(crate) fn trim_shared<M: StateMachine>(
+    shared: &Shared<M>,
+    index: u64,
+) -> Result<(), TrimError> {
     // One trim at a time, and none once the log has stopped: both go through this lock.
     let mut slots = locked(&shared.slots);
     let position = *shared.position.borrow();
