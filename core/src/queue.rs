@@ -4,7 +4,10 @@
 //! Two adapters: Redis Streams (`trip_cache::redis`) and in memory. Events of one trip stay in order
 //! (streams are sharded by trip); each is delivered at least once.
 
+pub mod memory;
+
 use crate::BoxFuture;
+use crate::id::TripId;
 use crate::trip::TripEvent;
 use crate::trip_cache::CacheError;
 
@@ -57,4 +60,17 @@ pub enum QueueError {
     /// May or may not have been appended; retry with the same event ids.
     #[error(transparent)]
     Cache(#[from] CacheError),
+}
+
+/// The shard of a trip among `shards`: the same in every process and release, so that a trip's
+/// events stay in one order.
+pub fn shard_of(trip: TripId, shards: u32) -> u32 {
+    // FNV-1a: the ids are random already, it only has to be fixed.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in trip.0.as_bytes() {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash.checked_rem(u64::from(shards))
+        .and_then(|shard| u32::try_from(shard).ok())
+        .unwrap_or(0)
 }

@@ -4,6 +4,8 @@
 //! that something was *not* spent: the register and the primary are. Its age is measured by a
 //! heartbeat key that the writer beats, never by "connected".
 
+pub mod memory;
+
 use crate::BoxFuture;
 use crate::clock::Timestamp;
 use crate::id::{ShopperId, TripId};
