@@ -1,0 +1,340 @@
+//! An HTTP/1.1 server for a handful of large clients that may all misbehave at once.
+//!
+//! Promises: every wait on a client has a limit that fires (first byte, head, body, idle, write);
+//! connections are bounded before they are accepted; a request whose body was read runs to its end
+//! in a task of its own, whether or not the client still listens, and counts against the bound
+//! until it ends; a panic in it is a 500 of that request only; stopping finishes what was begun.
+//! Absent on purpose: HTTP/2, TLS (both come with the public listener), streaming, routing.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Response};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use standin_core::BoxFuture;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::problem::Problem;
+use timed::{Phase, TimedIo};
+
+mod timed;
+
+/// One request, with its body read.
+#[derive(Debug)]
+pub struct Request {
+    /// Method, target, headers.
+    pub parts: http::request::Parts,
+    /// The raw body, within the limit.
+    pub body: Bytes,
+    /// Who is at the other end of the connection.
+    pub peer: SocketAddr,
+    /// When the head was complete: the deadline of the request counts from here.
+    pub received: Instant,
+}
+
+/// What answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. The future runs to its end even if the client goes away.
+    fn handle(&self, request: Request) -> BoxFuture<'_, Response<Bytes>>;
+
+    /// Hears of a request that the server turned away by itself.
+    fn turned_away(&self, problem: &Problem) {
+        tracing::debug!(problem = problem.slug(), "turned a request away");
+    }
+}
+
+/// Bounds of one listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Connections, and requests whose client went away. At the bound, nothing is accepted: clients
+    /// wait in the listen backlog.
+    pub connections: usize,
+    /// Header lines of a request; more is a 431.
+    pub headers: usize,
+    /// Bytes of a request's head; more is a 431.
+    pub header_bytes: usize,
+    /// From connecting, or from the first byte of a later request, to the end of its head.
+    pub header_timeout: Duration,
+    /// Without a request on a kept connection.
+    pub idle_timeout: Duration,
+    /// Bytes of a body; more is a 413.
+    pub body_bytes: usize,
+    /// From the end of the head to the end of the body; later is a 408.
+    pub body_timeout: Duration,
+    /// For a client to take a response.
+    pub write_timeout: Duration,
+    /// For what was begun to end, once stopping.
+    pub grace: Duration,
+}
+
+/// How serving ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stopped {
+    /// Everything begun was finished.
+    Clean,
+    /// The grace ran out.
+    TimedOut {
+        /// Connections and requests that had not ended. Requests go on until the runtime ends.
+        left: usize,
+    },
+}
+
+struct Shared {
+    handler: Arc<dyn Handler>,
+    limits: ServerLimits,
+    stop: CancellationToken,
+    /// Fires when the grace is over.
+    cut: CancellationToken,
+    connections: TaskTracker,
+    requests: TaskTracker,
+}
+
+/// A connection's own part of the world; the permit is shared with its running request.
+#[derive(Clone)]
+struct Caller {
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    phase: Phase,
+    permit: Arc<OwnedSemaphorePermit>,
+}
+
+// === impl ServerLimits ===
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            connections: 4_096,
+            headers: 64,
+            header_bytes: 8 * 1024,
+            header_timeout: Duration::from_secs(3),
+            idle_timeout: Duration::from_secs(75),
+            body_bytes: 16 * 1024,
+            body_timeout: Duration::from_secs(3),
+            write_timeout: Duration::from_secs(5),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves until `stop`, then finishes what was begun within `limits.grace`.
+pub async fn serve(
+    listener: TcpListener,
+    handler: Arc<dyn Handler>,
+    limits: ServerLimits,
+    stop: CancellationToken,
+) -> Stopped {
+    let shared = Arc::new(Shared {
+        handler,
+        limits,
+        stop,
+        cut: CancellationToken::new(),
+        connections: TaskTracker::new(),
+        requests: TaskTracker::new(),
+    });
+    accept_until_stopped(&listener, &shared).await;
+    // Closing the listener first sends new clients elsewhere at once.
+    drop(listener);
+    shared.connections.close();
+    shared.requests.close();
+    let all_ended = async {
+        shared.connections.wait().await;
+        shared.requests.wait().await;
+    };
+    if timeout(limits.grace, all_ended).await.is_ok() {
+        return Stopped::Clean;
+    }
+    let left = shared
+        .connections
+        .len()
+        .saturating_add(shared.requests.len());
+    shared.cut.cancel();
+    shared.connections.wait().await;
+    Stopped::TimedOut { left }
+}
+
+async fn accept_until_stopped(listener: &TcpListener, shared: &Arc<Shared>) {
+    const PAUSE_FIRST: Duration = Duration::from_millis(10);
+    const PAUSE_MAX: Duration = Duration::from_secs(1);
+    let slots = Arc::new(Semaphore::new(shared.limits.connections));
+    let mut pause = PAUSE_FIRST;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => return,
+            accepted = accept(listener, &slots) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer, permit)) => {
+                pause = PAUSE_FIRST;
+                let caller = Caller {
+                    shared: Arc::clone(shared),
+                    peer,
+                    phase: Phase::default(),
+                    permit: Arc::new(permit),
+                };
+                shared.connections.spawn(connection(stream, caller));
+            }
+            Err(error) if of_one_connection(&error) => {}
+            Err(error) => {
+                // Out of descriptors or memory: trying again at once would only burn the CPU that
+                // the requests in progress need.
+                tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept connections");
+                tokio::select! {
+                    () = shared.stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = pause.saturating_mul(2).min(PAUSE_MAX);
+            }
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(slots)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
+}
+
+fn of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+async fn connection(stream: TcpStream, caller: Caller) {
+    let limits = caller.shared.limits;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection ended before it began");
+        return;
+    }
+    let io = TimedIo::new(stream, caller.phase.clone(), &limits);
+    let shared = Arc::clone(&caller.shared);
+    let service = service_fn(move |request| {
+        let caller = caller.clone();
+        async move { Ok::<_, Infallible>(respond(request, caller).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // `TimedIo` cuts slow heads; this one cuts what is left, a kept connection without requests.
+        .header_read_timeout(limits.idle_timeout)
+        .max_headers(limits.headers)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.saturating_mul(2).max(16 * 1024));
+    let mut served = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let ended = tokio::select! {
+        biased;
+        () = shared.cut.cancelled() => return,
+        ended = served.as_mut() => ended,
+        () = shared.stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            tokio::select! {
+                () = shared.cut.cancelled() => return,
+                ended = served => ended,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn respond(request: http::Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
+    let received = Instant::now();
+    caller.phase.begin();
+    let response = match read(request, &caller.shared.limits).await {
+        Ok((parts, body)) => {
+            let request = Request {
+                parts,
+                body,
+                peer: caller.peer,
+                received,
+            };
+            run(request, &caller).await
+        }
+        Err(problem) => {
+            caller.shared.handler.turned_away(&problem);
+            let mut response = problem.to_response();
+            // The rest of the body is not wanted, so the connection cannot be used again.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+            response
+        }
+    };
+    caller.phase.end();
+    response.map(Full::new)
+}
+
+/// Runs the handler in a task of its own. If the client goes, hyper drops this future: the task
+/// goes on, tracked, with its share of the permit.
+async fn run(request: Request, caller: &Caller) -> Response<Bytes> {
+    let handler = Arc::clone(&caller.shared.handler);
+    let permit = Arc::clone(&caller.permit);
+    let task = caller.shared.requests.spawn(async move {
+        let response = handler.handle(request).await;
+        drop(permit);
+        response
+    });
+    match task.await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::error!(panicked = error.is_panic(), "a request did not end");
+            Problem::Internal.to_response()
+        }
+    }
+}
+
+async fn read(
+    request: http::Request<Incoming>,
+    limits: &ServerLimits,
+) -> Result<(http::request::Parts, Bytes), Problem> {
+    let (parts, body) = request.into_parts();
+    let too_large = Problem::TooLarge {
+        limit_bytes: limits.body_bytes,
+    };
+    let limit = u64::try_from(limits.body_bytes).unwrap_or(u64::MAX);
+    if body.size_hint().lower() > limit {
+        return Err(too_large);
+    }
+    if parts.headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return Err(Problem::Malformed {
+            detail: "more than one Content-Length",
+        });
+    }
+    let limited = Limited::new(body, limits.body_bytes);
+    match timeout(limits.body_timeout, limited.collect()).await {
+        Ok(Ok(body)) => Ok((parts, body.to_bytes())),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large),
+        Ok(Err(_)) => Err(Problem::Malformed {
+            detail: "the body ended before its length or is not framed correctly",
+        }),
+        Err(_elapsed) => Err(Problem::RequestTimeout),
+    }
+}
+
+#[cfg(test)]
+mod tests;

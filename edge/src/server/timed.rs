@@ -1,0 +1,164 @@
+//! A stream that gives up on a peer: one that does not finish the head of a request in time, or
+//! does not take a response.
+//!
+//! hyper's own header timeout counts from the end of the last response, so it cannot be both short
+//! for a head and long for an idle connection.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::ServerLimits;
+
+/// Whether a request is being worked on: counts up at its begin and its end, so it is odd between.
+#[derive(Clone, Default)]
+pub(super) struct Phase(Arc<AtomicU64>);
+
+pub(super) struct TimedIo<S> {
+    stream: S,
+    phase: Phase,
+    seen: u64,
+    header_timeout: Duration,
+    write_timeout: Duration,
+    head: Option<Pin<Box<Sleep>>>,
+    write: Option<Pin<Box<Sleep>>>,
+}
+
+// === impl Phase ===
+
+impl Phase {
+    pub(super) fn begin(&self) {
+        self.0.fetch_or(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self) {
+        if self.get() % 2 == 1 {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+// === impl TimedIo ===
+
+impl<S> TimedIo<S> {
+    pub(super) fn new(stream: S, phase: Phase, limits: &ServerLimits) -> Self {
+        Self {
+            stream,
+            seen: phase.get(),
+            phase,
+            header_timeout: limits.header_timeout,
+            write_timeout: limits.write_timeout,
+            // The first head is due from the moment of connecting.
+            head: Some(Box::pin(sleep(limits.header_timeout))),
+            write: None,
+        }
+    }
+
+    fn note_phase(&mut self) -> bool {
+        let phase = self.phase.get();
+        if phase != self.seen {
+            self.seen = phase;
+            self.head = None;
+        }
+        phase % 2 == 1
+    }
+
+    fn expire(
+        timer: &mut Option<Pin<Box<Sleep>>>,
+        cx: &mut Context<'_>,
+        what: &'static str,
+    ) -> Poll<io::Error> {
+        match timer {
+            Some(timer) => {
+                ready!(timer.as_mut().poll(cx));
+                Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, what))
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for TimedIo<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let busy = self.note_phase();
+        let before = buf.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Ready(result) => {
+                let some = buf.filled().len() > before;
+                if some && !busy && self.head.is_none() {
+                    self.head = Some(Box::pin(sleep(self.header_timeout)));
+                }
+                // A peer that always has one more byte must not outrun the deadline.
+                let late = |timer: &Pin<Box<Sleep>>| timer.deadline() <= Instant::now();
+                if some && !busy && self.head.as_ref().is_some_and(late) {
+                    let error = io::Error::new(io::ErrorKind::TimedOut, "head not finished");
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending if busy => Poll::Pending,
+            Poll::Pending => Self::expire(&mut self.head, cx, "head not finished").map(Err),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedIo<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.write_stalled(cx).map(Err),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.write_stalled(cx).map(Err),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when all it had was taken: only then is the client no longer slow.
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        self.write = None;
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> TimedIo<S> {
+    fn write_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let limit = self.write_timeout;
+        self.write.get_or_insert_with(|| Box::pin(sleep(limit)));
+        Self::expire(&mut self.write, cx, "response not taken")
+    }
+}
