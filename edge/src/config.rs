@@ -1,20 +1,272 @@
-//! What an edge is told at its start.
+//! What an edge is told at its start: built-in defaults, under a TOML file, under the environment.
+//!
+//! Every key can also be given as `STANDIN_EDGE__SECTION__KEY` (`STANDIN_EDGE__BANKS__0__SLUG`;
+//! lists separated by commas). A key nobody knows, a wrong type or a value out of range is refused
+//! with the key and what would be right; nothing is guessed or ignored. Every effective value
+//! remembers where it came from ([`Settings`]). Absent on purpose: reloading.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use standin_core::entry::StandInMode;
 use standin_core::id::BankId;
+use standin_core::identity::DeploymentKey;
 use standin_core::money::Currency;
-/// One bank, as its adapter needs to know it.
-#[derive(Debug)]
+use standin_core::signature::Secret;
+
+use crate::server::ServerLimits;
+pub use layers::{ConfigError, ENV_PREFIX, Origin, Setting, Settings};
+
+mod layers;
+mod read;
+
+/// A file that `config check` accepts, with every section explained.
+pub const EXAMPLE: &str = include_str!("../standin-edge.example.toml");
+
+/// Everything one edge is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where banks connect.
+    pub listen: SocketAddr,
+    /// Where operators do; loopback.
+    pub admin_listen: SocketAddr,
+    /// The region this edge is in.
+    pub region: String,
+    /// This edge's number in the region's log group, from 1.
+    pub edge_id: u64,
+    /// Makes authorization codes.
+    pub deployment_key: DeploymentKey,
+    /// The rules; `None`: the built-in example policy.
+    pub policy: Option<PathBuf>,
+    /// Stores to know from the start (TOML or JSON, as the trips API takes them).
+    pub stores: Option<PathBuf>,
+    /// Who decides about standing in, until an operator says otherwise.
+    pub stand_in: StandInMode,
+    /// The write-ahead log.
+    pub wal: WalConfig,
+    /// What of the log's state is kept in memory.
+    pub register: RegisterLimits,
+    /// The ledger of record.
+    pub ledger: LedgerConfig,
+    /// The trip cache.
+    pub trip_cache: TripCacheConfig,
+    /// Who may ask.
+    pub banks: Vec<BankConfig>,
+    /// When the primary is not tried.
+    pub breaker: BreakerConfig,
+    /// Bounds of the public listener.
+    pub server: ServerLimits,
+    /// Bounds on senders.
+    pub limits: LimitConfig,
+    /// Copying outcomes into the ledger.
+    pub drain: DrainConfig,
+    /// Logs and traces.
+    pub telemetry: TelemetryConfig,
+}
+
+/// The write-ahead log on this edge's disk.
+#[derive(Clone, Debug)]
+pub struct WalConfig {
+    /// Its own directory.
+    pub dir: PathBuf,
+    /// Size of a segment file.
+    pub segment_bytes: u64,
+    /// What all segment files may take; at the bound, requests are refused.
+    pub budget_bytes: u64,
+    /// Proposals waiting for the disk; past it, requests are refused.
+    pub queue_proposals: usize,
+}
+
+/// Bounds of the register.
+#[derive(Clone, Copy, Debug)]
+pub struct RegisterLimits {
+    /// Answers remembered; past it the ids of completed trips leave first.
+    pub answers: usize,
+}
+
+/// The ledger of record.
+#[derive(Clone, Debug)]
+pub struct LedgerConfig {
+    /// Connection string of Postgres; `None`: the embedded ledger.
+    pub postgres: Option<SecretString>,
+    /// Connections for authorizations.
+    pub connections: usize,
+    /// Connections for drain and platform.
+    pub background_connections: usize,
+    /// For making a connection.
+    pub connect_timeout: Duration,
+    /// Postgres ends our transaction when it hears nothing for so long.
+    pub idle_in_transaction: Duration,
+    /// Holds in one transaction.
+    pub hold_batch: usize,
+}
+
+/// The trip cache.
+#[derive(Clone, Debug)]
+pub struct TripCacheConfig {
+    /// Redis URLs in the order they are read from, the local replica first; empty: embedded.
+    pub redis: Vec<SecretString>,
+    /// The Redis that is written to; `None`: the first of `redis`.
+    pub redis_home: Option<SecretString>,
+    /// For making a connection.
+    pub connect_timeout: Duration,
+    /// How often the writer beats.
+    pub beat: Duration,
+}
+
+/// One bank.
+#[derive(Clone, Debug)]
 pub struct BankConfig {
     /// Its name in paths.
     pub slug: BankId,
     /// What its amounts are in when it does not say.
     pub currency: Currency,
+    /// One or two live secrets.
+    pub secrets: Vec<Secret>,
+    /// When it stops waiting.
+    pub deadline: Duration,
+    /// How the deadline is spent.
+    pub budgets: Budgets,
+    /// Requests a second, sustained.
+    pub requests_per_second: u32,
+    /// Requests at once on top of a pause.
+    pub burst: u32,
 }
+
+/// Parts of a request's deadline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budgets {
+    /// For the trip cache.
+    pub trip_cache: Duration,
+    /// For the primary.
+    pub postgres: Duration,
+    /// For the log's commit.
+    pub wal: Duration,
+}
+
+/// When the primary is not tried any more, and how it is tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct BreakerConfig {
+    /// Failures are counted over this time.
+    pub window: Duration,
+    /// Opens at so many failures at least …
+    pub failures: u32,
+    /// … that are so many percent of the tries at least.
+    pub failure_percent: u32,
+    /// Stays open so long; doubled at each re-opening.
+    pub dwell: Duration,
+    /// Up to so long.
+    pub dwell_max: Duration,
+    /// Length of each step of the ramp (1, 10, 50, 100 %).
+    pub ramp_step: Duration,
+    /// For the canary commit that half-opens it.
+    pub canary: Duration,
+}
+
+/// Bounds on senders; each answers 429 (or 503 for `in_flight`) with `Retry-After`.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitConfig {
+    /// Authorizations in progress on this edge.
+    pub in_flight: usize,
+    /// Failed signatures of one address a minute.
+    pub address_failures_per_minute: u32,
+    /// Addresses remembered for that.
+    pub addresses: usize,
+    /// Authorizations of one shopper a minute (replays are free).
+    pub shopper_per_minute: u32,
+    /// Shoppers remembered for that.
+    pub shoppers: usize,
+}
+
+/// Copying outcomes into the ledger.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainConfig {
+    /// Outcomes in one transaction.
+    pub batch: usize,
+    /// Pause when there was nothing to do.
+    pub interval: Duration,
+}
+
+/// Logs and traces.
+#[derive(Clone, Debug)]
+pub struct TelemetryConfig {
+    /// Base URL of an OTLP/HTTP collector; `None`: no traces are made.
+    pub otlp_endpoint: Option<String>,
+    /// A tracing filter: `info`, `standin_edge=debug,warn`, ….
+    pub log_level: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For eyes.
+    Text,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Reads built-in defaults, then `file` (TOML text), then the `STANDIN_EDGE__…` variables of
+    /// `environment`.
+    pub fn load(
+        file: Option<&str>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Self, Settings), ConfigErrors> {
+        let settings = Settings::gather(file, environment)?;
+        let config = read::config(&settings).map_err(|error| ConfigErrors(vec![error]))?;
+        Ok((config, settings))
+    }
+
+    /// The bank with this slug.
+    pub fn bank(&self, slug: &str) -> Option<&BankConfig> {
+        self.banks.iter().find(|bank| bank.slug.as_str() == slug)
+    }
+}
+
+/// Everything that is wrong with a configuration, as far as it was read.
+#[derive(Debug)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, error) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
 impl BankConfig {
+    /// A bank with one known secret.
     #[cfg(test)]
     pub(crate) fn for_tests(slug: &str, currency: Currency) -> Self {
         Self {
-            slug: slug.parse().unwrap(),
+            slug: slug.parse().expect("tests use a valid slug"),
             currency,
+            secrets: vec![Secret::from_bytes(vec![7; 32]).expect("32 bytes are enough")],
+            deadline: Duration::from_secs(1),
+            budgets: Budgets {
+                trip_cache: Duration::from_millis(20),
+                postgres: Duration::from_millis(100),
+                wal: Duration::from_millis(700),
+            },
+            requests_per_second: 10,
+            burst: 5,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,348 @@
+//! From settings to a [`Config`]: every value is parsed, bounded and compared with its neighbours.
+
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::SecretString;
+use standin_core::entry::StandInMode;
+use standin_core::identity::DeploymentKey;
+use toml::Value;
+
+use super::{
+    BankConfig, BreakerConfig, Budgets, Config, ConfigError, DrainConfig, LedgerConfig,
+    LimitConfig, LogFormat, RegisterLimits, Settings, TelemetryConfig, TripCacheConfig, WalConfig,
+};
+use crate::server::ServerLimits;
+
+const COUNT: RangeInclusive<i64> = 1..=100_000_000;
+const MILLIS: RangeInclusive<i64> = 1..=3_600_000;
+const SECRET_FILE_BYTES_MAX: usize = 64 * 1024;
+
+type Read<T> = Result<T, ConfigError>;
+
+pub(super) fn config(from: &Settings) -> Read<Config> {
+    let admin_listen: std::net::SocketAddr = from.parsed("admin_listen", "an address and port")?;
+    if !admin_listen.ip().is_loopback() {
+        return wrong(
+            "admin_listen",
+            "must be a loopback address (127.0.0.1 or [::1]): it has no authentication",
+        );
+    }
+    Ok(Config {
+        listen: from.parsed("listen", "an address and port, as 127.0.0.1:8480")?,
+        admin_listen,
+        region: slug(from, "region")?,
+        edge_id: from.whole("edge_id", 1..=65_535)?,
+        deployment_key: deployment_key(from)?,
+        policy: from.text("policy").map(Into::into),
+        stores: from.text("stores").map(Into::into),
+        stand_in: match from.text("stand_in") {
+            Some("auto") => StandInMode::Auto,
+            Some("force") => StandInMode::Force,
+            Some("forbid") => StandInMode::Forbid,
+            _ => return wrong("stand_in", "must be auto, force or forbid"),
+        },
+        wal: wal(from)?,
+        register: RegisterLimits {
+            answers: from.whole("register.answers", 1_000..=100_000_000)?,
+        },
+        ledger: ledger(from)?,
+        trip_cache: trip_cache(from)?,
+        banks: banks(from)?,
+        breaker: breaker(from)?,
+        server: server(from)?,
+        limits: LimitConfig {
+            in_flight: from.whole("limits.in_flight", COUNT)?,
+            address_failures_per_minute: from.whole("limits.address_failures_per_minute", COUNT)?,
+            addresses: from.whole("limits.addresses", COUNT)?,
+            shopper_per_minute: from.whole("limits.shopper_per_minute", COUNT)?,
+            shoppers: from.whole("limits.shoppers", COUNT)?,
+        },
+        drain: DrainConfig {
+            batch: from.whole("drain.batch", 1..=1_000)?,
+            interval: from.millis("drain.interval_ms")?,
+        },
+        telemetry: telemetry(from)?,
+    })
+}
+
+fn deployment_key(from: &Settings) -> Read<DeploymentKey> {
+    let right = "must be 16 bytes or more in base64 (or name a file of it in deployment_key_file)";
+    let Some(text) = from.secret("deployment_key", "deployment_key_file")? else {
+        return wrong("deployment_key", right);
+    };
+    let bytes = STANDARD.decode(text.trim()).ok();
+    bytes
+        .and_then(DeploymentKey::new)
+        .map_or_else(|| wrong("deployment_key", right), Ok)
+}
+
+fn wal(from: &Settings) -> Read<WalConfig> {
+    let wal = WalConfig {
+        dir: from.required("wal.dir", "must name a directory")?.into(),
+        segment_bytes: from.whole("wal.segment_bytes", 65_536..=1_073_741_824)?,
+        budget_bytes: from.whole("wal.budget_bytes", 131_072..=i64::MAX)?,
+        queue_proposals: from.whole("wal.queue_proposals", COUNT)?,
+    };
+    if !wal.segment_bytes.is_multiple_of(4_096) {
+        return wrong("wal.segment_bytes", "must be a multiple of 4096");
+    }
+    if wal.budget_bytes < wal.segment_bytes.saturating_mul(2) {
+        return wrong("wal.budget_bytes", "must hold two segments at least");
+    }
+    Ok(wal)
+}
+
+fn ledger(from: &Settings) -> Read<LedgerConfig> {
+    let postgres = from.secret("ledger.postgres", "ledger.postgres_file")?;
+    Ok(LedgerConfig {
+        postgres: postgres.map(|url| SecretString::from(url.trim())),
+        connections: from.whole("ledger.connections", 1..=1_000)?,
+        background_connections: from.whole("ledger.background_connections", 1..=1_000)?,
+        connect_timeout: from.millis("ledger.connect_timeout_ms")?,
+        idle_in_transaction: from.millis("ledger.idle_in_transaction_ms")?,
+        hold_batch: from.whole("ledger.hold_batch", 1..=256)?,
+    })
+}
+
+fn trip_cache(from: &Settings) -> Read<TripCacheConfig> {
+    let redis = from.texts("trip_cache.redis");
+    let home = from.text("trip_cache.redis_home");
+    for (key, urls) in [
+        ("redis", redis.clone()),
+        ("redis_home", home.map(str::to_owned).into_iter().collect()),
+    ] {
+        if !urls.iter().all(|url| url.starts_with("redis://")) {
+            return wrong(
+                &format!("trip_cache.{key}"),
+                "a Redis URL begins with redis://",
+            );
+        }
+    }
+    if home.is_some() && redis.is_empty() {
+        return wrong(
+            "trip_cache.redis",
+            "must list where to read, when redis_home is given",
+        );
+    }
+    Ok(TripCacheConfig {
+        redis: redis.into_iter().map(SecretString::from).collect(),
+        redis_home: home.map(SecretString::from),
+        connect_timeout: from.millis("trip_cache.connect_timeout_ms")?,
+        beat: from.millis("trip_cache.beat_ms")?,
+    })
+}
+
+fn banks(from: &Settings) -> Read<Vec<BankConfig>> {
+    let mut banks: Vec<BankConfig> = Vec::new();
+    for number in 0..from.banks() {
+        let bank = bank(from, number)?;
+        if banks.iter().any(|other| other.slug == bank.slug) {
+            return wrong(
+                &format!("banks.{number}.slug"),
+                "another bank has this slug",
+            );
+        }
+        banks.push(bank);
+    }
+    if banks.is_empty() {
+        return wrong(
+            "banks",
+            "at least one [[banks]] is needed, with slug and secrets",
+        );
+    }
+    Ok(banks)
+}
+
+fn bank(from: &Settings, number: usize) -> Read<BankConfig> {
+    let key = |name: &str| format!("banks.{number}.{name}");
+    let budgets = Budgets {
+        trip_cache: from.millis(&key("trip_cache_ms"))?,
+        postgres: from.millis(&key("postgres_ms"))?,
+        wal: from.millis(&key("wal_ms"))?,
+    };
+    let deadline = from.millis(&key("deadline_ms"))?;
+    let spent = budgets
+        .trip_cache
+        .saturating_add(budgets.postgres)
+        .saturating_add(budgets.wal);
+    if spent > deadline {
+        return wrong(
+            &key("deadline_ms"),
+            "must be at least trip_cache_ms + postgres_ms + wal_ms",
+        );
+    }
+    Ok(BankConfig {
+        slug: from.parsed(&key("slug"), "1 to 32 characters of a-z, 0-9 and '-'")?,
+        currency: from.parsed(&key("currency"), "an ISO 4217 code")?,
+        secrets: bank_secrets(from, number)?,
+        deadline,
+        budgets,
+        requests_per_second: from.whole(&key("requests_per_second"), 1..=1_000_000)?,
+        burst: from.whole(&key("burst"), 1..=1_000_000)?,
+    })
+}
+
+fn bank_secrets(from: &Settings, number: usize) -> Read<Vec<standin_core::signature::Secret>> {
+    let key = format!("banks.{number}.secrets");
+    let mut texts = from.texts(&key);
+    if let Some(lines) = from.secret_file(&format!("{key}_file"))? {
+        texts.extend(lines.split_whitespace().map(str::to_owned));
+    }
+    if texts.is_empty() || texts.len() > 2 {
+        return wrong(&key, "one secret, or two while one is being replaced");
+    }
+    let parse = |text: &String| {
+        text.parse().map_err(
+            |error: standin_core::signature::SecretError| ConfigError::Value {
+                key: key.clone(),
+                expected: error.to_string(),
+            },
+        )
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn breaker(from: &Settings) -> Read<BreakerConfig> {
+    let breaker = BreakerConfig {
+        window: from.millis("breaker.window_ms")?,
+        failures: from.whole("breaker.failures", 1..=1_000_000)?,
+        failure_percent: from.whole("breaker.failure_percent", 1..=100)?,
+        dwell: from.millis("breaker.dwell_ms")?,
+        dwell_max: from.millis("breaker.dwell_max_ms")?,
+        ramp_step: from.millis("breaker.ramp_step_ms")?,
+        canary: from.millis("breaker.canary_ms")?,
+    };
+    if breaker.dwell_max < breaker.dwell {
+        return wrong("breaker.dwell_max_ms", "must not be less than dwell_ms");
+    }
+    Ok(breaker)
+}
+
+fn server(from: &Settings) -> Read<ServerLimits> {
+    Ok(ServerLimits {
+        connections: from.whole("limits.connections", 1..=1_000_000)?,
+        headers: from.whole("limits.headers", 8..=1_000)?,
+        header_bytes: from.whole("limits.header_bytes", 1_024..=65_536)?,
+        header_timeout: from.millis("limits.header_timeout_ms")?,
+        idle_timeout: from.millis("limits.idle_timeout_ms")?,
+        body_bytes: from.whole("limits.body_bytes", 1_024..=1_048_576)?,
+        body_timeout: from.millis("limits.body_timeout_ms")?,
+        write_timeout: from.millis("limits.write_timeout_ms")?,
+        grace: from.millis("limits.grace_ms")?,
+    })
+}
+
+fn telemetry(from: &Settings) -> Read<TelemetryConfig> {
+    let endpoint = from.text("telemetry.otlp_endpoint");
+    if endpoint.is_some_and(|url| !url.starts_with("http://") || url.parse::<http::Uri>().is_err())
+    {
+        return wrong(
+            "telemetry.otlp_endpoint",
+            "must be an http:// URL of a collector close by, as http://127.0.0.1:4318",
+        );
+    }
+    let log_level = from.required("telemetry.log_level", "must be a tracing filter")?;
+    if log_level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+        return wrong(
+            "telemetry.log_level",
+            "must be a tracing filter, as info or warn,standin_edge=debug",
+        );
+    }
+    Ok(TelemetryConfig {
+        otlp_endpoint: endpoint.map(str::to_owned),
+        log_level: log_level.to_owned(),
+        log_format: match from.text("telemetry.log_format") {
+            Some("json") => LogFormat::Json,
+            Some("text") => LogFormat::Text,
+            _ => return wrong("telemetry.log_format", "must be json or text"),
+        },
+    })
+}
+
+fn slug(from: &Settings, key: &str) -> Read<String> {
+    // The same alphabet as a bank's slug.
+    let slug: standin_core::id::BankId =
+        from.parsed(key, "1 to 32 characters of a-z, 0-9 and '-'")?;
+    Ok(slug.into())
+}
+
+fn wrong<T>(key: &str, expected: &str) -> Read<T> {
+    Err(ConfigError::Value {
+        key: key.to_owned(),
+        expected: expected.to_owned(),
+    })
+}
+
+// === reading settings ===
+
+impl Settings {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.get(key).and_then(Value::as_str)
+    }
+
+    fn required(&self, key: &str, expected: &str) -> Read<&str> {
+        let text = self.text(key).filter(|text| !text.is_empty());
+        text.map_or_else(|| wrong(key, expected), Ok)
+    }
+
+    fn texts(&self, key: &str) -> Vec<String> {
+        let list = self.get(key).and_then(Value::as_array);
+        let texts = list.into_iter().flatten().filter_map(Value::as_str);
+        texts.map(str::to_owned).collect()
+    }
+
+    fn parsed<T: FromStr>(&self, key: &str, right: &str) -> Read<T> {
+        let parsed = self.text(key).and_then(|text| text.parse().ok());
+        parsed.map_or_else(|| wrong(key, &format!("must be {right}")), Ok)
+    }
+
+    fn whole<T: TryFrom<i64>>(&self, key: &str, within: RangeInclusive<i64>) -> Read<T> {
+        let number = self.get(key).and_then(Value::as_integer);
+        let number = number.filter(|number| within.contains(number));
+        number
+            .and_then(|number| T::try_from(number).ok())
+            .map_or_else(
+                || {
+                    wrong(
+                        key,
+                        &format!("must be from {} to {}", within.start(), within.end()),
+                    )
+                },
+                Ok,
+            )
+    }
+
+    fn millis(&self, key: &str) -> Read<Duration> {
+        self.whole(key, MILLIS).map(Duration::from_millis)
+    }
+
+    /// A secret given as it is, or in a file; not both.
+    fn secret(&self, key: &str, file_key: &str) -> Read<Option<String>> {
+        let given = self.text(key).map(str::to_owned);
+        match (given, self.secret_file(file_key)?) {
+            (Some(_), Some(_)) => wrong(key, &format!("given twice: here and by {file_key}")),
+            (given, None) => Ok(given),
+            (None, from_file) => Ok(from_file),
+        }
+    }
+
+    fn secret_file(&self, key: &str) -> Read<Option<String>> {
+        let Some(path) = self.text(key) else {
+            return Ok(None);
+        };
+        let failed = |detail: String| ConfigError::File {
+            key: key.to_owned(),
+            path: path.to_owned(),
+            detail,
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        if text.len() > SECRET_FILE_BYTES_MAX {
+            return Err(failed("it is too large for a secret".to_owned()));
+        }
+        Ok(Some(text))
+    }
+}
