@@ -8,7 +8,6 @@
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use crate::format::{
     BLOCK, FrameMeta, SegmentHeader, Trailer, TrailerKind, encode_frame, encode_mark, frame_bytes,
@@ -22,6 +21,10 @@ use crate::state::State;
 use crate::status::SLOW_SYNC_US;
 use crate::time::LogClock;
 use crate::wal::{Applied, Committed, ProposeError, StateMachine, Why};
+
+mod take;
+
+use take::Taken;
 
 /// A group of one keeper never has an election.
 const ONLY_TERM: u64 = 1;
@@ -394,53 +397,6 @@ impl<M: StateMachine> Appender<M> {
         }
         Poison
     }
-
-    /// Waits for work: all that is queued, inside the caps of a batch.
-    fn take(&self) -> Taken<M::Outcome> {
-        let mut queue = locked(&self.shared.queue);
-        loop {
-            if !queue.items.is_empty() {
-                let config = &self.shared.config;
-                return Taken::Batch(
-                    queue.take(config.batch_bytes_max, config.batch_proposals_max),
-                );
-            }
-            if queue.closed.is_some() {
-                return Taken::Closed;
-            }
-            queue.idle = true;
-            let (guard, timed_out) = match self.idle_wait() {
-                Some(wait) => {
-                    let waited = self.shared.ready.wait_timeout(queue, wait);
-                    let (guard, result) = waited.unwrap_or_else(PoisonError::into_inner);
-                    (guard, result.timed_out())
-                }
-                None => {
-                    let waited = self.shared.ready.wait(queue);
-                    (waited.unwrap_or_else(PoisonError::into_inner), false)
-                }
-            };
-            queue = guard;
-            queue.idle = false;
-            if timed_out && queue.items.is_empty() && queue.closed.is_none() {
-                return Taken::Idle;
-            }
-        }
-    }
-
-    fn idle_wait(&self) -> Option<Duration> {
-        let has_room = self.offset.saturating_add(BLOCK) <= self.active.header.segment_bytes;
-        self.shared
-            .config
-            .mark_after
-            .filter(|_| self.unmarked && has_room)
-    }
-}
-
-enum Taken<O> {
-    Batch(Vec<Pending<O>>),
-    Idle,
-    Closed,
 }
 
 fn payload_bytes<O>(batch: &[Pending<O>]) -> usize {

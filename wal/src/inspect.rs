@@ -88,7 +88,7 @@ pub fn verify_on(dir: &dyn SegmentDir) -> Result<Report, OpenError> {
             proposal_bytes = proposal_bytes.saturating_add(bytes);
         }
     };
-    let walk = walk(dir, &mut count)?.ok_or(OpenError::IdentityMissing)?;
+    let walk = walk(dir, &mut count)?.ok_or(OpenError::NoLog)?;
     let state = walk.slots.state();
     let segments: Vec<SegmentReport> = walk
         .segments
@@ -130,7 +130,7 @@ pub fn batches(dir: &Path) -> Result<Batches, OpenError> {
 
 /// The same on another disk.
 pub fn batches_on(dir: &dyn SegmentDir) -> Result<Batches, OpenError> {
-    let walk = walk(dir, &mut drop)?.ok_or(OpenError::IdentityMissing)?;
+    let walk = walk(dir, &mut drop)?.ok_or(OpenError::NoLog)?;
     Ok(Batches {
         walk,
         segment: 0,

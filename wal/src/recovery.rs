@@ -9,78 +9,18 @@
 use std::io;
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use crate::disk::SegmentDir;
 use crate::format::{BLOCK, HeaderFault, SegmentHeader};
 use crate::segment::{Batch, Cursor, Fault, Segment, Step, Tail};
-use crate::state::{IDENTITY_FILE, Identity, NEW_SUFFIX, STATE_FILE, Slots, State, create_durably};
+use crate::state::{IDENTITY_FILE, Identity, NEW_SUFFIX, STATE_FILE, Slots, State};
 
-/// So many copies of torn tails are kept; past it the oldest goes.
-const TORN_COPIES_MAX: usize = 8;
-const TORN_PREFIX: &str = "torn-";
+mod error;
+mod torn;
 
-/// Why a log was not opened. Nothing in it was changed, except by `Io`, which may be retried.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The configuration cannot work.
-    #[error("configuration: {what}")]
-    Config {
-        /// Which rule it breaks.
-        what: &'static str,
-    },
-    /// Another process has the log open.
-    #[error("another process has this log open")]
-    Locked,
-    /// The disk failed.
-    #[error("{doing}")]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The log belongs to another node or group, or was put together from several.
-    #[error("{file} belongs to node {node} of group {group:?}, incarnation {incarnation}")]
-    Foreign {
-        /// The file that says so.
-        file: String,
-        /// Its node.
-        node: u64,
-        /// Its group.
-        group: String,
-        /// Its incarnation.
-        incarnation: Uuid,
-    },
-    /// There are segments but no identity: the disk was lost or put together by hand.
-    #[error("the directory holds segments but no identity file")]
-    IdentityMissing,
-    /// Written by a program of another format version.
-    #[error("{file} has format version {version}, which this program does not know")]
-    UnknownFormat {
-        /// The file.
-        file: String,
-        /// Its version.
-        version: u16,
-    },
-    /// The identity or state file does not verify.
-    #[error("the file {file} is damaged or missing")]
-    StateDamaged {
-        /// Its name.
-        file: &'static str,
-    },
-    /// Bytes that were durable are not what was written. Nothing is ever cut because of it.
-    #[error("segment {segment} is damaged at byte {offset}: {what}")]
-    Damaged {
-        /// Number of the segment.
-        segment: u64,
-        /// Offset in its file.
-        offset: u64,
-        /// What is wrong there.
-        what: Fault,
-    },
-}
+pub use error::OpenError;
+pub(crate) use error::during;
+use error::foreign;
+use torn::cut;
 
 /// A log as it is on disk, read to its end.
 pub(crate) struct Walk {
@@ -258,10 +198,6 @@ fn open_small_files(dir: &dyn SegmentDir) -> Result<(Identity, Slots), OpenError
         }
     };
     Ok((identity, slots))
-}
-
-pub(crate) fn during(doing: &'static str) -> impl FnOnce(io::Error) -> OpenError {
-    move |source| OpenError::Io { doing, source }
 }
 
 /// Makes what the disk says durable, and removes what was never finished.
@@ -468,56 +404,6 @@ fn unfinished(fault: Option<Fault>, tail: Tail, state: State) -> Result<Option<u
     Ok(Some(until))
 }
 
-/// Zeroes a torn write, durably, after keeping a copy of it if there is room for one.
-fn cut(dir: &dyn SegmentDir, walk: &Walk, until: u64) -> Result<(), OpenError> {
-    let Some(segment) = walk.segments.last() else {
-        return Ok(());
-    };
-    let offset = walk.end.offset;
-    let bytes = usize::try_from(until.saturating_sub(offset)).unwrap_or(0);
-    let mut torn = vec![0; bytes];
-    segment
-        .file
-        .read_at(&mut torn, offset)
-        .map_err(during("reading a torn write"))?;
-    let number = segment.header.number;
-    if let Err(error) = keep_copy(dir, number, offset, &torn) {
-        tracing::warn!(segment = number, offset, %error, "no copy of the torn write was kept");
-    }
-    torn.fill(0);
-    segment
-        .file
-        .write_at(&torn, offset)
-        .map_err(during("cutting a torn write"))?;
-    segment
-        .file
-        .sync_data()
-        .map_err(during("syncing the cut of a torn write"))?;
-    tracing::info!(
-        segment = number,
-        offset,
-        bytes,
-        "cut a torn write that nobody was told of"
-    );
-    Ok(())
-}
-
-fn keep_copy(dir: &dyn SegmentDir, number: u64, offset: u64, torn: &[u8]) -> io::Result<()> {
-    let mut kept: Vec<String> = dir
-        .list()?
-        .into_iter()
-        .filter(|name| name.starts_with(TORN_PREFIX))
-        .collect();
-    kept.sort_unstable();
-    let surplus = kept.len().saturating_add(1).saturating_sub(TORN_COPIES_MAX);
-    for name in kept.iter().take(surplus) {
-        dir.remove(name)?;
-    }
-    let name = format!("{TORN_PREFIX}{number:010}-{offset:012}.bin");
-    create_durably(dir, &name, u64::try_from(torn.len()).unwrap_or(0), torn)?;
-    Ok(())
-}
-
 fn first_header(walk: &Walk, segment_bytes: u64, salt: u32) -> SegmentHeader {
     SegmentHeader {
         segment_bytes,
@@ -533,13 +419,4 @@ fn first_header(walk: &Walk, segment_bytes: u64, salt: u32) -> SegmentHeader {
 pub(crate) fn salt_of(random: u128) -> u32 {
     let [a, b, c, d, ..] = random.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
-}
-
-fn foreign(file: &str, node: u64, group: &str, incarnation: Uuid) -> OpenError {
-    OpenError::Foreign {
-        file: file.to_owned(),
-        node,
-        group: group.to_owned(),
-        incarnation,
-    }
 }

@@ -1,29 +1,33 @@
 //! The handle of a log: propose, read, wait, trim, stop.
 
-use std::path::PathBuf;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use crate::appender::{Appender, Random};
 use crate::disk::SegmentDir;
 use crate::disk::real::RealDir;
-use crate::format::{BLOCK, GROUP_BYTES_MAX, frame_bytes, record_bytes};
+use crate::format::record_bytes;
 use crate::recovery::{OpenError, Plan, during, recover};
 use crate::segment::Batch;
 use crate::shared::{Pending, Phase, Position, Queue, Shared, locked};
+use crate::state::Identity;
 use crate::status::{Counters, Status};
 use crate::time::TimeSource;
 
+mod answer;
+mod config;
 mod read;
 mod trim;
 
+pub(crate) use answer::Answer;
+pub use answer::{Applied, Committed, Fate, ProposeError, Stopped, Why};
+pub use config::{Config, NodeId};
 pub use read::ReadError;
 pub use trim::TrimError;
 #[cfg(test)]
@@ -41,55 +45,6 @@ pub trait StateMachine: Send + Sync + 'static {
     fn apply(&mut self, at: Applied, proposal: &[u8]) -> Self::Outcome;
 }
 
-/// Where and when an entry was applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// Term of the batch.
-    pub term: u64,
-    /// Index of the batch, from 1, one more for each batch.
-    pub index: u64,
-    /// Position of the proposal in its batch, from 0.
-    pub slot: u32,
-    /// Log time of the batch, ms.
-    pub log_time_ms: u64,
-}
-
-/// Proof that an entry is durable on a majority of keepers. Only this crate makes one.
-#[derive(Debug)]
-pub struct Committed<O> {
-    applied: Applied,
-    outcome: O,
-}
-
-/// A keeper of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct NodeId(pub u64);
-
-/// How a log is opened. `Config::new` gives the defaults.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The log's own directory.
-    pub dir: PathBuf,
-    /// This keeper.
-    pub node: NodeId,
-    /// The group it belongs to, at most 64 bytes.
-    pub group: String,
-    /// Size of a new segment file, a multiple of 4,096.
-    pub segment_bytes: u64,
-    /// What all segment files may take; at least two segments.
-    pub budget_bytes: u64,
-    /// Payload of one batch (proposals and 8 bytes each); also bounds one proposal.
-    pub batch_bytes_max: usize,
-    /// Proposals in one batch.
-    pub batch_proposals_max: usize,
-    /// Proposals waiting for the disk; past it `Busy`.
-    pub queue_proposals_max: usize,
-    /// Bytes of those; past it `Busy`.
-    pub queue_bytes_max: usize,
-    /// Idle for so long, the log writes a mark that vouches for its last batch; `None`: never.
-    pub mark_after: Option<Duration>,
-}
-
 /// A durable, replicated log and the state it was applied to.
 ///
 /// Dropping it stops it as `stop` does, but blocks the dropping thread meanwhile.
@@ -97,57 +52,6 @@ pub struct Wal<M: StateMachine> {
     shared: Arc<Shared<M>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
-
-/// Why a proposal has no outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// The space budget is spent. Not begun; retry after a trim.
-    #[error("the log has used up its space")]
-    Full,
-    /// The queue is full. Not begun; retry later.
-    #[error("too many proposals are waiting")]
-    Busy,
-    /// Larger than a batch may be. Not begun; a retry will not help.
-    #[error("the proposal is too large")]
-    TooLarge,
-    /// It may be or become an entry, or not. Retry under the same identity only.
-    #[error("the fate of the proposal is unknown: {why}")]
-    Unknown {
-        /// What kept the answer away.
-        why: Why,
-    },
-}
-
-/// What keeps an answer away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Why {
-    /// The deadline passed first.
-    #[error("its deadline passed")]
-    Deadline,
-    /// A write or a sync failed.
-    #[error("the log is poisoned")]
-    Poisoned,
-    /// The log was stopped.
-    #[error("the log has stopped")]
-    Stopped,
-}
-
-/// What became of a proposal that has no outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It is not and will not be an entry.
-    NotBegun,
-    /// It may be an entry.
-    Unknown,
-}
-
-/// What a proposer is told.
-pub(crate) type Answer<O> = Result<Committed<O>, ProposeError>;
-
-/// The log ended before what was waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the log has stopped")]
-pub struct Stopped;
 
 // === impl Wal ===
 
@@ -326,6 +230,17 @@ impl<M: StateMachine> Wal<M> {
     }
 }
 
+impl<M: StateMachine> fmt::Debug for Wal<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Identity {
+            group,
+            node,
+            incarnation,
+        } = &self.shared.identity;
+        write!(f, "Wal({group}/{node}, {incarnation})")
+    }
+}
+
 impl<M: StateMachine> Drop for Wal<M> {
     fn drop(&mut self) {
         self.shared.close();
@@ -410,105 +325,5 @@ fn apply_batch<M: StateMachine>(machine: &mut M, batch: &Batch) {
             },
             proposal,
         );
-    }
-}
-
-// === impl Config ===
-
-impl Config {
-    /// Segments of 64 MiB inside 4 GiB, batches of 1 MiB and 1,000 proposals, 8,192 waiting.
-    #[must_use]
-    pub fn new(dir: impl Into<PathBuf>, node: NodeId, group: impl Into<String>) -> Self {
-        Self {
-            dir: dir.into(),
-            node,
-            group: group.into(),
-            segment_bytes: 64 << 20,
-            budget_bytes: 4 << 30,
-            batch_bytes_max: 1 << 20,
-            batch_proposals_max: 1000,
-            queue_proposals_max: 8192,
-            queue_bytes_max: 64 << 20,
-            mark_after: Some(Duration::from_millis(5)),
-        }
-    }
-
-    fn check(&self) -> Result<(), OpenError> {
-        let frame = frame_bytes(self.batch_bytes_max)
-            .and_then(|bytes| u64::try_from(bytes).ok())
-            .and_then(|bytes| bytes.checked_add(BLOCK));
-        let counts = [
-            self.batch_proposals_max,
-            self.queue_proposals_max,
-            self.queue_bytes_max,
-        ];
-        let rules = [
-            (
-                self.segment_bytes.is_multiple_of(BLOCK),
-                "segment_bytes must be a multiple of 4096",
-            ),
-            (
-                frame.is_some_and(|bytes| bytes <= self.segment_bytes),
-                "a segment must hold a batch of batch_bytes_max",
-            ),
-            (
-                u32::try_from(self.batch_bytes_max).is_ok(),
-                "batch_bytes_max must be below 4 GiB",
-            ),
-            (
-                self.segment_bytes
-                    .checked_mul(2)
-                    .is_some_and(|two| two <= self.budget_bytes),
-                "budget_bytes must hold two segments",
-            ),
-            (
-                self.group.len() <= GROUP_BYTES_MAX,
-                "group must be at most 64 bytes",
-            ),
-            (
-                counts.iter().all(|count| *count > 0),
-                "counts must be above 0",
-            ),
-        ];
-        match rules.iter().find(|(holds, _)| !holds) {
-            Some((_, what)) => Err(OpenError::Config { what }),
-            None => Ok(()),
-        }
-    }
-}
-
-// === impl Committed ===
-
-impl<O> Committed<O> {
-    pub(crate) fn new(applied: Applied, outcome: O) -> Self {
-        Self { applied, outcome }
-    }
-
-    /// Where and when it was applied.
-    pub fn applied(&self) -> Applied {
-        self.applied
-    }
-
-    /// What applying it said.
-    pub fn outcome(&self) -> &O {
-        &self.outcome
-    }
-
-    /// Gives the outcome away.
-    pub fn into_outcome(self) -> O {
-        self.outcome
-    }
-}
-
-// === impl ProposeError ===
-
-impl ProposeError {
-    /// Whether the proposal may have become an entry.
-    #[must_use]
-    pub fn fate(&self) -> Fate {
-        match self {
-            Self::Full | Self::Busy | Self::TooLarge => Fate::NotBegun,
-            Self::Unknown { .. } => Fate::Unknown,
-        }
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::format::record_bytes;
 use crate::segment::{Batch, Segment, Step};
 use crate::shared::{Shared, locked};
 use crate::wal::{StateMachine, Wal};
@@ -34,7 +35,7 @@ pub enum ReadError {
 
 impl<M: StateMachine> Wal<M> {
     /// Reads committed batches from `from_index` (0 counts as 1) on: at most `bytes_max` of
-    /// proposals but at least one batch, never past the durable index. Empty when there is none yet.
+    /// proposals (8 more for each) but at least one batch, never past the durable index. Empty when there is none yet.
     pub async fn read_batches(
         &self,
         from_index: u64,
@@ -91,7 +92,11 @@ impl Reader {
             match cursor.step()? {
                 Step::Batch { batch, .. } if batch.index < self.from_index => {}
                 Step::Batch { batch, .. } => {
-                    let bytes: usize = batch.proposals.iter().map(bytes::Bytes::len).sum();
+                    let lengths = batch
+                        .proposals
+                        .iter()
+                        .map(|proposal| record_bytes(proposal.len()));
+                    let bytes = lengths.fold(0, usize::saturating_add);
                     if bytes > self.bytes_left && !self.batches.is_empty() {
                         return Ok(false);
                     }

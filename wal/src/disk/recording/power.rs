@@ -1,0 +1,104 @@
+//! What a power cut may leave.
+
+use super::{Names, Op, RecordingDisk, put, rename};
+
+const SECTOR_BYTES: usize = 512;
+
+/// A disk at the moment of a power cut.
+pub struct CrashPoint {
+    names: Names,
+    pub(super) files: Vec<Vec<u8>>,
+    sectors: Vec<Sector>,
+    renames: Vec<Op>,
+}
+
+struct Sector {
+    file: usize,
+    offset: usize,
+    bytes: Vec<u8>,
+}
+
+// === impl CrashPoint ===
+
+impl CrashPoint {
+    pub(super) fn new(names: Names, files: Vec<Vec<u8>>) -> Self {
+        Self {
+            names,
+            files,
+            sectors: Vec::new(),
+            renames: Vec::new(),
+        }
+    }
+
+    /// How many sectors were written and not synced.
+    #[must_use]
+    pub fn sectors(&self) -> usize {
+        self.sectors.len()
+    }
+
+    /// How many changes to the directory were not synced.
+    #[must_use]
+    pub fn renames(&self) -> usize {
+        self.renames.len()
+    }
+
+    /// A disk that kept the first `renames` of those changes, and the sectors that `keep` says.
+    #[must_use]
+    pub fn image(&self, renames: usize, mut keep: impl FnMut(usize) -> bool) -> RecordingDisk {
+        let (mut names, mut files) = (self.names.clone(), self.files.clone());
+        for op in self.renames.iter().take(renames) {
+            rename(&mut names, op);
+        }
+        for (at, sector) in self.sectors.iter().enumerate() {
+            if keep(at)
+                && let Some(content) = files.get_mut(sector.file)
+            {
+                put(content, sector.offset, &sector.bytes);
+            }
+        }
+        RecordingDisk::from_parts(names, files)
+    }
+
+    pub(super) fn replay(&mut self, op: &Op) {
+        match op {
+            Op::Create { bytes, .. } => {
+                self.files
+                    .push(vec![0; usize::try_from(*bytes).unwrap_or(0)]);
+                self.renames.push(op.clone());
+            }
+            Op::Rename { .. } | Op::Remove { .. } => self.renames.push(op.clone()),
+            Op::Write {
+                file,
+                offset,
+                bytes,
+            } => {
+                let mut offset = usize::try_from(*offset).unwrap_or(usize::MAX);
+                for bytes in bytes.chunks(SECTOR_BYTES) {
+                    self.sectors.push(Sector {
+                        file: *file,
+                        offset,
+                        bytes: bytes.to_vec(),
+                    });
+                    offset = offset.saturating_add(SECTOR_BYTES);
+                }
+            }
+            Op::Sync { file } => {
+                let (synced, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sectors)
+                    .into_iter()
+                    .partition(|sector| sector.file == *file);
+                self.sectors = rest;
+                for sector in synced {
+                    if let Some(content) = self.files.get_mut(sector.file) {
+                        put(content, sector.offset, &sector.bytes);
+                    }
+                }
+            }
+            Op::Lose { file } => self.sectors.retain(|sector| sector.file != *file),
+            Op::SyncDir => {
+                for op in std::mem::take(&mut self.renames) {
+                    rename(&mut self.names, &op);
+                }
+            }
+        }
+    }
+}
