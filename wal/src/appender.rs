@@ -321,8 +321,12 @@ impl<M: StateMachine> Appender<M> {
             "a frame must be whole blocks inside its segment"
         );
         let started_us = self.shared.time.monotonic_us();
+        self.shared
+            .writing_since
+            .store(started_us.saturating_add(1), Ordering::Relaxed);
         self.active.file.write_at(&self.buffer, self.offset)?;
         self.active.file.sync_data()?;
+        self.shared.writing_since.store(0, Ordering::Relaxed);
         let took_us = self.shared.time.monotonic_us().saturating_sub(started_us);
         self.active.note(index, self.offset);
         self.offset = end;

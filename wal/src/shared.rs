@@ -1,7 +1,7 @@
 //! What the handle and the disk thread have in common: the queue in, the tail out.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -61,6 +61,8 @@ pub(crate) struct Shared<M: StateMachine> {
     pub(crate) slots: Mutex<Slots>,
     /// A copy of what the slots say, so that appending never waits for a trim.
     pub(crate) trim_index: AtomicU64,
+    /// When the write under way began, by the monotonic clock in microseconds plus 1; 0: none is.
+    pub(crate) writing_since: AtomicU64,
     pub(crate) position: watch::Sender<Position>,
     pub(crate) counters: Mutex<Counters>,
     pub(crate) torn_tails_cut: u64,
@@ -123,6 +125,13 @@ impl<M: StateMachine> Shared<M> {
                     .send(Err(ProposeError::Unknown { why: Why::Poisoned })),
             );
         }
+    }
+
+    /// Whether the disk has held a write for longer than may be.
+    pub(crate) fn is_stalled(&self, now_us: u64) -> bool {
+        let since = self.writing_since.load(Ordering::Relaxed);
+        let took_us = u128::from(now_us.saturating_add(1).saturating_sub(since));
+        since != 0 && took_us > self.config.stall_max.as_micros()
     }
 
     /// Stops accepting; what is queued will still be finished.

@@ -195,6 +195,10 @@ impl<M: StateMachine> Wal<M> {
         }
         let (done, answer) = oneshot::channel();
         let queued_us = self.shared.time.monotonic_us();
+        if self.shared.is_stalled(queued_us) {
+            tracing::error!("the disk holds a write for too long; the log is poisoned");
+            self.shared.poison();
+        }
         let mut queue = locked(&self.shared.queue);
         if let Some(why) = queue.closed {
             return Err(ProposeError::Unknown { why });
@@ -294,6 +298,7 @@ pub(crate) fn prepare<M: StateMachine>(
         machine: RwLock::new(machine),
         segments: Mutex::new(walk.segments),
         trim_index: AtomicU64::new(walk.slots.state().trim_index),
+        writing_since: AtomicU64::new(0),
         slots: Mutex::new(walk.slots),
         position: watch::Sender::new(position),
         counters: Mutex::new(Counters::default()),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{SegmentDir, SegmentFile};
 
@@ -16,7 +16,7 @@ pub use power::CrashPoint;
 
 /// The disk; clones are the same one.
 #[derive(Clone, Default)]
-pub struct RecordingDisk(Arc<Mutex<Inner>>);
+pub struct RecordingDisk(Arc<(Mutex<Inner>, Condvar)>);
 
 /// What was done to a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +93,7 @@ struct Inner {
     fail: Option<Fail>,
     failed: u64,
     locked: bool,
+    held: bool,
 }
 
 struct Fail {
@@ -156,6 +157,17 @@ impl RecordingDisk {
         self.inner().fail = None;
     }
 
+    /// Lets every sync of a file wait, until `release`.
+    pub fn hold(&self) {
+        self.inner().held = true;
+    }
+
+    /// Lets the syncs go on.
+    pub fn release(&self) {
+        self.inner().held = false;
+        self.0.1.notify_all();
+    }
+
     /// How many operations failed.
     #[must_use]
     pub fn failed(&self) -> u64 {
@@ -174,17 +186,18 @@ impl RecordingDisk {
     }
 
     fn from_parts(names: Names, files: Vec<Vec<u8>>) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
+        let inner = Inner {
             start_names: names.clone(),
             start_files: files.clone(),
             names,
             files,
             ..Inner::default()
-        })))
+        };
+        Self(Arc::new((Mutex::new(inner), Condvar::new())))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn handle(&self, file: usize) -> Arc<dyn SegmentFile> {
@@ -330,7 +343,9 @@ impl SegmentFile for RecordedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut inner = self.disk.inner();
+        let inner = self.disk.inner();
+        let waited = self.disk.0.1.wait_while(inner, |inner| inner.held);
+        let mut inner = waited.unwrap_or_else(PoisonError::into_inner);
         inner.check(Failing::Sync)?;
         if let Err(error) = inner.check(Failing::SyncLosing) {
             inner.ops.push(Op::Lose { file: self.file });

@@ -1,6 +1,7 @@
 //! Bytes that rot after they were durable are reported, and nothing is cut.
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::lab::{Dice, commit, entries, open};
 use crate::disk::recording::{Op, RecordingDisk};
@@ -218,4 +219,34 @@ fn a_foreign_segment_is_refused() {
         matches!(error, OpenError::Foreign { node: 7, .. }),
         "{error:?}"
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Whatever becomes of the bytes, nothing but what was written comes back, in order.
+    #[test]
+    fn no_damage_makes_an_entry_that_was_not_written(
+        seed in any::<u64>(),
+        edits in 1_usize..6,
+        then in prop::sample::select(vec!["nothing", "mark", "stop", "next segment"]),
+    ) {
+        let disk = written(then);
+        let whole = entries(&open(&RecordingDisk::with(disk.files()), 6).unwrap());
+        let mut dice = Dice(seed);
+        let mut files = disk.files();
+        let names: Vec<String> = files.keys().cloned().collect();
+        for _ in 0..edits {
+            let bytes = files.get_mut(&names[dice.below(names.len())]).unwrap();
+            // Near the front of a block, where headers are, or anywhere.
+            let block = dice.below(bytes.len() / 4096) * 4096;
+            let reach = if dice.below(2) == 0 { 96 } else { 4096 };
+            let at = block + dice.below(reach);
+            let length = (1 + dice.below(64)).min(bytes.len() - at);
+            bytes[at..at + length].fill_with(|| dice.roll() as u8);
+        }
+        if let Ok(log) = open(&RecordingDisk::with(files), 6) {
+            prop_assert!(whole.starts_with(&entries(&log)));
+        }
+    }
 }

@@ -98,6 +98,58 @@ async fn a_failed_write_poisons_the_log() {
 }
 
 #[tokio::test]
+async fn a_sync_that_does_not_return_poisons_the_log_at_the_next_proposal() {
+    let disk = RecordingDisk::default();
+    // The clock of this test goes on by a millisecond whenever it is asked.
+    let wal = start(
+        &disk,
+        Config {
+            stall_max: Duration::from_millis(50),
+            ..quiet()
+        },
+    );
+    wal.propose(block(), soon()).await.unwrap();
+    disk.hold();
+    let held = Arc::clone(&wal);
+    let first = tokio::spawn(async move { held.propose(block(), soon()).await.map(|_| ()) });
+    let (mut answer, deadline) = (Ok(()), soon());
+    while answer != Err(POISONED) {
+        assert!(Instant::now() < deadline, "the log goes on waiting");
+        answer = wal.propose(block(), Instant::now()).await.map(|_| ());
+        tokio::task::yield_now().await;
+    }
+    assert!(wal.status().poisoned);
+    disk.release();
+    assert_eq!(
+        first.await.unwrap(),
+        Err(POISONED),
+        "the sync came back too late to be believed"
+    );
+    wal.stop().await;
+    assert_eq!(wal.read(|count| count.0), 1);
+}
+
+#[tokio::test]
+async fn an_idle_log_writes_one_mark_behind_its_last_batch() {
+    let disk = RecordingDisk::default();
+    let wal = start(
+        &disk,
+        Config {
+            mark_after: Some(Duration::from_millis(1)),
+            ..config()
+        },
+    );
+    wal.propose(block(), soon()).await.unwrap();
+    let deadline = soon();
+    while wal.status().counters.marks == 0 {
+        assert!(Instant::now() < deadline, "no mark was written");
+        tokio::task::yield_now().await;
+    }
+    wal.stop().await;
+    assert_eq!(wal.status().counters.marks, 1);
+}
+
+#[tokio::test]
 async fn a_panic_of_the_state_machine_poisons_the_log() {
     let disk = RecordingDisk::default();
     let wal = start(&disk, quiet());

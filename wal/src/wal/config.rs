@@ -35,6 +35,8 @@ pub struct Config {
     pub queue_bytes_max: usize,
     /// Idle for so long, the log writes a mark that vouches for its last batch; `None`: never.
     pub mark_after: Option<Duration>,
+    /// A write that takes longer than this has failed: the log is poisoned by the next proposal.
+    pub stall_max: Duration,
 }
 
 // === impl Config ===
@@ -54,6 +56,7 @@ impl Config {
             queue_proposals_max: 8192,
             queue_bytes_max: 64 << 20,
             mark_after: Some(Duration::from_millis(5)),
+            stall_max: Duration::from_secs(5),
         }
     }
 
