@@ -22,6 +22,14 @@ impl StateMachine for Count {
     }
 }
 
+struct Release(RecordingDisk);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
 fn start(disk: &RecordingDisk, config: Config) -> Arc<Wal<Count>> {
     let dir = Arc::new(disk.clone());
     Arc::new(Wal::open_on(dir, config, Box::new(Ticking::default()), Count(0)).unwrap())
@@ -110,6 +118,8 @@ async fn a_sync_that_does_not_return_poisons_the_log_at_the_next_proposal() {
     );
     wal.propose(block(), soon()).await.unwrap();
     disk.hold();
+    // If an assertion fails, dropping the log still needs the disk thread to end.
+    let release = Release(disk.clone());
     let held = Arc::clone(&wal);
     let first = tokio::spawn(async move { held.propose(block(), soon()).await.map(|_| ()) });
     let (mut answer, deadline) = (Ok(()), soon());
