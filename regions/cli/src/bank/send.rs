@@ -1,0 +1,120 @@
+//! `standin bank send`: signs and sends one request, and shows the answer.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use serde::Serialize;
+use standin_core::answer::Verdict;
+
+use super::{Door, Payment};
+use crate::client::{Call, CallError, Pool, Reply, Signer};
+use crate::out::{say, say_json};
+use crate::tally::Said;
+
+/// Signs one authorization request as a bank does, sends it, and shows the answer.
+///
+/// The request is signed as Standard Webhooks has it: HMAC-SHA256 over `id.timestamp.body`, in the
+/// headers webhook-id, webhook-timestamp and webhook-signature. Every send is signed anew; what
+/// makes two sends the same payment is the body.
+///
+/// Exit code: 0 approved, 3 declined, 4 refused without an answer (bad signature, other body under
+/// a used key, too many requests, out of service), 1 no reply, 2 wrong usage.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  standin bank send                                   300 at Target, by shopper 123
+  standin bank send --amount 3000                     more than was picked: declined
+  standin bank send --amount 12.30 --transaction-id k1
+  standin bank send --body '{\"shopper_id\":123,\"amount\":300,\"merchant\":{\"name\":\"Target\",\"address\":\"123 Main St\"}}'
+  standin bank send --body @request.json --json")]
+pub struct Args {
+    #[command(flatten)]
+    door: Door,
+    #[command(flatten)]
+    payment: Payment,
+    /// The whole body as it is, instead of the flags above; @FILE reads it from a file.
+    #[arg(long, value_name = "JSON|@FILE")]
+    body: Option<String>,
+    /// How long to wait for the answer.
+    #[arg(long, value_name = "MS", default_value_t = 5_000)]
+    timeout_ms: u64,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    status: u16,
+    replayed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<String>,
+    body: serde_json::Value,
+}
+
+// === impl Args ===
+
+impl Args {
+    /// Runs it.
+    pub(super) async fn run(self) -> anyhow::Result<u8> {
+        let body = self.request_body()?;
+        let signer = Signer::new(self.door.secret.bank()?);
+        let pool = Pool::new(self.door.url.clone(), 1);
+        let call = Call::post(self.door.path(), body).signed(&signer);
+        let outcome = pool.ask(call, Duration::from_millis(self.timeout_ms)).await;
+        if let Err(error @ CallError::Request(_)) = outcome {
+            return Err(error.into());
+        }
+        let reply = match outcome {
+            Ok(reply) => reply,
+            Err(error) => {
+                eprintln!("no answer: {error}");
+                return Ok(1);
+            }
+        };
+        self.show(&reply)?;
+        Ok(exit_code(&reply))
+    }
+
+    fn request_body(&self) -> anyhow::Result<Bytes> {
+        let Some(text) = &self.body else {
+            return Ok(self.payment.body()?);
+        };
+        match text.strip_prefix('@') {
+            Some(file) => Ok(std::fs::read(file)
+                .with_context(|| format!("cannot read {file}"))?
+                .into()),
+            None => Ok(Bytes::from(text.clone())),
+        }
+    }
+
+    fn show(&self, reply: &Reply) -> anyhow::Result<()> {
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        let replayed = reply.replayed.as_deref() == Some("true");
+        if self.json {
+            let body = serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text));
+            return say_json(&Shown {
+                status: reply.status,
+                replayed,
+                retry_after: reply.retry_after.clone(),
+                body,
+            });
+        }
+        say(format_args!("status    {}", reply.status));
+        say(format_args!("replayed  {replayed}"));
+        if let Some(seconds) = &reply.retry_after {
+            say(format_args!("retry     after {seconds} s"));
+        }
+        say(text);
+        Ok(())
+    }
+}
+
+fn exit_code(reply: &Reply) -> u8 {
+    match Said::read(reply).map(|said| said.decision) {
+        Some(Verdict::Approved) => 0,
+        Some(Verdict::Declined) => 3,
+        None => 4,
+    }
+}

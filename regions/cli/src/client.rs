@@ -1,0 +1,355 @@
+//! An HTTP client for load: a bounded pool of persistent connections, signed requests, no retries.
+//!
+//! A request is sent once. Only one that provably never left (its connection was found closed) is
+//! sent on another connection; whatever may have reached the server is the caller's to repeat.
+//! Deliberately absent: TLS, redirects, HTTP/2.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use standin_core::clock::{Clock, SystemClock};
+use standin_core::signature::{ID_HEADER, SIGNATURE_HEADER, Secret, TIMESTAMP_HEADER, sign};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+/// Largest reply read.
+pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Connections tried for one request that never left.
+const SENDS_MAX: u32 = 3;
+
+/// Where requests go: a plain HTTP server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    authority: String,
+}
+
+/// Why a text is not a [`Target`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Not a URL.
+    #[error("not a URL: write http://HOST:PORT")]
+    Syntax,
+    /// TLS is not spoken here.
+    #[error("only http:// is spoken here; put a TLS proxy in between for {0}://")]
+    Scheme(String),
+    /// It names a path.
+    #[error("give the server only, without a path: http://HOST:PORT")]
+    Path,
+}
+
+/// A bounded pool of persistent connections to one server.
+#[derive(Clone, Debug)]
+pub struct Pool(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    target: Target,
+    host: HeaderValue,
+    permits: Semaphore,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    drivers: TaskTracker,
+}
+
+/// One request, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// `GET`, `POST`, …
+    pub method: http::Method,
+    /// Path and query.
+    pub path: String,
+    /// Body; empty for none.
+    pub body: Bytes,
+    /// Signature headers and others.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// What came back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Value of `Idempotent-Replayed`.
+    pub replayed: Option<String>,
+    /// Value of `Retry-After`.
+    pub retry_after: Option<String>,
+    /// Body.
+    pub body: Bytes,
+}
+
+/// Why no reply came. The request may have been executed unless it says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No connection; surely not executed.
+    #[error("cannot connect to {target}: {source}")]
+    Connect {
+        /// The server.
+        target: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server does not speak HTTP, or the exchange broke.
+    #[error("the exchange broke: {0}")]
+    Http(#[from] hyper::Error),
+    /// The reply is too long.
+    #[error("the reply broke or is longer than {REPLY_BYTES_MAX} bytes: {0}")]
+    Body(String),
+    /// The path or a header cannot be sent.
+    #[error("not sendable: {0}")]
+    Request(#[from] http::Error),
+    /// The deadline passed.
+    #[error("no reply in time")]
+    Timeout,
+}
+
+/// Signs requests with one sender's secret.
+#[derive(Clone, Debug)]
+pub struct Signer(Secret);
+
+// === impl Target ===
+
+impl FromStr for Target {
+    type Err = TargetError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let with_scheme = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("http://{text}")
+        };
+        let uri: http::Uri = with_scheme.parse().map_err(|_| TargetError::Syntax)?;
+        let scheme = uri.scheme_str().unwrap_or("http");
+        if scheme != "http" {
+            return Err(TargetError::Scheme(scheme.to_owned()));
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(TargetError::Path);
+        }
+        let authority = uri.authority().ok_or(TargetError::Syntax)?;
+        if authority.as_str().contains('@') {
+            return Err(TargetError::Syntax);
+        }
+        let authority = match authority.port() {
+            Some(_) => authority.to_string(),
+            None => format!("{authority}:80"),
+        };
+        Ok(Self { authority })
+    }
+}
+
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            authority: address.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.authority)
+    }
+}
+
+// === impl Call ===
+
+impl Call {
+    /// A request without a body.
+    pub fn get(path: impl Into<String>) -> Self {
+        Self {
+            method: http::Method::GET,
+            path: path.into(),
+            body: Bytes::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// A POST of JSON.
+    pub fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self {
+            method: http::Method::POST,
+            path: path.into(),
+            body: body.into(),
+            headers: vec![("content-type", "application/json".to_owned())],
+        }
+    }
+
+    /// Signs it now, under a fresh message id.
+    pub fn signed(mut self, signer: &Signer) -> Self {
+        let id = format!("msg_{}", Uuid::now_v7().simple());
+        let now = SystemClock.now().as_secs();
+        let signature = sign(&signer.0, &id, now, &self.body);
+        self.headers.push((ID_HEADER, id));
+        self.headers.push((TIMESTAMP_HEADER, now.to_string()));
+        self.headers.push((SIGNATURE_HEADER, signature));
+        self
+    }
+}
+
+// === impl Signer ===
+
+impl Signer {
+    /// A signer with this secret.
+    pub fn new(secret: Secret) -> Self {
+        Self(secret)
+    }
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// A pool of at most `connections` connections, opened when needed.
+    pub fn new(target: Target, connections: usize) -> Self {
+        let host = HeaderValue::from_str(&target.authority)
+            .unwrap_or_else(|_| HeaderValue::from_static("localhost"));
+        Self(Arc::new(Shared {
+            target,
+            host,
+            permits: Semaphore::new(connections.max(1)),
+            idle: Mutex::default(),
+            drivers: TaskTracker::new(),
+        }))
+    }
+
+    /// Sends one request; waits for a free connection and the reply until `deadline`.
+    pub async fn call(&self, call: Call, deadline: Instant) -> Result<Reply, CallError> {
+        tokio::time::timeout_at(deadline, self.exchange(call))
+            .await
+            .unwrap_or(Err(CallError::Timeout))
+    }
+
+    /// Sends one request with at most `patience`.
+    pub async fn ask(&self, call: Call, patience: Duration) -> Result<Reply, CallError> {
+        tokio::time::timeout(patience, self.exchange(call))
+            .await
+            .unwrap_or(Err(CallError::Timeout))
+    }
+
+    async fn exchange(&self, call: Call) -> Result<Reply, CallError> {
+        // The pool owns its semaphore and never closes it.
+        let _permit = self.0.permits.acquire().await.ok();
+        let mut sends = 0_u32;
+        loop {
+            let mut connection = self.connection().await?;
+            sends = sends.saturating_add(1);
+            match connection.send_request(self.request(&call)?).await {
+                Ok(response) => {
+                    let reply = read(response).await?;
+                    self.put_back(connection);
+                    return Ok(reply);
+                }
+                // Cancelled before it was written: the server never saw it.
+                Err(error) if error.is_canceled() && sends < SENDS_MAX => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn connection(&self) -> Result<SendRequest<Full<Bytes>>, CallError> {
+        loop {
+            let idle = self.lock_idle().pop();
+            let Some(mut connection) = idle else {
+                return self.connect().await;
+            };
+            // An error here means that the server closed it while it was idle.
+            if connection.ready().await.is_ok() {
+                return Ok(connection);
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, CallError> {
+        let failed = |source| CallError::Connect {
+            target: self.0.target.to_string(),
+            source,
+        };
+        let stream = TcpStream::connect(&self.0.target.authority)
+            .await
+            .map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        let (sender, driver) = handshake(TokioIo::new(stream)).await?;
+        self.0.drivers.spawn(async move {
+            // What breaks a connection is told to whoever waits on it.
+            drop(driver.await);
+        });
+        Ok(sender)
+    }
+
+    fn put_back(&self, connection: SendRequest<Full<Bytes>>) {
+        if !connection.is_closed() {
+            self.lock_idle().push(connection);
+        }
+    }
+
+    fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, CallError> {
+        let mut request = Request::builder()
+            .method(call.method.clone())
+            .uri(&call.path)
+            .header(header::HOST, self.0.host.clone());
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
+        Ok(request.body(Full::new(call.body.clone()))?)
+    }
+
+    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<SendRequest<Full<Bytes>>>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the idle connections and waits for every connection to end.
+    pub async fn close(self) {
+        self.lock_idle().clear();
+        self.0.drivers.close();
+        self.0.drivers.wait().await;
+    }
+}
+
+async fn read(response: http::Response<hyper::body::Incoming>) -> Result<Reply, CallError> {
+    let text = |name: &str| {
+        let value = response.headers().get(name)?;
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let (replayed, retry_after) = (text("idempotent-replayed"), text("retry-after"));
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), REPLY_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|error| CallError::Body(error.to_string()))?
+        .to_bytes();
+    Ok(Reply {
+        status,
+        replayed,
+        retry_after,
+        body,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_plain_server_without_a_path() {
+        let check = |text: &str, expected: Result<&str, TargetError>| {
+            let got = text.parse::<Target>().map(|target| target.to_string());
+            assert_eq!(got, expected.map(str::to_owned), "{text}");
+        };
+        check("http://127.0.0.1:8080", Ok("http://127.0.0.1:8080"));
+        check("127.0.0.1:8080/", Ok("http://127.0.0.1:8080"));
+        check("http://edge.example", Ok("http://edge.example:80"));
+        check("http://[::1]:8080", Ok("http://[::1]:8080"));
+        check("http://a:1/v1", Err(TargetError::Path));
+        check("https://a:1", Err(TargetError::Scheme("https".to_owned())));
+        check("http://user:pass@a:1", Err(TargetError::Syntax));
+        check("", Err(TargetError::Syntax));
+    }
+}

@@ -1,0 +1,49 @@
+//! The command line: one enum of commands, and what they return to the shell.
+
+use clap::Parser;
+
+/// Authorizes card payments of gig shoppers, and keeps answering while the database is gone.
+///
+/// `standin demo` shows the whole of it in half a minute, with nothing installed.
+/// `standin serve --example` starts something to send requests to.
+#[derive(Debug, Parser)]
+#[command(
+    name = "standin",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Bank(crate::bank::Args),
+}
+
+// === impl Cli ===
+
+impl Cli {
+    /// Runs the command; gives the process' exit code.
+    ///
+    /// # Errors
+    /// When the command could not do what it was asked; exit code 1.
+    pub async fn run(self) -> anyhow::Result<u8> {
+        match self.command {
+            Command::Bank(args) => args.run().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,74 @@
+//! Secrets on the command line: given, from a file, or from the environment; never shown.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use standin_core::signature::Secret;
+
+/// The bank's secret of `standin serve --example`: public, for trying things out on loopback.
+pub const EXAMPLE_BANK_SECRET: &str = "whsec_c3RhbmRpbi1leGFtcGxlLWJhbmstc2VjcmV0LTAwMDE=";
+/// The platform's secret of `standin serve --example`: public too.
+pub const EXAMPLE_PLATFORM_SECRET: &str = "whsec_c3RhbmRpbi1leGFtcGxlLXBsYXRmb3JtLXNlY3JldC0x";
+
+/// A shared secret.
+#[derive(Clone, clap::Args)]
+pub struct SecretArgs {
+    /// The secret, `whsec_…`. Others on this machine may see a command line: prefer
+    /// --secret-file, or STANDIN_BANK_SECRET (trips: STANDIN_PLATFORM_SECRET).
+    #[arg(long, value_name = "SECRET", conflicts_with = "secret_file")]
+    secret: Option<String>,
+    /// A file with the secret.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+// === impl SecretArgs ===
+
+impl SecretArgs {
+    /// The bank's secret, else that of the variable STANDIN_BANK_SECRET.
+    pub(crate) fn bank(&self) -> anyhow::Result<Secret> {
+        self.find("STANDIN_BANK_SECRET")
+    }
+
+    /// The platform's secret, else that of the variable STANDIN_PLATFORM_SECRET.
+    pub(crate) fn platform(&self) -> anyhow::Result<Secret> {
+        self.find("STANDIN_PLATFORM_SECRET")
+    }
+
+    fn find(&self, variable: &str) -> anyhow::Result<Secret> {
+        let (text, origin) = if let Some(secret) = &self.secret {
+            (secret.clone(), "--secret".to_owned())
+        } else if let Some(file) = &self.secret_file {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            (text, file.display().to_string())
+        } else if let Ok(text) = std::env::var(variable) {
+            (text, variable.to_owned())
+        } else {
+            bail!(
+                "no secret: give --secret, --secret-file or {variable} \
+                 (`standin serve --example` prints the ones to try with)"
+            );
+        };
+        text.trim()
+            .parse()
+            .with_context(|| format!("{origin} holds no secret"))
+    }
+}
+
+impl std::fmt::Debug for SecretArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretArgs(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_secrets_are_secrets() {
+        assert!(EXAMPLE_BANK_SECRET.parse::<Secret>().is_ok());
+        assert!(EXAMPLE_PLATFORM_SECRET.parse::<Secret>().is_ok());
+    }
+}
