@@ -20,7 +20,8 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    Bank(crate::bank::Args),
+    Bank(Box<crate::bank::Args>),
+    Policy(crate::policy::Args),
 }
 
 // === impl Cli ===
@@ -33,6 +34,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<u8> {
         match self.command {
             Command::Bank(args) => args.run().await,
+            Command::Policy(args) => args.run(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The `standin` command, as a library so that tests can run its commands in their own process.
 //!
 //! Read in this order: [`command`] (the command line), [`client`] and [`open_loop`] (requests and
-//! load), [`bank`] (plays a bank).
+//! load), [`bank`] (plays a bank), [`policy`].
 
 pub mod bank;
 pub mod baskets;
@@ -9,5 +9,6 @@ pub mod client;
 pub mod command;
 pub mod open_loop;
 pub mod out;
+pub mod policy;
 pub mod secret;
 pub mod tally;

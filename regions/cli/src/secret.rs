@@ -26,12 +26,18 @@ pub struct SecretArgs {
 
 impl SecretArgs {
     /// The bank's secret, else that of the variable STANDIN_BANK_SECRET.
-    pub(crate) fn bank(&self) -> anyhow::Result<Secret> {
+    ///
+    /// # Errors
+    /// When there is none, or it is no secret.
+    pub fn bank(&self) -> anyhow::Result<Secret> {
         self.find("STANDIN_BANK_SECRET")
     }
 
     /// The platform's secret, else that of the variable STANDIN_PLATFORM_SECRET.
-    pub(crate) fn platform(&self) -> anyhow::Result<Secret> {
+    ///
+    /// # Errors
+    /// As [`SecretArgs::bank`].
+    pub fn platform(&self) -> anyhow::Result<Secret> {
         self.find("STANDIN_PLATFORM_SECRET")
     }
 
