@@ -129,7 +129,7 @@ async fn a_sync_that_does_not_return_poisons_the_log_at_the_next_proposal() {
         tokio::task::yield_now().await;
     }
     assert!(wal.status().poisoned);
-    disk.release();
+    drop(release);
     assert_eq!(
         first.await.unwrap(),
         Err(POISONED),
