@@ -43,3 +43,56 @@ fn scale_by_cosine(length: i128, twice_e6: i128) -> i128 {
         .checked_div(1_000_000_000)
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::as_conversions,
+        clippy::arithmetic_side_effects,
+        clippy::float_arithmetic,
+        reason = "test code, and the formula it compares with"
+    )]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn haversine_m(a: (i32, i32), b: (i32, i32)) -> f64 {
+        let radians = |e6: i32| (f64::from(e6) / 1e6).to_radians();
+        let (lat_a, lat_b) = (radians(a.0), radians(b.0));
+        let half_north = (lat_b - lat_a) / 2.0;
+        let half_east = (radians(b.1) - radians(a.1)) / 2.0;
+        let h = half_north.sin().powi(2) + lat_a.cos() * lat_b.cos() * half_east.sin().powi(2);
+        2.0 * 6_371_008.8 * h.sqrt().min(1.0).asin()
+    }
+
+    #[test]
+    fn a_radius_reaches_over_the_antimeridian() {
+        assert!(within_metres((0, 179_999_000), (0, -179_999_000), 300));
+        assert!(!within_metres((0, 179_999_000), (0, -179_999_000), 200));
+        assert!(within_metres((0, 0), (0, 0), 1));
+        assert!(!within_metres((0, 0), (0, 180_000_000), 100_000));
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_haversine_within_a_percent(
+            lat in -65_000_000_i32..65_000_000, lon in -179_000_000_i32..179_000_000,
+            north in -400_000_i32..400_000, east in -400_000_i32..400_000,
+        ) {
+            let (a, b) = ((lat, lon), (lat + north, lon + east));
+            let metres = haversine_m(a, b);
+            prop_assume!(metres > 200.0);
+            prop_assert!(within_metres(a, b, (metres * 1.01) as u32 + 1));
+            prop_assert!(!within_metres(a, b, (metres * 0.99) as u32));
+            prop_assert_eq!(within_metres(a, b, 800), within_metres(b, a, 800));
+        }
+
+        #[test]
+        fn no_place_panics(
+            a in any::<(i32, i32)>(), b in any::<(i32, i32)>(), radius in any::<u32>(),
+        ) {
+            prop_assert_eq!(within_metres(a, b, radius), within_metres(b, a, radius));
+            prop_assert!(within_metres(a, a, radius));
+        }
+    }
+}

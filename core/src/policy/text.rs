@@ -308,57 +308,19 @@ impl Reader {
             &text.transaction,
             || format!("above zero and at most stand_in.ceiling ({})", text.ceiling),
         )?;
-        let shopper_outage = self.tally("stand_in.shopper.outage", &text.shopper.outage)?;
-        let shopper_hour = self.tally("stand_in.shopper.hour", &text.shopper.hour)?;
-        let bank_outage = self.tally("stand_in.bank.outage", &text.bank.outage)?;
-        let bank_hour = self.tally("stand_in.bank.hour", &text.bank.hour)?;
-        let least = Tally {
+        let one = Tally {
             amount: transaction,
             count: 1,
         };
-        for (key, small, small_name, large, found) in [
-            (
-                "stand_in.shopper.outage",
-                least,
-                "stand_in.transaction",
-                shopper_outage,
-                &text.shopper.outage,
-            ),
-            (
-                "stand_in.shopper.hour",
-                least,
-                "stand_in.transaction",
-                shopper_hour,
-                &text.shopper.hour,
-            ),
-            (
-                "stand_in.bank.outage",
-                shopper_outage,
-                "stand_in.shopper.outage",
-                bank_outage,
-                &text.bank.outage,
-            ),
-            (
-                "stand_in.bank.hour",
-                shopper_hour,
-                "stand_in.shopper.hour",
-                bank_hour,
-                &text.bank.hour,
-            ),
-        ] {
-            require(
-                large.amount >= small.amount,
-                format!("{key}.amount"),
-                &found.amount,
-                || format!("at least that of {small_name}"),
-            )?;
-            require(
-                large.count >= small.count,
-                format!("{key}.count"),
-                found.count,
-                || format!("at least {}, as {small_name} allows", small.count),
-            )?;
-        }
+        let PartyText { outage, hour } = &text.shopper;
+        let least = ("stand_in.transaction", one);
+        let shopper_outage = self.tally_above("stand_in.shopper.outage", outage, least)?;
+        let shopper_hour = self.tally_above("stand_in.shopper.hour", hour, least)?;
+        let PartyText { outage, hour } = &text.bank;
+        let least = ("stand_in.shopper.outage", shopper_outage);
+        let bank_outage = self.tally_above("stand_in.bank.outage", outage, least)?;
+        let least = ("stand_in.shopper.hour", shopper_hour);
+        let bank_hour = self.tally_above("stand_in.bank.hour", hour, least)?;
         Ok(StandInPolicy {
             trip_age_max_ms: millis("stand_in.trip_age_max_ms", text.trip_age_max_ms)?,
             threshold,
@@ -422,6 +384,32 @@ impl Reader {
             amount: self.amount(&format!("{key}.amount"), &text.amount)?,
             count: text.count,
         })
+    }
+
+    /// A tally that is no smaller than the `least` one, which goes by the key given with it.
+    fn tally_above(
+        &self,
+        key: &str,
+        text: &TallyText,
+        (least_key, least): (&str, Tally),
+    ) -> Result<Tally, PolicyError> {
+        let tally = self.tally(key, text)?;
+        require(
+            tally.amount >= least.amount,
+            format!("{key}.amount"),
+            &text.amount,
+            || {
+                let least = Money::from_minor(least.amount, self.currency).to_decimal();
+                format!("at least {least}, as {least_key} allows")
+            },
+        )?;
+        require(
+            tally.count >= least.count,
+            format!("{key}.count"),
+            text.count,
+            || format!("at least {}, as {least_key} allows", least.count),
+        )?;
+        Ok(tally)
     }
 
     /// An amount in major units, not negative, in minor units.
