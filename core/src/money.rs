@@ -271,7 +271,8 @@ mod tests {
     #![allow(
         clippy::as_conversions,
         clippy::arithmetic_side_effects,
-        reason = "test code"
+        clippy::inconsistent_digit_grouping,
+        reason = "test code; amounts are written in cents"
     )]
     use super::*;
     use proptest::prelude::*;

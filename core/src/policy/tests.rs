@@ -30,7 +30,7 @@ fn check_refused(from: &str, to: &str, key: &str) {
 }
 
 #[test]
-fn contradictions_are_refused_by_the_key_that_is_wrong() {
+fn thresholds_that_contradict_are_refused_by_key() {
     // The first match is the default threshold's unless more of the line is given.
     check_refused("version = 1", "version = 0", "version");
     check_refused(
@@ -74,6 +74,10 @@ fn contradictions_are_refused_by_the_key_that_is_wrong() {
         r#"category = """#,
         "thresholds.rule[1].category",
     );
+}
+
+#[test]
+fn stand_in_limits_that_contradict_are_refused_by_key() {
     check_refused(
         r#"percent = "8""#,
         r#"percent = "10.01""#,
@@ -116,6 +120,10 @@ fn contradictions_are_refused_by_the_key_that_is_wrong() {
         "stand_in.decay[2].percent",
     );
     check_refused("until_ms = 900_000\n", "", "stand_in.decay[1]");
+}
+
+#[test]
+fn other_sections_that_contradict_are_refused_by_key() {
     check_refused(
         r#"floor = "75.00""#,
         r#"floor = "1000.01""#,
