@@ -1,0 +1,108 @@
+//! Trips whose write-through failed, remembered until the cache shows what the ledger has.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use standin_core::id::{ShopperId, TripId};
+use standin_core::trip::TripStatus;
+use standin_core::trip_cache::CacheError;
+use tokio::time::timeout;
+
+use super::{FlowError, Platform};
+
+/// Trips to repair; at the bound a new one is not remembered (and counted): the cache then lacks
+/// the trip until its next event or until an edge loads it from the primary, or shows it as not
+/// closed until the cache evicts it.
+pub const REPAIRS_MAX: usize = 10_000;
+
+/// Trips whose cache copy is behind the ledger.
+#[derive(Debug, Default)]
+pub(crate) struct Repairs(Mutex<BTreeMap<TripId, ShopperId>>);
+
+/// A repair that has to be tried again.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RepairError {
+    /// The ledger could not be read.
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+    /// The cache could not be written.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+// === impl Repairs ===
+
+impl Repairs {
+    /// Remembers a trip; `false` at the bound.
+    pub(crate) fn add(&self, trip: TripId, shopper: ShopperId) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= REPAIRS_MAX && !all.contains_key(&trip) {
+            return false;
+        }
+        all.insert(trip, shopper);
+        true
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn some(&self, max: usize) -> Vec<(TripId, ShopperId)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().take(max).map(|(t, s)| (*t, *s)).collect()
+    }
+
+    fn done(&self, trip: TripId) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&trip);
+    }
+}
+
+// === impl Platform ===
+
+impl Platform {
+    /// Shows the cache what the ledger has of a trip. The cache keeps what is newer there: events
+    /// that were fed and are not booked yet.
+    pub(crate) async fn repair(
+        &self,
+        shopper: ShopperId,
+        trip: TripId,
+    ) -> Result<(), RepairError> {
+        let found = self.ask(self.ports.ledger.trip(shopper, trip)).await?;
+        let Some(open) = found else {
+            return Ok(());
+        };
+        let closed = open.sheet.trip.status == TripStatus::Complete;
+        let slow = |_elapsed| CacheError::Timeout;
+        let put = self.ports.cache.put(open.sheet);
+        timeout(self.budgets.cache, put).await.map_err(slow)??;
+        for approval in open.approvals {
+            let approve = self.ports.cache.approve(trip, approval);
+            timeout(self.budgets.cache, approve).await.map_err(slow)??;
+        }
+        if closed {
+            let close = self.ports.cache.close(shopper, trip);
+            timeout(self.budgets.cache, close).await.map_err(slow)??;
+        }
+        Ok(())
+    }
+
+    /// Tries what waits for a repair, until one fails. Returns whether anything is left.
+    pub(crate) async fn repair_some(&self) -> bool {
+        for (trip, shopper) in self.repairs.some(64) {
+            match self.repair(shopper, trip).await {
+                Ok(()) => {
+                    self.repairs.done(trip);
+                    self.counters.repaired.add(1);
+                }
+                Err(_) => {
+                    self.counters.retries.add(1);
+                    break;
+                }
+            }
+        }
+        let left = self.repairs.len();
+        self.counters.repairs_now.set(left);
+        left > 0
+    }
+}
