@@ -1,7 +1,7 @@
 //! Trips whose write-through failed, remembered until the cache shows what the ledger has.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use standin_core::id::{ShopperId, TripId};
 use standin_core::trip::TripStatus;
@@ -17,7 +17,20 @@ pub const REPAIRS_MAX: usize = 10_000;
 
 /// Trips whose cache copy is behind the ledger.
 #[derive(Debug, Default)]
-pub(crate) struct Repairs(Mutex<BTreeMap<TripId, ShopperId>>);
+pub(crate) struct Repairs(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    trips: BTreeMap<TripId, Repair>,
+    /// Numbers each remembering, so that a repair under way does not forget one asked for since.
+    asked: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Repair {
+    shopper: ShopperId,
+    asked: u64,
+}
 
 /// A repair that has to be tried again.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -35,26 +48,35 @@ pub enum RepairError {
 impl Repairs {
     /// Remembers a trip; `false` at the bound.
     pub(crate) fn add(&self, trip: TripId, shopper: ShopperId) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= REPAIRS_MAX && !all.contains_key(&trip) {
+        let mut all = self.lock();
+        if all.trips.len() >= REPAIRS_MAX && !all.trips.contains_key(&trip) {
             return false;
         }
-        all.insert(trip, shopper);
+        all.asked = all.asked.saturating_add(1);
+        let asked = all.asked;
+        all.trips.insert(trip, Repair { shopper, asked });
         true
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lock().trips.len()
     }
 
-    fn some(&self, max: usize) -> Vec<(TripId, ShopperId)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().take(max).map(|(t, s)| (*t, *s)).collect()
+    fn some(&self, max: usize) -> Vec<(TripId, Repair)> {
+        let all = self.lock();
+        let some = all.trips.iter().take(max);
+        some.map(|(trip, repair)| (*trip, *repair)).collect()
     }
 
-    fn done(&self, trip: TripId) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&trip);
+    fn done(&self, trip: TripId, done: Repair) {
+        let mut all = self.lock();
+        if all.trips.get(&trip).is_some_and(|repair| repair.asked == done.asked) {
+            all.trips.remove(&trip);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -76,23 +98,23 @@ impl Platform {
         let slow = |_elapsed| CacheError::Timeout;
         let put = self.ports.cache.put(open.sheet);
         timeout(self.budgets.cache, put).await.map_err(slow)??;
+        if closed {
+            let close = self.ports.cache.close(shopper, trip);
+            return timeout(self.budgets.cache, close).await.map_err(slow)?.map_err(Into::into);
+        }
         for approval in open.approvals {
             let approve = self.ports.cache.approve(trip, approval);
             timeout(self.budgets.cache, approve).await.map_err(slow)??;
-        }
-        if closed {
-            let close = self.ports.cache.close(shopper, trip);
-            timeout(self.budgets.cache, close).await.map_err(slow)??;
         }
         Ok(())
     }
 
     /// Tries what waits for a repair, until one fails. Returns whether anything is left.
     pub(crate) async fn repair_some(&self) -> bool {
-        for (trip, shopper) in self.repairs.some(64) {
-            match self.repair(shopper, trip).await {
+        for (trip, repair) in self.repairs.some(64) {
+            match self.repair(repair.shopper, trip).await {
                 Ok(()) => {
-                    self.repairs.done(trip);
+                    self.repairs.done(trip, repair);
                     self.counters.repaired.add(1);
                 }
                 Err(_) => {
