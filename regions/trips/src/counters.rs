@@ -57,12 +57,10 @@ impl Count {
     pub(crate) fn sub(&self, less: usize) {
         let less = u64::try_from(less).unwrap_or(u64::MAX);
         // Two tasks meet here; a level that would go below zero stays at zero.
-        drop(
-            self.0
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
-                    Some(now.saturating_sub(less))
-                }),
-        );
+        let down = |now: u64| Some(now.saturating_sub(less));
+        let _before = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, down);
     }
 
     pub(crate) fn set(&self, now: usize) {

@@ -261,9 +261,7 @@ impl Platform {
             .unwrap_or_else(Instant::now);
         let mut bookings = self.bookings.subscribe();
         loop {
-            let completed = self
-                .ask(self.ports.ledger.complete(shopper, trip))
-                .await?;
+            let completed = self.ask(self.ports.ledger.complete(shopper, trip)).await?;
             match completed {
                 Completed::Now | Completed::Before => {
                     return Ok((completed, self.show_completed(shopper, trip).await));

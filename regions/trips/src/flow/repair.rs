@@ -13,7 +13,7 @@ use super::{FlowError, Platform};
 /// Trips to repair; at the bound a new one is not remembered (and counted): the cache then lacks
 /// the trip until its next event or until an edge loads it from the primary, or shows it as not
 /// closed until the cache evicts it.
-pub const REPAIRS_MAX: usize = 10_000;
+const REPAIRS_MAX: usize = 10_000;
 
 /// Trips whose cache copy is behind the ledger.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ struct Repair {
 
 /// A repair that has to be tried again.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum RepairError {
+pub(crate) enum RepairError {
     /// The ledger could not be read.
     #[error(transparent)]
     Flow(#[from] FlowError),
@@ -70,7 +70,11 @@ impl Repairs {
 
     fn done(&self, trip: TripId, done: Repair) {
         let mut all = self.lock();
-        if all.trips.get(&trip).is_some_and(|repair| repair.asked == done.asked) {
+        if all
+            .trips
+            .get(&trip)
+            .is_some_and(|repair| repair.asked == done.asked)
+        {
             all.trips.remove(&trip);
         }
     }
@@ -85,11 +89,7 @@ impl Repairs {
 impl Platform {
     /// Shows the cache what the ledger has of a trip. The cache keeps what is newer there: events
     /// that were fed and are not booked yet.
-    pub(crate) async fn repair(
-        &self,
-        shopper: ShopperId,
-        trip: TripId,
-    ) -> Result<(), RepairError> {
+    pub(crate) async fn repair(&self, shopper: ShopperId, trip: TripId) -> Result<(), RepairError> {
         let found = self.ask(self.ports.ledger.trip(shopper, trip)).await?;
         let Some(open) = found else {
             return Ok(());
@@ -100,7 +100,10 @@ impl Platform {
         timeout(self.budgets.cache, put).await.map_err(slow)??;
         if closed {
             let close = self.ports.cache.close(shopper, trip);
-            return timeout(self.budgets.cache, close).await.map_err(slow)?.map_err(Into::into);
+            return timeout(self.budgets.cache, close)
+                .await
+                .map_err(slow)?
+                .map_err(Into::into);
         }
         for approval in open.approvals {
             let approve = self.ports.cache.approve(trip, approval);
