@@ -17,6 +17,8 @@ pub mod api;
 pub mod counters;
 pub mod feeder;
 pub mod flow;
+#[cfg(test)]
+mod testing;
 
 use standin_core::BoxFuture;
 use standin_core::ledger::LedgerError;
