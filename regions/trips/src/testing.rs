@@ -316,11 +316,24 @@ impl World {
     }
 
     pub(crate) async fn booked(&self, shopper: ShopperId, trip: TripId) -> TripSheet {
-        self.ledger.inner.trip(shopper, trip).await.unwrap().unwrap().sheet
+        self.ledger
+            .inner
+            .trip(shopper, trip)
+            .await
+            .unwrap()
+            .unwrap()
+            .sheet
     }
 
     pub(crate) async fn looked(&self, shopper: ShopperId) -> Trip {
-        self.cache.inner.look(shopper).await.unwrap().trip.unwrap().trip
+        self.cache
+            .inner
+            .look(shopper)
+            .await
+            .unwrap()
+            .trip
+            .unwrap()
+            .trip
     }
 }
 

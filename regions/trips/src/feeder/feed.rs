@@ -430,8 +430,8 @@ fn apply(sheet: &mut TripSheet, events: &[(usize, &TripEvent)]) -> Vec<(usize, M
 fn keep_version(marks: &mut [(usize, Mark)], version: u64) {
     let mut last = Some(version);
     for (_, mark) in marks.iter_mut().rev() {
-        if let Mark::Changed(says) = mark {
-            *says = last.take();
+        if let Mark::Changed(_) | Mark::Unchanged = mark {
+            *mark = Mark::Changed(last.take());
         }
     }
 }

@@ -39,7 +39,11 @@ async fn events_booked_but_not_acknowledged_change_nothing_when_they_come_again(
     assert_eq!(world.platform.counters().fed.get(), 3);
     assert_eq!(world.cached(trip).await, Some(booked.clone()));
     assert_eq!(world.booked(anna, trip).await, booked);
-    assert_eq!(world.cache.puts.load(Ordering::SeqCst), puts, "nothing was written again");
+    assert_eq!(
+        world.cache.puts.load(Ordering::SeqCst),
+        puts,
+        "nothing was written again"
+    );
     world.rest().await;
 }
 
@@ -48,7 +52,11 @@ async fn a_restart_with_a_backlog_never_shows_an_earlier_state() {
     let mut world = World::at_work().await;
     let (anna, trip, id) = world.trip(1).await;
     world.ledger.switch.set(Mode::Away);
-    for what in [pick(id, 9, None), TripChange::Unpick { order: id, line: 9 }, pick(id, 1, None)] {
+    for what in [
+        pick(id, 9, None),
+        TripChange::Unpick { order: id, line: 9 },
+        pick(id, 1, None),
+    ] {
         let event = world.event(anna, trip, what);
         world.platform.append(vec![event]).await.unwrap();
     }
@@ -60,10 +68,18 @@ async fn a_restart_with_a_backlog_never_shows_an_earlier_state() {
     world.feed();
     world.fed(3).await;
     assert_eq!(world.cached(trip).await, Some(seen.clone()));
-    assert_eq!(world.cache.puts.load(Ordering::SeqCst), puts, "the line was not picked again");
+    assert_eq!(
+        world.cache.puts.load(Ordering::SeqCst),
+        puts,
+        "the line was not picked again"
+    );
     world.ledger.switch.set(Mode::Up);
     world.settled().await;
-    assert_eq!(world.booked(anna, trip).await, seen, "the versions agree as well");
+    assert_eq!(
+        world.booked(anna, trip).await,
+        seen,
+        "the versions agree as well"
+    );
     world.rest().await;
 }
 
@@ -140,17 +156,26 @@ async fn a_trip_that_only_the_absent_ledger_knows_is_shown_once_it_is_back() {
     world.ledger.switch.set(Mode::Up);
     world.settled().await;
     eventually("the cache shows the trip", || async {
-        world.cached(trip).await.is_some_and(|sheet| sheet.trip.picked == 3_00)
+        world
+            .cached(trip)
+            .await
+            .is_some_and(|sheet| sheet.trip.picked == 3_00)
     })
     .await;
     let event = world.event(anna, trip, pick(id, 3, None));
     world.platform.append(vec![event]).await.unwrap();
     eventually("and goes on feeding it", || async {
-        world.cached(trip).await.is_some_and(|sheet| sheet.trip.picked == 6_00)
+        world
+            .cached(trip)
+            .await
+            .is_some_and(|sheet| sheet.trip.picked == 6_00)
     })
     .await;
     world.settled().await;
-    assert_eq!(world.cached(trip).await, Some(world.booked(anna, trip).await));
+    assert_eq!(
+        world.cached(trip).await,
+        Some(world.booked(anna, trip).await)
+    );
     world.rest().await;
 }
 
@@ -161,7 +186,11 @@ async fn what_does_not_fit_the_hand_over_is_booked_from_the_queue() {
     world.ledger.switch.set(Mode::Away);
     // Each is fed before the next is sent, so that each is a batch of its own.
     for round in 0..80_u32 {
-        let event = world.event(anna, trip, pick(id, 1 + round % ITEMS, Some(i64::from(round))));
+        let event = world.event(
+            anna,
+            trip,
+            pick(id, 1 + round % ITEMS, Some(i64::from(round))),
+        );
         world.platform.append(vec![event]).await.unwrap();
         world.fed(u64::from(round) + 1).await;
     }
@@ -190,7 +219,9 @@ impl Random {
 /// and repeats by the sender: in the end cache, ledger and a plain model agree.
 #[tokio::test]
 async fn through_random_failures_cache_ledger_and_model_agree() {
-    let replay = std::env::var("STANDIN_SEED").ok().and_then(|seed| seed.parse().ok());
+    let replay = std::env::var("STANDIN_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let seeds = replay.map_or(0..12_u64, |seed: u64| seed..seed + 1);
     for seed in seeds {
         println!("STANDIN_SEED={seed}");
@@ -217,7 +248,11 @@ async fn random_round(seed: u64) {
             4 => world.cache.switch.set(Mode::Away),
             5 => world.cache.switch.set(Mode::ReplyLost),
             6 | 7 => world.cache.switch.set(Mode::Up),
-            8 => world.queue.acks.set(if random.below(3) == 0 { Mode::Away } else { Mode::Up }),
+            8 => world.queue.acks.set(if random.below(3) == 0 {
+                Mode::Away
+            } else {
+                Mode::Up
+            }),
             9 if random.below(4) == 0 => {
                 world.rest().await;
                 world.feed();
@@ -239,7 +274,11 @@ async fn random_round(seed: u64) {
         if random.below(10) == 0 {
             // The sender did not hear of it and sends one of its last again.
             let back = sent.len() - 1 - (random.below(20) as usize).min(sent.len() - 1);
-            world.platform.append(vec![sent[back].clone()]).await.unwrap();
+            world
+                .platform
+                .append(vec![sent[back].clone()])
+                .await
+                .unwrap();
         }
     }
     world.ledger.switch.set(Mode::Up);

@@ -46,7 +46,11 @@ async fn an_order_goes_all_the_way_and_the_cache_follows_each_step() {
     let again = platform.start(start).await.unwrap().0;
     assert!(matches!(again, Started::Trip(sheet) if sheet.trip.id == trip));
 
-    let position = Position { lat_e6: 1, lon_e6: 2, at };
+    let position = Position {
+        lat_e6: 1,
+        lon_e6: 2,
+        at,
+    };
     let changes = [
         pick(id, 1, None),
         pick(id, 2, Some(1_99)),
@@ -60,10 +64,17 @@ async fn an_order_goes_all_the_way_and_the_cache_follows_each_step() {
     world.settled().await;
     let seen = world.looked(anna).await;
     assert_eq!((seen.picked, seen.picked_listed), (2_99, 3_00));
-    assert_eq!(world.booked(anna, trip).await.trip, seen, "cache and ledger agree");
+    assert_eq!(
+        world.booked(anna, trip).await.trip,
+        seen,
+        "cache and ledger agree"
+    );
     let look = world.cache.look(anna).await.unwrap();
     assert_eq!(look.trip.unwrap().position, Some(position));
-    assert!(look.beat.is_some(), "the heart beats");
+    eventually("the heart beats", || async {
+        world.cache.look(anna).await.unwrap().beat.is_some()
+    })
+    .await;
 
     let early = platform.complete(anna, trip).await.unwrap().0;
     assert_eq!(early, Completed::StillShopping);
@@ -73,7 +84,10 @@ async fn an_order_goes_all_the_way_and_the_cache_follows_each_step() {
     let (completed, shown) = platform.complete(anna, trip).await.unwrap();
     assert_eq!((completed, shown), (Completed::Now, Shown::Current));
     assert_eq!(world.looked(anna).await.status, TripStatus::Complete);
-    assert_eq!(platform.complete(anna, trip).await.unwrap().0, Completed::Before);
+    assert_eq!(
+        platform.complete(anna, trip).await.unwrap().0,
+        Completed::Before
+    );
     let booked = platform.order(id).await.unwrap().unwrap();
     assert_eq!(booked.status, OrderStatus::Complete);
     world.rest().await;
@@ -90,8 +104,14 @@ async fn of_fifty_racing_claims_one_wins() {
         tokio::spawn(async move { platform.claim(id, shopper(number)).await.unwrap() })
     });
     let claims = join_all(claims).await;
-    let won = claims.iter().filter(|c| matches!(c, Ok(Claim::Won))).count();
-    let lost = claims.iter().filter(|c| matches!(c, Ok(Claim::Lost))).count();
+    let won = claims
+        .iter()
+        .filter(|c| matches!(c, Ok(Claim::Won)))
+        .count();
+    let lost = claims
+        .iter()
+        .filter(|c| matches!(c, Ok(Claim::Lost)))
+        .count();
     assert_eq!((won, lost), (1, 49));
 }
 
@@ -115,7 +135,10 @@ async fn without_the_ledger_shopping_goes_on_and_is_booked_once_later() {
         platform.complete(anna, trip).await.map(drop).unwrap_err(),
     ];
     for error in errors {
-        assert!(matches!(error, FlowError::Ledger(_)) && error.may_retry(), "{error}");
+        assert!(
+            matches!(error, FlowError::Ledger(_)) && error.may_retry(),
+            "{error}"
+        );
     }
 
     let lines = [1, 2, 3].map(|line| world.event(anna, trip, pick(id, line, None)));
@@ -130,16 +153,35 @@ async fn without_the_ledger_shopping_goes_on_and_is_booked_once_later() {
     assert_eq!(view.sheet.trip, seen, "a reader sees what the cache has");
     assert_eq!(platform.counters().booked.get(), 0);
     assert_eq!(platform.counters().backlog_now.get(), 7);
-    assert_eq!(world.ledger.inner.trip(anna, trip).await.unwrap().unwrap().sheet.trip.picked, 0);
+    assert_eq!(
+        world
+            .ledger
+            .inner
+            .trip(anna, trip)
+            .await
+            .unwrap()
+            .unwrap()
+            .sheet
+            .trip
+            .picked,
+        0
+    );
 
     world.ledger.switch.set(Mode::Up);
     world.settled().await;
-    assert_eq!(world.booked(anna, trip).await.trip, seen, "nothing lost, nothing twice");
+    assert_eq!(
+        world.booked(anna, trip).await.trip,
+        seen,
+        "nothing lost, nothing twice"
+    );
     eventually("the backlog is gone", || async {
         platform.counters().backlog_now.get() == 0
     })
     .await;
-    assert_eq!(platform.complete(anna, trip).await.unwrap().0, Completed::Now);
+    assert_eq!(
+        platform.complete(anna, trip).await.unwrap().0,
+        Completed::Now
+    );
     world.rest().await;
 }
 
@@ -166,7 +208,10 @@ async fn a_failed_write_through_is_told_and_repaired() {
     assert_eq!(world.cached(trip).await, None);
 
     world.cache.switch.set(Mode::Up);
-    eventually("the cache has the trip", || async { world.cached(trip).await.is_some() }).await;
+    eventually("the cache has the trip", || async {
+        world.cached(trip).await.is_some()
+    })
+    .await;
     eventually("the repair is forgotten", || async {
         platform.counters().repairs_now.get() == 0
     })
