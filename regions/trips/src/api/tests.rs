@@ -1,7 +1,8 @@
 #![allow(
     clippy::as_conversions,
     clippy::arithmetic_side_effects,
-    reason = "test code"
+    clippy::too_many_lines,
+    reason = "test code: a table of cases is long"
 )]
 
 use std::sync::Arc;
