@@ -1,0 +1,202 @@
+//! The loopback listener: health, status, metrics, and operators' orders.
+//!
+//! A GET changes nothing. An order is a POST with JSON `{"operator":…,"reason":…}`, both required:
+//! they go to the audit. What is asked or ordered is the application's ([`Control`]).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use standin_core::BoxFuture;
+use standin_core::entry::StandInMode;
+use standin_core::id::TransactionId;
+
+use crate::metrics::Metrics;
+use crate::native::require_json;
+use crate::problem::Problem;
+use crate::server::{Handler, Request};
+
+/// Longest name of an operator and longest reason, in bytes.
+const TEXT_BYTES_MAX: usize = 500;
+
+/// What the running edge lets operators see and order.
+pub trait Control: Send + Sync + 'static {
+    /// Whether this process should go on living; an error says why not.
+    fn live(&self) -> Result<(), String>;
+
+    /// Whether banks should be sent here; an error says why not.
+    fn ready(&self) -> Result<(), String>;
+
+    /// The status page: rung, breaker, log, drain, trip-cache age, exposure, alarms.
+    fn status(&self) -> BoxFuture<'_, Value>;
+
+    /// Called before a scrape, to set gauges that nobody else keeps current.
+    fn refresh_metrics(&self) {}
+
+    /// Sets who decides about standing in.
+    fn stand_in(&self, mode: StandInMode, order: Order) -> BoxFuture<'_, Result<Value, Problem>>;
+
+    /// Lets the stored 500 of a payment give way to the answer that was committed.
+    fn clear_answer(
+        &self,
+        id: TransactionId,
+        order: Order,
+    ) -> BoxFuture<'_, Result<Value, Problem>>;
+}
+
+/// Who orders something, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+pub struct Order {
+    /// Who.
+    pub operator: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Answers on the admin listener.
+pub struct Admin {
+    control: Arc<dyn Control>,
+    metrics: Arc<Metrics>,
+    routes: matchit::Router<Route>,
+}
+
+#[derive(Clone, Copy)]
+enum Route {
+    Live,
+    Ready,
+    Status,
+    Metrics,
+    StandIn,
+    ClearAnswer,
+}
+
+// === impl Admin ===
+
+impl Admin {
+    /// Answers for this edge.
+    pub fn new(control: Arc<dyn Control>, metrics: Arc<Metrics>) -> Self {
+        let mut routes = matchit::Router::new();
+        for (path, route) in [
+            ("/livez", Route::Live),
+            ("/readyz", Route::Ready),
+            ("/statusz", Route::Status),
+            ("/metrics", Route::Metrics),
+            ("/stand-in/{mode}", Route::StandIn),
+            ("/answers/{id}/clear", Route::ClearAnswer),
+        ] {
+            routes
+                .insert(path, route)
+                .expect("the routes do not overlap; a test asks each");
+        }
+        Self {
+            control,
+            metrics,
+            routes,
+        }
+    }
+
+    async fn respond(&self, request: Request) -> Result<Response<Bytes>, Problem> {
+        let path = request.parts.uri.path().to_owned();
+        let found = self.routes.at(&path).map_err(|_| Problem::NotFound)?;
+        let orders = matches!(found.value, Route::StandIn | Route::ClearAnswer);
+        let method = &request.parts.method;
+        if orders && method != Method::POST {
+            return Err(Problem::MethodNotAllowed { allow: "POST" });
+        }
+        if !orders && method != Method::GET && method != Method::HEAD {
+            return Err(Problem::MethodNotAllowed { allow: "GET, HEAD" });
+        }
+        match found.value {
+            Route::Live => Ok(health(self.control.live())),
+            Route::Ready => Ok(health(self.control.ready())),
+            Route::Status => Ok(page(StatusCode::OK, &self.control.status().await)),
+            Route::Metrics => self.metrics(),
+            Route::StandIn => {
+                let mode = match found.params.get("mode") {
+                    Some("auto") => StandInMode::Auto,
+                    Some("force") => StandInMode::Force,
+                    Some("forbid") => StandInMode::Forbid,
+                    _ => return Err(Problem::NotFound),
+                };
+                let done = self.control.stand_in(mode, order(&request)?).await?;
+                Ok(page(StatusCode::OK, &done))
+            }
+            Route::ClearAnswer => {
+                let id = found.params.get("id").and_then(|id| id.parse().ok());
+                let id = id.ok_or(Problem::NotFound)?;
+                let done = self.control.clear_answer(id, order(&request)?).await?;
+                Ok(page(StatusCode::OK, &done))
+            }
+        }
+    }
+
+    fn metrics(&self) -> Result<Response<Bytes>, Problem> {
+        self.control.refresh_metrics();
+        let text = self.metrics.render().map_err(|error| {
+            tracing::error!(%error, "metrics cannot be rendered");
+            Problem::Internal
+        })?;
+        let mut response = Response::new(Bytes::from(text));
+        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        Ok(response)
+    }
+}
+
+impl Handler for Admin {
+    fn handle(&self, request: Request) -> BoxFuture<'_, Response<Bytes>> {
+        Box::pin(async move {
+            let head = request.parts.method == Method::HEAD;
+            let response = self.respond(request).await;
+            let response = response.unwrap_or_else(|problem| problem.to_response());
+            if head {
+                response.map(|_| Bytes::new())
+            } else {
+                response
+            }
+        })
+    }
+}
+
+/// Reads who and why. JSON is required: a page in an operator's browser cannot send it here without
+/// asking first.
+fn order(request: &Request) -> Result<Order, Problem> {
+    require_json(&request.parts.headers)?;
+    let order: Order = serde_json::from_slice(&request.body).map_err(|_| Problem::Malformed {
+        detail: "must be {\"operator\":…,\"reason\":…}",
+    })?;
+    for (field, text) in [("operator", &order.operator), ("reason", &order.reason)] {
+        if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX || text.contains('\0') {
+            return Err(Problem::Field {
+                field,
+                detail: "must have 1 to 500 bytes",
+            });
+        }
+    }
+    Ok(order)
+}
+
+fn health(state: Result<(), String>) -> Response<Bytes> {
+    match state {
+        Ok(()) => page(StatusCode::OK, &json!({"ok": true})),
+        Err(why) => page(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"ok": false, "why": why}),
+        ),
+    }
+}
+
+fn page(status: StatusCode, body: &Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use std::sync::Mutex;
+
+use tokio::time::Instant;
+
+use super::*;
+
+#[derive(Default)]
+struct Edge(Mutex<Vec<String>>);
+
+impl Control for Edge {
+    fn live(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        Err("starting".to_owned())
+    }
+
+    fn status(&self) -> BoxFuture<'_, Value> {
+        Box::pin(async { json!({"rung": "primary"}) })
+    }
+
+    fn stand_in(&self, mode: StandInMode, order: Order) -> BoxFuture<'_, Result<Value, Problem>> {
+        let did = format!("{} {} {}", mode.as_str(), order.operator, order.reason);
+        self.0.lock().unwrap().push(did);
+        Box::pin(async move { Ok(json!({"mode": mode.as_str()})) })
+    }
+
+    fn clear_answer(
+        &self,
+        id: TransactionId,
+        order: Order,
+    ) -> BoxFuture<'_, Result<Value, Problem>> {
+        self.0
+            .lock()
+            .unwrap()
+            .push(format!("{id} {}", order.operator));
+        Box::pin(async {
+            Err(Problem::Conflict {
+                detail: "not faulted",
+            })
+        })
+    }
+}
+
+const ORDER: &str = r#"{"operator":"ada","reason":"drill"}"#;
+const ID: &str = "abababababababababababababababab";
+
+async fn ask(edge: &Arc<Edge>, method: &str, path: &str, body: &str) -> (u16, String) {
+    let control: Arc<dyn Control> = edge.clone();
+    let admin = Admin::new(control, Arc::new(Metrics::new().unwrap()));
+    let request = http::Request::builder().method(method).uri(path);
+    let request = request
+        .header(CONTENT_TYPE, "application/json")
+        .body(())
+        .unwrap();
+    let response = admin
+        .handle(Request {
+            parts: request.into_parts().0,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            peer: "127.0.0.1:1".parse().unwrap(),
+            received: Instant::now(),
+        })
+        .await;
+    let text = String::from_utf8(response.body().to_vec()).unwrap();
+    (response.status().as_u16(), text)
+}
+
+#[tokio::test]
+async fn every_page_is_there_and_nothing_else() {
+    let edge = Arc::new(Edge::default());
+    assert_eq!(
+        ask(&edge, "GET", "/livez", "").await,
+        (200, r#"{"ok":true}"#.into())
+    );
+    let (status, body) = ask(&edge, "GET", "/readyz", "").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (503, r#"{"ok":false,"why":"starting"}"#)
+    );
+    assert_eq!(ask(&edge, "GET", "/statusz", "").await.0, 200);
+    assert_eq!(ask(&edge, "HEAD", "/livez", "").await, (200, String::new()));
+    assert_eq!(ask(&edge, "GET", "/metrics", "").await.0, 200);
+    for path in ["/", "/livez/", "/stand-in", "/answers/x", "/debug"] {
+        assert_eq!(ask(&edge, "GET", path, "").await.0, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_names_its_operator_and_its_reason() {
+    let edge = Arc::new(Edge::default());
+    for mode in ["auto", "force", "forbid"] {
+        let done = ask(&edge, "POST", &format!("/stand-in/{mode}"), ORDER).await;
+        assert_eq!(done, (200, format!(r#"{{"mode":"{mode}"}}"#)));
+    }
+    assert_eq!(
+        ask(&edge, "POST", &format!("/answers/{ID}/clear"), ORDER)
+            .await
+            .0,
+        409
+    );
+    let done = edge.0.lock().unwrap().clone();
+    let clear = format!("{ID} ada");
+    assert_eq!(
+        done,
+        [
+            "auto ada drill",
+            "force ada drill",
+            "forbid ada drill",
+            clear.as_str()
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_order_that_is_not_whole_does_nothing() {
+    let edge = Arc::new(Edge::default());
+    let clear = format!("/answers/{ID}/clear");
+    for (method, path, body, status) in [
+        ("GET", "/stand-in/force", ORDER, 405),
+        ("PUT", "/stand-in/force", ORDER, 405),
+        ("GET", clear.as_str(), ORDER, 405),
+        ("POST", "/livez", ORDER, 405),
+        ("POST", "/statusz", ORDER, 405),
+        ("POST", "/stand-in/on", ORDER, 404),
+        ("POST", "/answers/7/clear", ORDER, 404),
+        ("POST", "/stand-in/force", "", 400),
+        ("POST", "/stand-in/force", "{}", 400),
+        ("POST", "/stand-in/force", r#"{"operator":"ada"}"#, 400),
+        (
+            "POST",
+            "/stand-in/force",
+            r#"{"operator":"","reason":"x"}"#,
+            400,
+        ),
+        (
+            "POST",
+            clear.as_str(),
+            r#"{"operator":"ada","reason":" "}"#,
+            400,
+        ),
+    ] {
+        assert_eq!(
+            ask(&edge, method, path, body).await.0,
+            status,
+            "{method} {path} {body}"
+        );
+    }
+    assert!(edge.0.lock().unwrap().is_empty());
+}

@@ -1,0 +1,93 @@
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use standin_core::entry::StandInMode;
+use standin_core::signature::SignatureError;
+
+use super::*;
+use crate::problem::Unavailable;
+
+fn everything() -> Metrics {
+    let metrics = Metrics::new().unwrap();
+    let ms = Duration::from_millis(7);
+    metrics.answered(&Answered {
+        bank: &"first".parse().unwrap(),
+        rung: Rung::StandIn,
+        verdict: Verdict::Approved,
+        reason: Reason::WithinStandInLimits,
+        why: Some(Why::Timeout),
+        took: ms,
+        trip_age_ms: Some(120),
+    });
+    metrics.replayed();
+    metrics.refused(&Problem::Unavailable {
+        cause: Unavailable::LogFull,
+        retry_after: ms,
+    });
+    metrics.authentication_failed(SignatureError::Old.into());
+    metrics.shadow_differed(Reason::WithinCap, Reason::StandInLimit);
+    metrics.step(Step::Look, ms);
+    metrics.begun();
+    metrics.held(3, ms);
+    metrics.committed(ms);
+    metrics.wal_space(1, 2);
+    metrics.breaker(BreakerState::Open);
+    metrics.stand_in_mode(StandInMode::Force);
+    metrics.drain_backlog(5);
+    metrics.drained(DrainResult::Finalized, 4);
+    metrics.exposure(Exposure::WorstCase, 50_000, Currency::USD);
+    metrics.alarm("wal_full", true);
+    metrics
+}
+
+#[test]
+fn what_was_recorded_is_on_the_page() {
+    let page = everything().render().unwrap();
+    for line in [
+        r#"standin_answers_total{bank="first",reason="within_stand_in_limits",rung="stand_in",verdict="approved"} 1"#,
+        r#"standin_answer_duration_seconds_bucket{rung="stand_in",le="0.01"} 1"#,
+        r#"standin_replays_total 1"#,
+        r#"standin_refusals_total{cause="log_full",problem="unavailable"} 1"#,
+        r#"standin_authentication_failures_total{cause="old"} 1"#,
+        r#"standin_without_primary_total{why="timeout"} 1"#,
+        r#"standin_shadow_differences_total{given="within_cap",other="stand_in_limit"} 1"#,
+        r#"standin_in_flight 1"#,
+        r#"standin_hold_batch_size_sum 3"#,
+        r#"standin_wal_used_bytes 1"#,
+        r#"standin_wal_budget_bytes 2"#,
+        r#"standin_breaker_state{state="open"} 1"#,
+        r#"standin_breaker_state{state="closed"} 0"#,
+        r#"standin_stand_in_mode{mode="force"} 1"#,
+        r#"standin_drain_backlog 5"#,
+        r#"standin_drained_total{result="finalized"} 4"#,
+        r#"standin_exposure_minor_units{currency="USD",kind="worst_case"} 50000"#,
+        r#"standin_alarm{name="wal_full"} 1"#,
+    ] {
+        assert!(
+            page.lines().any(|have| have == line),
+            "no {line} in\n{page}"
+        );
+    }
+}
+
+#[test]
+fn promtool_finds_nothing_to_say() {
+    let page = everything().render().unwrap();
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is installed (Debian package prometheus)");
+    let mut stdin = promtool.stdin.take().unwrap();
+    stdin.write_all(page.as_bytes()).unwrap();
+    drop(stdin);
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success() && said.is_empty(),
+        "{}\n{page}",
+        String::from_utf8_lossy(&said)
+    );
+}
