@@ -1,5 +1,7 @@
 //! What a region's log holds, with the outcome of every entry, as the register replays it.
 
+pub mod source;
+
 use std::collections::HashSet;
 
 use uuid::Uuid;
@@ -141,6 +143,12 @@ impl LogContents {
     pub fn undrained(&self, cursor: u64) -> u64 {
         let booked = |record: &&LogRecord| record.at.index > cursor && record.is_booked();
         u64::try_from(self.records.iter().filter(booked).count()).unwrap_or(u64::MAX)
+    }
+
+    /// The entry at a place.
+    pub fn at(&self, at: LogPosition) -> Option<&LogRecord> {
+        let found = self.records.binary_search_by_key(&at, |record| record.at);
+        found.ok().and_then(|place| self.records.get(place))
     }
 
     /// Every payment this log answered.

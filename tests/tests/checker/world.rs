@@ -214,9 +214,7 @@ fn propose(n: u64, random: &mut Random) -> Proposal {
 /// Batches of one to four entries; some proposals twice, some with another fingerprint.
 fn write_log(proposals: &[Proposal], random: &mut Random) -> LogContents {
     let mut batches: Vec<LogBatch> = Vec::new();
-    let mut index = 0;
-    for chunk in proposals.chunks(3) {
-        index += 1;
+    for (index, chunk) in (1..).zip(proposals.chunks(3)) {
         let mut entries: Vec<Entry> = chunk
             .iter()
             .map(|proposal| Entry::Authorize(Box::new(proposal.clone())))
@@ -240,7 +238,7 @@ fn write_log(proposals: &[Proposal], random: &mut Random) -> LogContents {
 
 /// What the bank did about one payment, and what it saw.
 fn ask(n: u64, proposal: &Proposal, answer: &Answer, random: &mut Random) -> Vec<Attempt> {
-    let first = Attempt {
+    let mut first = Attempt {
         payment: format!("key-{n}"),
         transaction_id: Some(proposal.transaction_id),
         bank: proposal.request.bank.clone(),
@@ -256,11 +254,12 @@ fn ask(n: u64, proposal: &Proposal, answer: &Answer, random: &mut Random) -> Vec
         outcome: answered(answer, false),
         expectation: None,
     };
+    let model = first.clone();
     let again = |outcome| Attempt {
-        sent_at: first.sent_at + 100,
-        answered_at: first.answered_at + 100,
+        sent_at: model.sent_at + 100,
+        answered_at: model.answered_at + 100,
         outcome,
-        ..first.clone()
+        ..model.clone()
     };
     let refused = |status| Outcome::Refused {
         status,
@@ -271,29 +270,17 @@ fn ask(n: u64, proposal: &Proposal, answer: &Answer, random: &mut Random) -> Vec
         0 => attempts.push(again(answered(answer, true))),
         1 => attempts.push(Attempt {
             body: BodyHash::of(b"another"),
-            amount: Money::from_minor(first.amount.minor() + 1, Currency::USD),
+            amount: Money::from_minor(model.amount.minor() + 1, Currency::USD),
             ..again(refused(422))
         }),
         2 => {
             // The first reply was lost; the retry brings the answer again.
-            let retry = again(answered(answer, true));
-            return vec![
-                Attempt {
-                    outcome: Outcome::NoReply,
-                    ..first
-                },
-                retry,
-            ];
+            attempts.push(again(answered(answer, true)));
+            first.outcome = Outcome::NoReply;
         }
         3 => {
-            let retry = again(answered(answer, false));
-            return vec![
-                Attempt {
-                    outcome: refused(503),
-                    ..first
-                },
-                retry,
-            ];
+            attempts.push(again(answered(answer, false)));
+            first.outcome = refused(503);
         }
         4 => attempts.push(Attempt {
             payment: format!("forged-{n}"),
@@ -308,11 +295,8 @@ fn ask(n: u64, proposal: &Proposal, answer: &Answer, random: &mut Random) -> Vec
         }),
         // No key and no reply: the row is accounted for by who, whose and how much.
         6 => {
-            return vec![Attempt {
-                transaction_id: None,
-                outcome: Outcome::NoReply,
-                ..first
-            }];
+            first.transaction_id = None;
+            first.outcome = Outcome::NoReply;
         }
         _ => {}
     }

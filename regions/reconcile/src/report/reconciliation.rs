@@ -1,7 +1,5 @@
 //! What a reconciliation run came to, as `report.json` has it.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -61,6 +59,8 @@ pub struct LogMatch {
     pub missing: u64,
     /// The final row has another answer.
     pub differing: u64,
+    /// The ledger could not book it as it is.
+    pub conflicts: u64,
     /// Outcomes that this run itself booked, because the edge had not yet.
     pub drained_here: u64,
     /// Final rows that name a place in this log which does not hold them.
@@ -137,8 +137,17 @@ pub struct Variance {
     pub under_picked: u64,
     /// By how much, together.
     pub under_picked_minor: Sums,
-    /// Trips by charged over picked, in percent: `≤ 90 %`, `90-100 %`, …
-    pub charged_of_picked: BTreeMap<String, u64>,
+    /// Trips by what they were charged, in percent of what was picked.
+    pub charged_of_picked: Vec<Bucket>,
+}
+
+/// Trips whose share lies between two bounds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Bucket {
+    /// The bounds, in words: `90-100 %`.
+    pub share: String,
+    /// How many.
+    pub trips: u64,
 }
 
 /// Money approved without the primary.
@@ -189,4 +198,66 @@ pub enum FindingKind {
     StaleHold,
     /// A breakdown or a proof that does not add up.
     Sums,
+    /// A log that ends below what was drained from it.
+    LogCut,
+}
+
+/// Most findings listed; further ones are counted.
+pub const FINDINGS_MAX: usize = 1_000;
+
+// === impl Reconciliation ===
+
+impl Reconciliation {
+    /// The exit code of the command: 0 clean, 2 findings. (1 is for a run that could not run.)
+    pub fn exit_code(&self) -> u8 {
+        if self.findings.is_empty() { 0 } else { 2 }
+    }
+
+    /// Lists a finding, or counts it past [`FINDINGS_MAX`].
+    pub fn find(&mut self, finding: Finding) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        } else {
+            self.findings_unlisted = self.findings_unlisted.saturating_add(1);
+        }
+    }
+}
+
+// === impl OutageProof ===
+
+impl OutageProof {
+    /// Whether every entry is accounted for, and what was booked sums to what was answered unless
+    /// an outcome is in conflict or missing.
+    pub fn adds_up(&self) -> bool {
+        let parts = [
+            self.drained,
+            self.already,
+            self.conflicts,
+            self.missing,
+            self.unanswered,
+            self.other,
+        ];
+        let sum = parts.into_iter().fold(0_u64, u64::saturating_add);
+        let all_booked = self.conflicts == 0 && self.missing == 0;
+        sum == self.entries
+            && self.drained == self.drained_sums.count()
+            && (!all_booked || self.sums == self.drained_sums)
+    }
+}
+
+// === impl FindingKind ===
+
+impl FindingKind {
+    /// The word in rows and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Differing => "differing",
+            Self::Extra => "extra",
+            Self::Conflict => "conflict",
+            Self::StaleHold => "stale_hold",
+            Self::Sums => "sums",
+            Self::LogCut => "log_cut",
+        }
+    }
 }

@@ -1,0 +1,522 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "test code"
+)]
+
+use std::collections::BTreeMap;
+
+use standin_core::answer::{Code, Reason, Rung, Why};
+use standin_core::authorization::{Authorization, Merchant};
+use standin_core::clock::{ManualClock, Timestamp};
+use standin_core::decide::Limits;
+use standin_core::entry::{Entry, Proposal};
+use standin_core::id::{OrderId, ShopperId, StoreId, TripId};
+use standin_core::identity::{self, Operation};
+use standin_core::ledger::memory::MemoryLedger;
+use standin_core::ledger::{Booked, DrainStep, StartTrip, Started};
+use standin_core::merchant::Store;
+use standin_core::money::{Currency, Money};
+use standin_core::trip::{Item, ItemStatus, Order, OrderStatus, Trip, TripStatus};
+
+use super::*;
+use crate::checker::DrainEvidence;
+use crate::log::LogBatch;
+use crate::log::source::DirectoryLog;
+use crate::report::reconciliation::FindingKind;
+
+const NOW: i64 = 1_800_000_000_000;
+const CALL: Duration = Duration::from_secs(5);
+
+/// A log that is given, not read.
+struct GivenLog(Uuid, Vec<LogBatch>);
+
+impl LogSource for GivenLog {
+    fn read(&self) -> BoxFuture<'_, Result<(Uuid, Vec<LogBatch>), SourceError>> {
+        Box::pin(std::future::ready(Ok((self.0, self.1.clone()))))
+    }
+}
+
+struct BrokenLog;
+
+impl LogSource for BrokenLog {
+    fn read(&self) -> BoxFuture<'_, Result<(Uuid, Vec<LogBatch>), SourceError>> {
+        Box::pin(std::future::ready(Err(SourceError::Thread)))
+    }
+}
+
+/// Says the same of every tombstone.
+struct Says(Result<Placed, TombstoneError>);
+
+impl Tombstones for Says {
+    fn place(
+        &self,
+        payments: Vec<TransactionId>,
+    ) -> BoxFuture<'_, Result<Vec<Placed>, TombstoneError>> {
+        let said = self.0.clone().map(|placed| vec![placed; payments.len()]);
+        Box::pin(std::future::ready(said))
+    }
+}
+
+fn proposal(n: u64, rung: Rung) -> Proposal {
+    let shopper = ShopperId::try_from(n / 4 + 1).unwrap();
+    let request = Authorization {
+        bank: "acme".parse().unwrap(),
+        shopper,
+        amount: Money::from_minor(1_000 + n as i64, Currency::USD),
+        merchant: Merchant {
+            name: "Target".to_owned(),
+            address: String::new(),
+        },
+        bank_key: Some(format!("k{n}")),
+        received_at: Timestamp::from_millis(NOW + n as i64),
+    };
+    let trip = Trip {
+        id: TripId(Uuid::from_u128(u128::from(n / 4) + 1)),
+        shopper,
+        store: StoreId::try_from(7_i64).unwrap(),
+        currency: Currency::USD,
+        status: TripStatus::Shopping,
+        version: n + 1,
+        picked: 4_000,
+        picked_listed: 4_000,
+        mix: BTreeMap::new(),
+        started_at: Timestamp::from_millis(NOW),
+    };
+    let (reason, why, shadow) = match rung {
+        Rung::Primary => (Reason::WithinCap, None, None),
+        Rung::StandIn => (
+            Reason::WithinStandInLimits,
+            Some(Why::Timeout),
+            Some(Reason::WithinCap),
+        ),
+        Rung::Isolated => (
+            Reason::WithinFloorLimit,
+            Some(Why::Connection),
+            Some(Reason::OverCap),
+        ),
+    };
+    Proposal {
+        transaction_id: identity::transaction_id(&request, Operation::Authorize, None),
+        fingerprint: identity::fingerprint(&request),
+        code: Code::from_mac(&[n as u8; 32]),
+        reason,
+        rung,
+        why,
+        trip_age_ms: Some(3),
+        store: Some(trip.store),
+        cap: Some(5_000),
+        approved_before: 0,
+        limits: Limits::Cap,
+        seen: Vec::new(),
+        policy_version: 1,
+        shadow,
+        request,
+        trip: Some(trip),
+    }
+}
+
+fn authorize(n: u64, rung: Rung) -> Entry {
+    Entry::Authorize(Box::new(proposal(n, rung)))
+}
+
+/// Four answers on the primary, then an outage with five entries, then one more answer.
+fn batches() -> Vec<LogBatch> {
+    let entries = vec![
+        vec![authorize(0, Rung::Primary), authorize(1, Rung::Primary)],
+        vec![authorize(2, Rung::Primary), authorize(3, Rung::Primary)],
+        vec![Entry::OutageStarted(Why::Timeout)],
+        vec![authorize(4, Rung::StandIn), authorize(5, Rung::StandIn)],
+        vec![
+            authorize(4, Rung::StandIn),
+            Entry::TripClosed(TripId(Uuid::from_u128(9))),
+        ],
+        vec![authorize(6, Rung::Isolated), Entry::OutageEnded],
+        vec![authorize(8, Rung::Primary)],
+    ];
+    (1..)
+        .zip(entries)
+        .map(|(index, entries)| LogBatch {
+            index,
+            log_time_ms: NOW as u64 + index * 100,
+            entries,
+        })
+        .collect()
+}
+
+fn log_id() -> Uuid {
+    Uuid::from_u128(77)
+}
+
+fn inputs(batches: Vec<LogBatch>) -> Inputs {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(NOW + 1_000)));
+    Inputs {
+        ledger: Arc::new(MemoryLedger::new(clock.clone(), None)),
+        logs: vec![Arc::new(GivenLog(log_id(), batches))],
+        tombstones: None,
+        clock,
+    }
+}
+
+fn options() -> Options {
+    Options {
+        call_deadline: CALL,
+        ..Options::new(Uuid::from_u128(1))
+    }
+}
+
+fn kinds(report: &Reconciliation) -> Vec<FindingKind> {
+    report.findings.iter().map(|finding| finding.kind).collect()
+}
+
+/// Books an answer as it stands in some other log or place.
+async fn book(ledger: &dyn Ledger, log: Uuid, at: LogPosition, proposal: Proposal) {
+    let batch = LogBatch {
+        index: 1,
+        log_time_ms: NOW as u64,
+        entries: vec![Entry::Authorize(Box::new(proposal))],
+    };
+    let contents = LogContents::replay(log, [batch]);
+    let mut booking = contents.records[0].booking().unwrap();
+    booking.at = at;
+    let from = ledger.cursor(log).await.unwrap();
+    let step = DrainStep {
+        log,
+        from,
+        to: from.max(at.index),
+        outcomes: vec![booking],
+        actions: Vec::new(),
+    };
+    assert!(matches!(ledger.book(step).await.unwrap(), Booked::Moved(_)));
+}
+
+#[tokio::test]
+async fn what_was_not_drained_is_drained_and_the_report_is_clean() {
+    let inputs = inputs(batches());
+    let report = run(&inputs, options()).await.unwrap();
+    assert_eq!((report.exit_code(), kinds(&report)), (0, vec![]));
+    let matched = &report.logs[0];
+    assert_eq!(
+        (matched.outcomes, matched.matched, matched.drained_here),
+        (8, 8, 8)
+    );
+    assert_eq!(
+        (matched.entries, matched.cursor, matched.last_index),
+        (12, 7, 7)
+    );
+    assert_eq!(report.totals.all.count(), 8);
+    assert_eq!(report.totals.by_rung[&Rung::StandIn].count(), 2);
+
+    let outage = &report.outages[0];
+    assert!(outage.adds_up());
+    assert_eq!((outage.entries, outage.drained, outage.already), (5, 3, 1));
+    assert_eq!((outage.other, outage.conflicts, outage.missing), (1, 0, 0));
+    assert_eq!(outage.lasted_ms, 300);
+    assert_eq!(outage.sums, outage.drained_sums);
+    assert_eq!(
+        outage.sums.approved_minor[&Currency::USD],
+        1_004 + 1_005 + 1_006
+    );
+
+    assert_eq!(report.exposure.stand_in.approved, 2);
+    assert_eq!(report.exposure.isolated.approved, 1);
+    assert_eq!(
+        report.exposure.beyond_primary.approved_minor[&Currency::USD],
+        1_006
+    );
+    assert_eq!(report.variance.trips, 3);
+    assert_eq!(
+        report.variance.charged_minor[&Currency::USD],
+        4_006 + 3_015 + 1_008
+    );
+    assert_eq!(report.variance.over_picked, 1);
+}
+
+#[tokio::test]
+async fn a_second_run_finds_nothing_left_and_says_the_same() {
+    let inputs = inputs(batches());
+    let first = run(&inputs, options()).await.unwrap();
+    let second = run(&inputs, options()).await.unwrap();
+    assert_eq!(second.logs[0].drained_here, 0);
+    assert_eq!(
+        (second.totals, second.outages),
+        (first.totals, first.outages)
+    );
+    assert_eq!(second.findings, []);
+}
+
+#[tokio::test]
+async fn a_cursor_that_skipped_outcomes_shows_as_missing_rows() {
+    let inputs = inputs(batches());
+    let skip = DrainStep {
+        log: log_id(),
+        from: 0,
+        to: 7,
+        outcomes: Vec::new(),
+        actions: Vec::new(),
+    };
+    inputs.ledger.book(skip).await.unwrap();
+    let report = run(&inputs, options()).await.unwrap();
+    assert_eq!(report.exit_code(), 2);
+    assert_eq!(report.logs[0].missing, 8);
+    assert_eq!(report.outages[0].missing, 3);
+    assert!(report.outages[0].adds_up());
+    assert!(
+        kinds(&report)
+            .iter()
+            .all(|kind| *kind == FindingKind::Missing)
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_meets_another_is_a_conflict() {
+    let inputs = inputs(batches());
+    let other = Proposal {
+        reason: Reason::Velocity,
+        ..proposal(5, Rung::Primary)
+    };
+    let place = LogPosition { index: 1, slot: 0 };
+    book(inputs.ledger.as_ref(), Uuid::from_u128(5), place, other).await;
+    let report = run(&inputs, options()).await.unwrap();
+    assert_eq!(kinds(&report), [FindingKind::Conflict]);
+    assert_eq!((report.logs[0].conflicts, report.logs[0].matched), (1, 7));
+    assert_eq!((report.outages[0].conflicts, report.elsewhere), (1, 1));
+    assert!(report.outages[0].adds_up());
+    assert_eq!(report.findings[0].amount_minor, 1_005);
+}
+
+#[tokio::test]
+async fn a_row_that_its_log_does_not_hold_is_extra() {
+    let inputs = inputs(batches());
+    let place = LogPosition { index: 3, slot: 0 };
+    book(
+        inputs.ledger.as_ref(),
+        log_id(),
+        place,
+        proposal(40, Rung::Primary),
+    )
+    .await;
+    let report = run(&inputs, options()).await.unwrap();
+    // The cursor was moved past the first four outcomes without booking them.
+    assert_eq!(report.logs[0].missing, 4);
+    assert_eq!(report.logs[0].extra, 1);
+    let extra = report
+        .findings
+        .iter()
+        .find(|found| found.kind == FindingKind::Extra)
+        .unwrap();
+    assert_eq!(
+        extra.transaction_id,
+        Some(proposal(40, Rung::Primary).transaction_id)
+    );
+    assert!(kinds(&report).contains(&FindingKind::Sums));
+}
+
+#[tokio::test]
+async fn a_log_that_ends_below_its_cursor_was_cut() {
+    let inputs = inputs(batches());
+    run(&inputs, options()).await.unwrap();
+    let cut = Inputs {
+        logs: vec![Arc::new(GivenLog(log_id(), batches()[..5].to_vec()))],
+        ..inputs
+    };
+    let report = run(&cut, options()).await.unwrap();
+    assert!(kinds(&report).contains(&FindingKind::LogCut));
+}
+
+#[tokio::test]
+async fn one_payment_answered_alike_in_two_logs_is_booked_once() {
+    let mut inputs = inputs(batches());
+    let log = GivenLog(Uuid::from_u128(78), batches());
+    inputs.logs.push(Arc::new(log));
+    let report = run(&inputs, options()).await.unwrap();
+    assert_eq!(report.findings, []);
+    assert_eq!(report.totals.all.count(), 8);
+    assert_eq!(
+        (report.outages[1].already, report.outages[1].drained),
+        (4, 0)
+    );
+}
+
+async fn start_trip(ledger: &dyn Ledger, trip: &Trip) {
+    let store = Store {
+        id: trip.store,
+        name: "Target".to_owned(),
+        address: String::new(),
+        lat_e6: 0,
+        lon_e6: 0,
+    };
+    ledger.put_store(store).await.unwrap();
+    let item = Item {
+        line: 1,
+        product: 1,
+        category: "PRODUCE".to_owned(),
+        quantity: 1,
+        listed: trip.picked,
+        actual: None,
+        status: ItemStatus::Wanted,
+    };
+    let order = Order {
+        id: OrderId(Uuid::from_u128(3)),
+        customer: 1_i64.try_into().unwrap(),
+        store: trip.store,
+        currency: trip.currency,
+        status: OrderStatus::Placed,
+        shopper: None,
+        items: vec![item],
+    };
+    let id = order.id;
+    ledger.place_order(order).await.unwrap();
+    ledger.claim(id, trip.shopper).await.unwrap();
+    let start = StartTrip {
+        trip: trip.id,
+        shopper: trip.shopper,
+        orders: vec![id],
+        at: trip.started_at,
+    };
+    assert!(matches!(
+        ledger.start_trip(start).await.unwrap(),
+        Started::Trip(_)
+    ));
+}
+
+async fn with_stale_hold(said: Option<Result<Placed, TombstoneError>>) -> Reconciliation {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(NOW)));
+    let mut inputs = inputs(batches());
+    inputs.ledger = Arc::new(MemoryLedger::new(clock.clone(), None));
+    inputs.clock = clock.clone();
+    let held = proposal(50, Rung::Primary);
+    start_trip(inputs.ledger.as_ref(), held.trip.as_ref().unwrap()).await;
+    let replies = inputs.ledger.hold(vec![held]).await.unwrap();
+    assert!(matches!(
+        replies[0],
+        standin_core::ledger::HoldReply::Held { .. }
+    ));
+    clock.advance(Duration::from_secs(121));
+    inputs.tombstones = said.map(|said| Arc::new(Says(said)) as Arc<dyn Tombstones>);
+    run(&inputs, options()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_stale_hold_is_released_only_after_its_tombstone_came_first() {
+    let released = with_stale_hold(Some(Ok(Placed::First))).await;
+    assert_eq!(
+        (
+            released.holds.stale,
+            released.holds.released,
+            released.holds.open
+        ),
+        (1, 1, 0)
+    );
+    assert_eq!(released.exit_code(), 0);
+
+    let answered = with_stale_hold(Some(Ok(Placed::Answered))).await;
+    assert_eq!((answered.holds.released, answered.holds.answered), (0, 1));
+    assert_eq!((answered.holds.open, answered.exit_code()), (1, 0));
+
+    let failed = TombstoneError {
+        detail: "no leader".to_owned(),
+    };
+    for said in [Some(Err(failed)), None] {
+        let kept = with_stale_hold(said).await;
+        assert_eq!((kept.holds.released, kept.holds.open), (0, 1));
+        assert_eq!(kinds(&kept), [FindingKind::StaleHold]);
+        assert_eq!(kept.exit_code(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_read_its_logs_could_not_run() {
+    let broken = Inputs {
+        logs: vec![Arc::new(BrokenLog)],
+        ..inputs(Vec::new())
+    };
+    assert!(matches!(
+        run(&broken, options()).await,
+        Err(RunError::Log(_))
+    ));
+    let mut twice = inputs(batches());
+    twice.logs.push(twice.logs[0].clone());
+    assert!(matches!(
+        run(&twice, options()).await,
+        Err(RunError::Twice(_))
+    ));
+}
+
+#[tokio::test]
+async fn draining_again_is_evidence_that_nothing_changes() {
+    let inputs = inputs(batches());
+    let report = run(&inputs, options()).await.unwrap();
+    let log = LogContents::replay(log_id(), batches());
+    let again = drain::again(inputs.ledger.as_ref(), &log, CALL)
+        .await
+        .unwrap();
+    let DrainEvidence {
+        cursor,
+        again,
+        rows_before,
+        rows_after,
+        ..
+    } = again;
+    assert_eq!((cursor, again.finalized, again.conflicts), (7, 0, 0));
+    assert_eq!(again.already, report.totals.all.count());
+    assert_eq!(rows_before, rows_after);
+}
+
+#[tokio::test]
+async fn answers_committed_past_the_deadline_are_late() {
+    let inputs = inputs(batches());
+    let strict = Options {
+        answer_deadline: Duration::from_millis(450),
+        ..options()
+    };
+    let report = run(&inputs, strict).await.unwrap();
+    // Committed at 600 and 700 ms; the others by 400 ms.
+    assert_eq!(report.late.count(), 2);
+    assert_eq!(run(&inputs, options()).await.unwrap().late.count(), 0);
+}
+
+#[tokio::test]
+async fn a_directory_and_a_running_log_read_alike() {
+    use standin_wal::{Applied, Config, NodeId, StateMachine, SystemTimeSource, Wal};
+
+    struct Nothing;
+    impl StateMachine for Nothing {
+        type Outcome = ();
+        fn apply(&mut self, _: Applied, _: &[u8]) {}
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        segment_bytes: 1 << 20,
+        batch_bytes_max: 64 << 10,
+        budget_bytes: 8 << 20,
+        ..Config::new(dir.path(), NodeId(1), "g")
+    };
+    let wal = Wal::open(config, Box::new(SystemTimeSource::new()), Nothing).unwrap();
+    let wal = Arc::new(wal);
+    let entries: Vec<Entry> = batches()
+        .into_iter()
+        .flat_map(|batch| batch.entries)
+        .collect();
+    for entry in &entries {
+        let bytes = bytes::Bytes::from(entry.encode().unwrap());
+        let deadline = tokio::time::Instant::now() + CALL;
+        wal.propose(bytes, deadline).await.unwrap();
+    }
+    let (id, running) = wal.read().await.unwrap();
+    wal.stop().await;
+    let stopped = DirectoryLog::new(dir.path()).read().await.unwrap();
+    assert_eq!((id, &running), (stopped.0, &stopped.1));
+    let read: Vec<Entry> = running
+        .into_iter()
+        .flat_map(|batch| batch.entries)
+        .collect();
+    assert_eq!(read, entries);
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        DirectoryLog::new(empty.path()).read().await,
+        Err(SourceError::Directory { .. })
+    ));
+}
