@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::EventJournal;
 use crate::feeder;
 use crate::flow::{Budgets, Platform, Ports};
 
@@ -227,7 +228,7 @@ impl World {
             appends: Switch::default(),
         });
         let mut world = Self {
-            platform: Arc::new(platform(&ledger, &cache, &queue, &clock)),
+            platform: Arc::new(platform(&ledger, &cache, &queue, &clock, None)),
             ledger,
             cache,
             queue,
@@ -246,14 +247,14 @@ impl World {
         world
     }
 
+    /// Another platform on the same ports.
+    pub(crate) fn platform_with(&self, journal: Option<Arc<dyn EventJournal>>) -> Platform {
+        platform(&self.ledger, &self.cache, &self.queue, &self.clock, journal)
+    }
+
     /// Starts the feeder, in a new process as it were: only the ports keep what they hold.
     pub(crate) fn feed(&mut self) {
-        self.platform = Arc::new(platform(
-            &self.ledger,
-            &self.cache,
-            &self.queue,
-            &self.clock,
-        ));
+        self.platform = Arc::new(self.platform_with(None));
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         feeder::spawn(&self.platform, &tracker, &stop);
         self.running = Some((tracker, stop));
@@ -342,12 +343,13 @@ fn platform(
     cache: &Arc<SwitchedCache>,
     queue: &Arc<SwitchedQueue>,
     clock: &Arc<ManualClock>,
+    journal: Option<Arc<dyn EventJournal>>,
 ) -> Platform {
     let ports = Ports {
         ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
         cache: Arc::clone(cache) as Arc<dyn TripCache>,
         queue: Arc::clone(queue) as Arc<dyn EventQueue>,
-        journal: None,
+        journal,
         clock: Arc::clone(clock) as Arc<dyn Clock>,
     };
     let budgets = Budgets {

@@ -219,12 +219,12 @@ impl Random {
 /// and repeats by the sender: in the end cache, ledger and a plain model agree.
 #[tokio::test]
 async fn through_random_failures_cache_ledger_and_model_agree() {
-    let replay = std::env::var("STANDIN_SEED")
+    let replay = std::env::var("STANDIN_TEST_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
     let seeds = replay.map_or(0..12_u64, |seed: u64| seed..seed + 1);
     for seed in seeds {
-        println!("STANDIN_SEED={seed}");
+        println!("STANDIN_TEST_SEED={seed}");
         random_round(seed).await;
     }
 }
@@ -288,7 +288,10 @@ async fn random_round(seed: u64) {
     for (anna, trip, _) in trips {
         let expected = &model[&trip];
         let booked = world.booked(anna, trip).await;
-        assert_eq!(booked.items, expected.items, "ledger, STANDIN_SEED={seed}");
+        assert_eq!(
+            booked.items, expected.items,
+            "ledger, STANDIN_TEST_SEED={seed}"
+        );
         assert_eq!(booked.trip.picked, expected.trip.picked);
         eventually("the cache agrees", || async {
             world.cache.inner.sheet(trip).await.unwrap().unwrap().items == expected.items

@@ -4,16 +4,22 @@
     reason = "test code"
 )]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
 use futures_util::future::join_all;
+use standin_core::BoxFuture;
+use standin_core::clock::Clock;
 use standin_core::id::{ShopperId, TripId};
-use standin_core::ledger::{Claim, Completed, Ledger, Placed, StartTrip, Started};
-use standin_core::trip::{OrderStatus, Position, TripChange, TripStatus};
+use standin_core::ledger::{Claim, Completed, Ledger, LedgerError, Placed, StartTrip, Started};
+use standin_core::queue::EventQueue;
+use standin_core::trip::{OrderStatus, Position, TripChange, TripEvent, TripStatus};
 use standin_core::trip_cache::TripCache;
 use uuid::Uuid;
 
 use super::{FlowError, Shown};
+use crate::EventJournal;
 use crate::testing::{Mode, World, eventually, order, pick, store};
-use standin_core::clock::Clock;
 
 fn shopper(number: u64) -> ShopperId {
     number.try_into().unwrap()
@@ -229,4 +235,66 @@ async fn an_event_is_not_acknowledged_unless_the_queue_has_it() {
     let error = world.platform.append(vec![event]).await.unwrap_err();
     assert!(matches!(error, FlowError::Queue(_)), "{error}");
     assert_eq!(world.platform.counters().appended.get(), 0);
+}
+
+/// A journal that keeps what it is told, slowly and unevenly, or refuses.
+#[derive(Default)]
+struct Kept {
+    events: Mutex<Vec<TripEvent>>,
+    refuses: AtomicBool,
+}
+
+impl EventJournal for Kept {
+    fn record<'a>(&'a self, events: &'a [TripEvent]) -> BoxFuture<'a, Result<(), LedgerError>> {
+        Box::pin(async move {
+            if self.refuses.load(Ordering::SeqCst) {
+                return Err(LedgerError::lost("switched off"));
+            }
+            let ids = events.iter().map(|event| event.id.as_u128() % 5);
+            for _ in 0..ids.sum::<u128>() {
+                tokio::task::yield_now().await;
+            }
+            self.events.lock().unwrap().extend_from_slice(events);
+            for _ in 0..events.len() % 3 {
+                tokio::task::yield_now().await;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test]
+async fn the_journal_has_an_event_before_the_queue_and_in_the_same_order() {
+    let world = World::at_rest().await;
+    let (anna, trip, id) = world.trip(123).await;
+    let kept = Arc::new(Kept::default());
+    let journal = Some(Arc::clone(&kept) as Arc<dyn EventJournal>);
+    let platform = Arc::new(world.platform_with(journal));
+
+    kept.refuses.store(true, Ordering::SeqCst);
+    let event = world.event(anna, trip, pick(id, 1, None));
+    let error = platform.append(vec![event]).await.unwrap_err();
+    assert!(matches!(error, FlowError::Journal(_)), "{error}");
+    assert_eq!(
+        world.queue.depth().await.unwrap(),
+        0,
+        "not journalled, not queued"
+    );
+
+    kept.refuses.store(false, Ordering::SeqCst);
+    let appends = (0..60_i64).map(|price| {
+        let event = world.event(anna, trip, pick(id, 1, Some(price)));
+        let platform = Arc::clone(&platform);
+        tokio::spawn(async move { platform.append(vec![event]).await })
+    });
+    for append in join_all(appends).await {
+        append.unwrap().unwrap();
+    }
+    let mut queued = Vec::new();
+    for shard in 0..world.queue.shards() {
+        queued.extend(world.queue.read(shard, None, 100).await.unwrap());
+    }
+    let queued: Vec<TripEvent> = queued.into_iter().map(|found| found.event).collect();
+    assert_eq!(queued.len(), 60);
+    assert_eq!(*kept.events.lock().unwrap(), queued);
 }
