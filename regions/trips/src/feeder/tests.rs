@@ -13,6 +13,7 @@ use standin_core::trip::{TripChange, TripSheet, TripStatus};
 use standin_core::trip_cache::TripCache;
 use uuid::Uuid;
 
+use super::handover::{Fed, Handover, Next};
 use crate::testing::{ITEMS, Mode, World, eventually, pick};
 
 #[tokio::test]
@@ -89,8 +90,9 @@ async fn an_event_sent_again_after_its_opposite_is_not_fed_again() {
     let (anna, trip, id) = world.trip(1).await;
     let picked = world.event(anna, trip, pick(id, 9, None));
     let unpicked = world.event(anna, trip, TripChange::Unpick { order: id, line: 9 });
-    for event in [&picked, &unpicked, &picked] {
+    for (count, event) in (1..).zip([&picked, &unpicked, &picked]) {
         world.platform.append(vec![event.clone()]).await.unwrap();
+        world.fed(count).await;
     }
     world.settled().await;
     assert_eq!(world.looked(anna).await.picked, 0);
@@ -200,6 +202,67 @@ async fn what_does_not_fit_the_hand_over_is_booked_from_the_queue() {
     assert_eq!(world.platform.counters().booked.get(), 80);
     assert_eq!(world.booked(anna, trip).await, seen);
     world.rest().await;
+}
+
+#[tokio::test]
+async fn a_trip_that_another_wrote_meanwhile_is_read_again() {
+    let mut world = World::at_work().await;
+    let (anna, trip, id) = world.trip(1).await;
+    let event = world.event(anna, trip, pick(id, 1, None));
+    world.platform.append(vec![event]).await.unwrap();
+    world.settled().await;
+    // Another feeder, say, has the trip at the version that this one makes next.
+    let mut other = world.cached(trip).await.unwrap();
+    other.apply(&pick(id, 2, None));
+    world.cache.inner.put(other).await.unwrap();
+    let event = world.event(anna, trip, pick(id, 3, None));
+    world.platform.append(vec![event]).await.unwrap();
+    world.settled().await;
+    assert_eq!(world.looked(anna).await.picked, 6_00, "lines 1, 2 and 3");
+    world.rest().await;
+}
+
+#[test]
+fn the_hand_over_never_skips_what_it_could_not_hold() {
+    let handover = Handover::default();
+    let fed = |number: usize| Fed {
+        upto: number.to_string(),
+        ..Fed::default()
+    };
+    let mut pushed = 0;
+    let mut push = || {
+        pushed += 1;
+        handover.push(fed(pushed));
+        pushed
+    };
+    let mut last = 0;
+    for _ in 0..40 {
+        last = push();
+    }
+    let mut booked = 0;
+    loop {
+        match handover.next() {
+            Next::Batch(fed) => {
+                booked += 1;
+                assert_eq!(fed.upto, booked.to_string());
+                handover.booked();
+                // There is room again, but what lies between is only in the queue.
+                last = push();
+            }
+            Next::Spilled { fed_to } => {
+                assert_eq!(fed_to, last.to_string());
+                break;
+            }
+            Next::Nothing => panic!("{last} were fed, {booked} booked"),
+        }
+    }
+    assert!(booked < 40, "the bound was met");
+    handover.booked_spilled("35");
+    assert!(matches!(handover.next(), Next::Spilled { .. }));
+    handover.booked_spilled(&last.to_string());
+    assert!(matches!(handover.next(), Next::Nothing));
+    last = push();
+    assert!(matches!(handover.next(), Next::Batch(fed) if fed.upto == last.to_string()));
 }
 
 /// Splitmix64: enough randomness for a test, replayed from its seed.
