@@ -5,6 +5,7 @@
 //! heartbeat key that the writer beats, never by "connected".
 
 pub mod memory;
+pub mod redis;
 
 use crate::BoxFuture;
 use crate::clock::Timestamp;

@@ -1,3 +1,4 @@
 //! Every test that needs a server or several crates: one binary, one link.
 
 mod checker;
+mod trip_cache;

@@ -1,0 +1,538 @@
+//! The trip cache and the event queue: one suite on both adapters, and what only Redis can get wrong.
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::too_many_lines,
+    reason = "test code"
+)]
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use standin_core::clock::Timestamp;
+use standin_core::id::TripId;
+use standin_core::queue::memory::MemoryQueue;
+use standin_core::queue::{EventQueue, QueueError};
+use standin_core::trip_cache::memory::MemoryTripCache;
+use standin_core::trip_cache::redis::{
+    RedisConfig, RedisEventQueue, RedisQueueConfig, RedisTripCache,
+};
+use standin_core::trip_cache::{CacheError, Look, Put, TripCache};
+use standin_drill::servers::redis::Reply;
+use standin_drill::servers::{Redis, RedisOptions};
+use standin_tests::conformance::{queue, trip_cache};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// What a condition that holds in the end may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Polls until `what` gives something.
+async fn eventually<T, F>(name: &str, mut what: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = what().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never happened: {name}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn appendonly() -> RedisOptions {
+    RedisOptions {
+        appendonly: true,
+        ..RedisOptions::default()
+    }
+}
+
+/// A cache whose look has time enough on a busy machine.
+fn patient(redis: &Redis, replicas: &[&Redis]) -> RedisConfig {
+    let replicas = replicas.iter().map(|replica| replica.url()).collect();
+    let mut config = RedisConfig::new(redis.url(), replicas);
+    config.read_budget = Duration::from_secs(2);
+    config.write_budget = Duration::from_secs(2);
+    config
+}
+
+async fn connected(config: RedisConfig) -> Arc<RedisTripCache> {
+    let cache = Arc::new(RedisTripCache::connect(config).unwrap());
+    eventually("a first beat", || async {
+        cache.beat(Timestamp::from_millis(1)).await.ok()
+    })
+    .await;
+    eventually("a first look", || async {
+        cache.look(trip_cache::fresh_shopper()).await.ok()
+    })
+    .await;
+    cache
+}
+
+fn small_queue(redis: &Redis) -> RedisQueueConfig {
+    let mut config = RedisQueueConfig::new(redis.url());
+    config.shards = 4;
+    config.shard_events_max = u32::try_from(queue::SHARD_EVENTS).unwrap();
+    config.block = Duration::from_millis(50);
+    config.budget = Duration::from_secs(3);
+    config
+}
+
+#[tokio::test]
+async fn memory_cache_conforms() {
+    trip_cache::all(Arc::new(MemoryTripCache::new())).await;
+}
+
+#[tokio::test]
+async fn memory_cache_evicts_the_oldest_closed_trips_and_no_open_one() {
+    let cache = MemoryTripCache::with_closed_max(2);
+    let mut sheets = Vec::new();
+    for _ in 0..5 {
+        let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+        cache.put(sheet.clone()).await.unwrap();
+        sheets.push(sheet.trip);
+    }
+    for trip in &sheets[..4] {
+        cache.close(trip.shopper, trip.id).await.unwrap();
+    }
+    for (index, trip) in sheets.iter().enumerate() {
+        let known = cache.look(trip.shopper).await.unwrap().trip.is_some();
+        assert_eq!(known, index >= 2, "trip {index}");
+    }
+}
+
+#[tokio::test]
+async fn memory_queue_conforms() {
+    let block = Duration::from_millis(20);
+    queue::all(Arc::new(MemoryQueue::with_bounds(4, 2_000, block))).await;
+}
+
+#[tokio::test]
+async fn redis_cache_conforms() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let cache = connected(patient(&redis, &[])).await;
+    trip_cache::all(cache.clone()).await;
+    let counters = cache.counters();
+    assert_eq!((counters.garbage, counters.refused), (0, 0));
+}
+
+#[tokio::test]
+async fn redis_queue_conforms() {
+    let redis = Redis::start(appendonly()).await.unwrap();
+    queue::all(Arc::new(
+        RedisEventQueue::connect(small_queue(&redis)).unwrap(),
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn redis_keeps_open_trips_for_ever_and_closed_ones_for_a_while() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let cache = connected(patient(&redis, &[])).await;
+    let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+    let (trip, shopper) = (sheet.trip.id, sheet.trip.shopper);
+    let keys = [
+        format!("trip:{trip}"),
+        format!("items:{trip}"),
+        format!("shopper:{shopper}"),
+    ];
+    // An approval and a position come first: these alone do expire.
+    let early = standin_core::trip::Approval {
+        transaction_id: standin_core::id::TransactionId::from_uuid(Uuid::new_v4()),
+        amount: 1,
+        at: Timestamp::from_millis(1),
+    };
+    cache.approve(trip, early).await.unwrap();
+    assert!(ttl(&redis, &keys[0]).await > 0);
+    cache.put(sheet.clone()).await.unwrap();
+    for key in &keys {
+        assert_eq!(ttl(&redis, key).await, -1, "{key}");
+    }
+    cache.close(shopper, trip).await.unwrap();
+    cache.put(trip_cache::picked(sheet, 1)).await.unwrap();
+    for key in &keys {
+        assert!(ttl(&redis, key).await > 0, "{key}");
+    }
+}
+
+async fn ttl(redis: &Redis, key: &str) -> i64 {
+    match redis.command(&["TTL", key]).await.unwrap() {
+        Reply::Number(seconds) => seconds,
+        reply => panic!("{reply:?}"),
+    }
+}
+
+/// R4: whatever stands in the keys, a look is a miss, and a put makes it good again.
+#[tokio::test]
+async fn redis_garbage_is_a_miss_and_is_healed() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let cache = connected(patient(&redis, &[])).await;
+    let huge = "x".repeat(8 * 1024 * 1024);
+    let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+    let (trip, shopper) = (sheet.trip.id, sheet.trip.shopper);
+    let (trip, items) = (format!("trip:{trip}"), format!("items:{trip}"));
+    let pointer = format!("shopper:{shopper}");
+    let other = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1).trip;
+    let other = serde_json::to_string(&other).unwrap();
+    let spoilers: Vec<Vec<&str>> = vec![
+        vec!["HSET", &trip, "summary", "not json"],
+        vec!["HSET", &trip, "summary", "{}"],
+        vec!["HSET", &trip, "summary", &other],
+        vec!["HSET", &trip, "summary", &huge],
+        vec!["HSET", &trip, "summary", ""],
+        vec!["SET", &trip, &huge],
+        vec!["SADD", &pointer, "a set"],
+        vec!["HSET", &pointer, "trip", "nobody"],
+        vec!["HSET", &pointer, "trip", &huge],
+        vec!["HSET", &trip, "a:huge", &huge],
+        vec!["SET", &items, "not a hash"],
+        vec!["HSET", &items, "no order", "no lines"],
+        vec!["HSET", &pointer, "started", "soon"],
+        vec!["HSET", &trip, "version", "newest"],
+        vec!["HSET", &trip, "version", "99999999999999999999x"],
+    ];
+    for spoiler in spoilers {
+        let case: String = format!("{spoiler:?}").chars().take(90).collect();
+        redis
+            .command(&["DEL", &trip, &items, &pointer])
+            .await
+            .unwrap();
+        cache.put(sheet.clone()).await.unwrap();
+        if !matches!(spoiler[0], "HSET") {
+            redis.command(&["DEL", spoiler[1]]).await.unwrap();
+        }
+        redis.command(&spoiler).await.unwrap();
+        let before = cache.counters().garbage;
+        let look = cache.look(shopper).await.unwrap();
+        let read = cache.sheet(sheet.trip.id).await.unwrap();
+        assert_eq!(look.beat, Some(Timestamp::from_millis(1)), "{case}");
+        let missed = look.trip.is_none() || read.is_none();
+        let harmless = spoiler[2] == "started" || spoiler[2] == "version";
+        // A pointer to nobody is no garbage: that trip may just have been evicted.
+        let counted = cache.counters().garbage > before || spoiler[3..].contains(&"nobody");
+        assert!(harmless || (missed && counted), "{case}");
+
+        let newer = trip_cache::picked(sheet.clone(), 1);
+        if !case.contains("a:huge") {
+            assert_eq!(
+                cache.put(newer.clone()).await.unwrap(),
+                Put::Written,
+                "{case}"
+            );
+            let trip = cache
+                .look(shopper)
+                .await
+                .unwrap()
+                .trip
+                .map(|seen| seen.trip);
+            assert_eq!(trip, Some(newer.trip.clone()), "{case}");
+            let read = cache.sheet(newer.trip.id).await.unwrap();
+            assert_eq!(read, Some(newer), "{case}");
+        }
+    }
+    // A damaged summary of the same version is replaced, too.
+    redis
+        .command(&["DEL", &trip, &items, &pointer])
+        .await
+        .unwrap();
+    cache.put(sheet.clone()).await.unwrap();
+    redis
+        .command(&["HSET", &trip, "summary", "{"])
+        .await
+        .unwrap();
+    assert_eq!(cache.put(sheet).await.unwrap(), Put::Written);
+    assert_eq!(cache.counters().timeouts, 0);
+}
+
+/// R4: a damaged approval or position is left out, the rest is served.
+#[tokio::test]
+async fn redis_damaged_parts_are_left_out() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let cache = connected(patient(&redis, &[])).await;
+    let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+    let (trip, shopper) = (format!("trip:{}", sheet.trip.id), sheet.trip.shopper);
+    cache.put(sheet.clone()).await.unwrap();
+    for (field, value) in [("a:zz", "1 2"), ("a:0", ""), ("unknown", "7")] {
+        redis.command(&["HSET", &trip, field, value]).await.unwrap();
+    }
+    let pointer = format!("shopper:{shopper}");
+    redis
+        .command(&["HSET", &pointer, "pos", "here"])
+        .await
+        .unwrap();
+    redis.command(&["SET", "heartbeat", "never"]).await.unwrap();
+    let Look { trip, beat } = cache.look(shopper).await.unwrap();
+    let seen = trip.unwrap();
+    assert_eq!(seen.trip, sheet.trip);
+    assert_eq!((seen.approvals.len(), seen.position.is_none()), (0, true));
+    assert_eq!(beat, None);
+    assert_eq!(cache.counters().garbage, 3);
+}
+
+/// R1: killed or hung, a look gives up within its budget; soon it costs nothing; it recovers.
+#[tokio::test]
+async fn redis_gone_or_hung_never_holds_a_look_up() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let mut config = patient(&redis, &[]);
+    config.read_budget = Duration::from_millis(50);
+    // A scheduler's pause on a busy machine is no fault of the cache.
+    let bound = config.read_budget + Duration::from_millis(150);
+    let cache = connected(config).await;
+    let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+    let shopper = sheet.trip.shopper;
+    cache.put(sheet).await.unwrap();
+    for hung in [true, false] {
+        if hung {
+            redis.pause().unwrap();
+        } else {
+            redis.kill().await.unwrap();
+        }
+        let mut paid = Duration::ZERO;
+        for _ in 0..200 {
+            let began = Instant::now();
+            let looked = cache.look(shopper).await;
+            let took = began.elapsed();
+            assert!(took < bound, "a look took {took:?}, hung: {hung}");
+            assert!(looked.is_err(), "nobody was there to answer");
+            paid += took;
+        }
+        // Three budgets before the breaker opens, and few probes: not 200 budgets.
+        assert!(paid < Duration::from_secs(2), "{paid:?}, hung: {hung}");
+        if hung {
+            redis.resume().unwrap();
+        } else {
+            redis.restart().await.unwrap();
+        }
+        eventually("a look after the node is back", || async {
+            cache.look(shopper).await.ok()
+        })
+        .await;
+    }
+    let counters = cache.counters();
+    assert!(
+        counters.timeouts > 0 && counters.passed_over > 0,
+        "{counters:?}"
+    );
+}
+
+/// R1: the local replica hangs, the next one answers within the same budget.
+#[tokio::test]
+async fn redis_looks_in_another_replica_and_sees_a_beat_stop() {
+    let primary = Redis::start(RedisOptions::default()).await.unwrap();
+    let following = RedisOptions {
+        replica_of: Some(primary.port()),
+        ..RedisOptions::default()
+    };
+    let near = Redis::start(following.clone()).await.unwrap();
+    let far = Redis::start(following).await.unwrap();
+    let cache = connected(patient(&primary, &[&near, &far])).await;
+    let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+    let shopper = sheet.trip.shopper;
+    cache.put(sheet.clone()).await.unwrap();
+    eventually("both replicas have the trip", || async {
+        let key = format!("trip:{}", sheet.trip.id);
+        for replica in [&near, &far] {
+            if replica.command(&["EXISTS", &key]).await.ok()? != Reply::Number(1) {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    near.pause().unwrap();
+    for _ in 0..20 {
+        let seen = cache.look(shopper).await.unwrap().trip.unwrap();
+        assert_eq!(seen.trip, sheet.trip);
+    }
+    near.resume().unwrap();
+    // Without their primary the replicas go on serving, and the beat they know stands still.
+    let beat = Timestamp::from_millis(5_000);
+    cache.beat(beat).await.unwrap();
+    eventually("the beat is seen", || async {
+        let look = cache.look(shopper).await.ok()?;
+        (look.beat == Some(beat)).then_some(())
+    })
+    .await;
+    primary.kill().await.unwrap();
+    assert!(cache.beat(Timestamp::from_millis(6_000)).await.is_err());
+    let look = cache.look(shopper).await.unwrap();
+    assert!(look.trip.is_some());
+    assert_eq!(look.beat, Some(beat));
+}
+
+#[tokio::test]
+async fn redis_cache_needs_no_server_to_begin_with() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    redis.kill().await.unwrap();
+    let cache = RedisTripCache::connect(patient(&redis, &[])).unwrap();
+    let shopper = trip_cache::fresh_shopper();
+    let looked = cache.look(shopper).await;
+    assert!(
+        matches!(looked, Err(CacheError::Unreachable(_))),
+        "{looked:?}"
+    );
+    redis.restart().await.unwrap();
+    eventually("a look", || async { cache.look(shopper).await.ok() }).await;
+    let wrong = RedisTripCache::connect(RedisConfig::new("not an address".to_owned(), vec![]));
+    assert!(matches!(wrong, Err(CacheError::Refused(_))));
+}
+
+#[tokio::test]
+async fn redis_acknowledged_events_survive_a_kill() {
+    let redis = Redis::start(appendonly()).await.unwrap();
+    let queue: queue::Queue = Arc::new(RedisEventQueue::connect(small_queue(&redis)).unwrap());
+    let trip = TripId(Uuid::new_v4());
+    let shard = standin_core::queue::shard_of(trip, queue.shards());
+    let mut acknowledged = Vec::new();
+    for round in 0..3_u32 {
+        let writer = {
+            let queue = queue.clone();
+            tokio::spawn(async move {
+                let mut kept = Vec::new();
+                for number in 0..2_000 {
+                    let event = queue::event(trip, round * 10_000 + number);
+                    match queue.append(vec![event.clone()]).await {
+                        Ok(()) => kept.push(event.id),
+                        // Full is an end as good as a kill.
+                        Err(_unknown) => break,
+                    }
+                }
+                kept
+            })
+        };
+        eventually("some were appended", || async {
+            let depth = queue.depth().await.ok()?;
+            (depth > u64::from(round) * 50 + 40).then_some(())
+        })
+        .await;
+        redis.kill().await.unwrap();
+        acknowledged.extend(writer.await.unwrap());
+        redis.restart().await.unwrap();
+        eventually("the queue is back", || async { queue.depth().await.ok() }).await;
+    }
+    assert!(acknowledged.len() > 100);
+    let depth = usize::try_from(queue.depth().await.unwrap()).unwrap();
+    let read = eventually("all can be read", || async {
+        let mut read = Vec::new();
+        while read.len() < depth {
+            let after = read
+                .last()
+                .map(|delivery: &standin_core::queue::Delivery| delivery.receipt.clone());
+            read.extend(queue.read(shard, after, 500).await.ok()?);
+        }
+        Some(read)
+    })
+    .await;
+    let read: std::collections::HashSet<Uuid> =
+        read.into_iter().map(|delivery| delivery.event.id).collect();
+    let lost = acknowledged.iter().filter(|id| !read.contains(*id)).count();
+    assert_eq!(lost, 0, "of {} acknowledged", acknowledged.len());
+}
+
+#[tokio::test]
+async fn redis_queue_acknowledges_nothing_that_a_crash_could_lose() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let queue = RedisEventQueue::connect(small_queue(&redis)).unwrap();
+    let one = || vec![queue::event(TripId(Uuid::new_v4()), 1)];
+    let refused = queue.append(one()).await;
+    assert!(
+        matches!(refused, Err(QueueError::NotDurable(_))),
+        "{refused:?}"
+    );
+    redis
+        .command(&["CONFIG", "SET", "appendonly", "yes"])
+        .await
+        .unwrap();
+    let refused = queue.append(one()).await;
+    assert!(
+        matches!(refused, Err(QueueError::NotDurable(_))),
+        "{refused:?}"
+    );
+    redis
+        .command(&["CONFIG", "SET", "appendfsync", "always"])
+        .await
+        .unwrap();
+    queue.append(one()).await.unwrap();
+    // Turned off behind its back: noticed within a second or so.
+    redis
+        .command(&["CONFIG", "SET", "appendonly", "no"])
+        .await
+        .unwrap();
+    eventually("appends are refused again", || async {
+        match queue.append(one()).await {
+            Err(QueueError::NotDurable(_)) => Some(()),
+            _ => None,
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn redis_queue_waits_for_its_replicas() {
+    let everysec = RedisOptions {
+        extra: ["--appendonly", "yes"].map(str::to_owned).to_vec(),
+        ..RedisOptions::default()
+    };
+    let primary = Redis::start(everysec).await.unwrap();
+    let replica = Redis::start(RedisOptions {
+        replica_of: Some(primary.port()),
+        ..RedisOptions::default()
+    })
+    .await
+    .unwrap();
+    let mut config = small_queue(&primary);
+    config.replicas_required = 1;
+    config.budget = Duration::from_secs(1);
+    let queue = RedisEventQueue::connect(config).unwrap();
+    let trip = TripId(Uuid::new_v4());
+    eventually("an append reaches the replica", || async {
+        queue.append(vec![queue::event(trip, 1)]).await.ok()
+    })
+    .await;
+    replica.pause().unwrap();
+    let unknown = queue.append(vec![queue::event(trip, 2)]).await;
+    assert!(
+        matches!(unknown, Err(QueueError::Cache(CacheError::Timeout))),
+        "{unknown:?}"
+    );
+    replica.resume().unwrap();
+    eventually("an append reaches it again", || async {
+        queue.append(vec![queue::event(trip, 3)]).await.ok()
+    })
+    .await;
+}
+
+/// A consumer far ahead of a server that came back empty does not pass over what comes next.
+#[tokio::test]
+async fn redis_queue_that_lost_everything_goes_on_behind_its_readers() {
+    let redis = Redis::start(appendonly()).await.unwrap();
+    let queue = RedisEventQueue::connect(small_queue(&redis)).unwrap();
+    let trip = TripId(Uuid::new_v4());
+    let shard = standin_core::queue::shard_of(trip, queue.shards());
+    let first = (1..=500).map(|number| queue::event(trip, number));
+    queue.append(first.collect()).await.unwrap();
+    let read = queue.read(shard, None, 1_000).await.unwrap();
+    redis.command(&["FLUSHALL"]).await.unwrap();
+    queue.append(vec![queue::event(trip, 501)]).await.unwrap();
+    let after = read.last().map(|delivery| delivery.receipt.clone());
+    let next = queue.read(shard, after, 10).await.unwrap();
+    assert_eq!(next.len(), 1);
+    assert_eq!(next[0].event.at, Timestamp::from_millis(501));
+    // A damaged entry is passed over and counted, what follows it comes.
+    let stream = format!("events:{shard}");
+    redis
+        .command(&["XADD", &stream, "*", "e", "[{]"])
+        .await
+        .unwrap();
+    queue.append(vec![queue::event(trip, 502)]).await.unwrap();
+    let after = Some(next[0].receipt.clone());
+    let next = queue.read(shard, after, 10).await.unwrap();
+    assert_eq!(
+        next.last().map(|one| one.event.at),
+        Some(Timestamp::from_millis(502))
+    );
+    assert_eq!(queue.counters().garbage, 1);
+}
