@@ -1,10 +1,12 @@
 //! The ledger of record, as a port: holds, final rows, orders, trips, audit.
 //!
-//! Two adapters, `postgres` and [`memory`], pass one conformance suite (`conformance`). Every call
+//! Two adapters, [`postgres`] and [`memory`], pass one conformance suite (`conformance`). Every call
 //! has a deadline from its caller; an error says whether the call may have taken effect.
 
 pub mod memory;
+pub mod postgres;
 mod rows;
+pub mod sqlstate;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

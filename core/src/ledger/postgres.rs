@@ -1,0 +1,336 @@
+//! The ledger in Postgres: the only module that knows tokio-postgres.
+//!
+//! Three small pools, so that a burst of one kind of work cannot take the connections of another:
+//! `foreground` for holds and the reads of a decision, `background` for the drain, the platform and
+//! reconciliation, `probe` for the breaker's canary. Nothing connects before it is asked, and a
+//! server that is down is an error of the call, not of [`PostgresLedger::connect`].
+//!
+//! Promises: uniqueness and row locks alone keep the invariants (READ COMMITTED); a commit is never
+//! cancelled, its wait is the caller's; a future dropped half-way closes its connection. Lock order
+//! everywhere: cursor, transaction ids, orders, trips, authorizations, each in id order.
+//!
+//! Absent on purpose: TLS (connections are loopback or a private network for now), LISTEN/NOTIFY,
+//! advisory locks, SERIALIZABLE, anything else that engines speaking the protocol lack.
+
+mod book;
+mod decode;
+mod events;
+mod hold;
+mod link;
+mod orders;
+mod reports;
+mod trips;
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use super::{
+    AuditRow, AuthorizationRow, Booked, BookedEvent, Claim, Completed, ConflictRow, DrainStep,
+    EventsBooked, HoldReply, Ledger, LedgerError, OpenTrip, Placed, ReconcileRun, StaleHold,
+    StartTrip, Started,
+};
+use crate::BoxFuture;
+use crate::clock::Timestamp;
+use crate::entry::Proposal;
+use crate::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
+use crate::merchant::Store;
+use crate::trip::Order;
+use link::{Failure, Link};
+
+/// How to reach Postgres, and every bound on waiting for it.
+#[derive(Clone, Debug)]
+pub struct PostgresConfig {
+    /// Connection string; may name several hosts, of which the one that takes writes is used.
+    pub url: SecretString,
+    /// For decisions.
+    pub foreground: PoolConfig,
+    /// For the drain, the platform and reconciliation.
+    pub background: PoolConfig,
+    /// For [`Ledger::probe`].
+    pub probe: PoolConfig,
+    /// For the TCP connection to one host.
+    pub connect_timeout: Duration,
+    /// For a whole new connection: TCP, login, and the question whether it takes writes.
+    pub create_timeout: Duration,
+    /// How long sent bytes may stay without an acknowledgement.
+    pub tcp_user_timeout: Duration,
+    /// Idle time before a keepalive probe, and between probes; three unanswered close it.
+    pub keepalive: Duration,
+    /// How long the server lets a transaction of ours sit idle, locks and all.
+    pub idle_in_transaction: Duration,
+    /// Shown in `pg_stat_activity`; also names this prober's row.
+    pub application_name: String,
+}
+
+/// Bounds of one pool.
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    /// Most connections.
+    pub connections: usize,
+    /// Longest wait for a free one; then the call fails, nothing done.
+    pub wait: Duration,
+    /// The server gives a statement up after this. A COMMIT that waits for a standby is not bound.
+    pub statement_timeout: Duration,
+    /// The server gives a wait for a lock up after this; below the caller's budget.
+    pub lock_timeout: Duration,
+}
+
+/// Why a configuration is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresConfigError {
+    /// The connection string does not parse.
+    #[error("the connection string of Postgres is not valid: {0}")]
+    Url(#[from] tokio_postgres::Error),
+    /// The pool cannot be made.
+    #[error("no pool of connections: {0}")]
+    Pool(String),
+}
+
+/// Why the migrations did not run to their end. Those before the failed one stay applied.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// No connection.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A migration failed, or the database was migrated by something else.
+    #[error("migration: {0}")]
+    Migration(#[from] refinery::Error),
+}
+
+/// The ledger in Postgres.
+pub struct PostgresLedger {
+    foreground: Link,
+    background: Link,
+    probe: Link,
+    prober: String,
+}
+
+mod embedded {
+    #![allow(missing_docs, unreachable_pub, reason = "made by the macro")]
+    refinery::embed_migrations!("migrations");
+}
+
+// === impl PostgresConfig ===
+
+impl PostgresConfig {
+    /// Defaults that fit a Postgres budget of 100 ms.
+    pub fn new(url: impl Into<String>) -> Self {
+        let pool = |connections, statement, lock| PoolConfig {
+            connections,
+            wait: Duration::from_millis(statement),
+            statement_timeout: Duration::from_millis(statement),
+            lock_timeout: Duration::from_millis(lock),
+        };
+        Self {
+            url: SecretString::from(url.into()),
+            foreground: pool(4, 100, 60),
+            background: pool(4, 5_000, 1_000),
+            probe: pool(1, 500, 200),
+            connect_timeout: Duration::from_millis(500),
+            create_timeout: Duration::from_secs(1),
+            tcp_user_timeout: Duration::from_secs(2),
+            keepalive: Duration::from_secs(5),
+            idle_in_transaction: Duration::from_secs(5),
+            application_name: "standin".to_owned(),
+        }
+    }
+}
+
+// === impl PostgresLedger ===
+
+impl PostgresLedger {
+    /// Sets the pools up. The server need not be there yet.
+    pub fn connect(config: &PostgresConfig) -> Result<Self, PostgresConfigError> {
+        Ok(Self {
+            foreground: Link::new(config, &config.foreground)?,
+            background: Link::new(config, &config.background)?,
+            probe: Link::new(config, &config.probe)?,
+            prober: config.application_name.clone(),
+        })
+    }
+
+    /// Brings the schema up to this build's. Forward only. One process at a time should; of two
+    /// that start together on an empty database one may fail and succeeds when it tries again.
+    pub async fn migrate(&self) -> Result<(), MigrateError> {
+        let mut lease = self.background.lease().await?;
+        // A migration may take longer than a statement of everyday.
+        let unbounded = lease.batch_execute("set statement_timeout = 0; set lock_timeout = 0");
+        let unbounded = unbounded.await.map_err(Failure::from);
+        if let Err(failure) = unbounded {
+            return Err(self.background.settle(lease, Err(failure))?);
+        }
+        let client: &mut tokio_postgres::Client = &mut lease;
+        embedded::migrations::runner().run_async(client).await?;
+        // Not settled: the session's timeouts were changed, so its connection is closed.
+        drop(lease);
+        Ok(())
+    }
+
+    /// Closes the pools: waiting and later calls fail at once.
+    pub fn close(&self) {
+        let Self {
+            foreground,
+            background,
+            probe,
+            prober: _,
+        } = self;
+        for link in [foreground, background, probe] {
+            link.close();
+        }
+    }
+}
+
+impl std::fmt::Debug for PostgresLedger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresLedger").finish_non_exhaustive()
+    }
+}
+
+/// Runs one call on a lease of a pool and settles the lease by its result.
+macro_rules! on {
+    ($link:expr, |$lease:ident| $call:expr) => {
+        Box::pin(async move {
+            #[allow(unused_mut, reason = "calls without a transaction only read the lease")]
+            let mut $lease = $link.lease().await?;
+            let result = $call.await;
+            $link.settle($lease, result)
+        })
+    };
+}
+
+impl Ledger for PostgresLedger {
+    fn hold(&self, batch: Vec<Proposal>) -> BoxFuture<'_, Result<Vec<HoldReply>, LedgerError>> {
+        Box::pin(async move {
+            let lease = self.foreground.lease().await?;
+            let mut result = hold::hold(&lease, &batch).await;
+            if result.as_ref().is_err_and(Failure::stale_plan) {
+                // A migration ran since the plans were made; nothing was done. Once more.
+                lease.statement_cache.clear();
+                result = hold::hold(&lease, &batch).await;
+            }
+            self.foreground.settle(lease, result)
+        })
+    }
+
+    fn open_trip(
+        &self,
+        shopper: ShopperId,
+    ) -> BoxFuture<'_, Result<Option<OpenTrip>, LedgerError>> {
+        on!(self.foreground, |lease| trips::open(&lease, shopper))
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), LedgerError>> {
+        on!(self.probe, |lease| reports::probe(&lease, &self.prober))
+    }
+
+    fn stores(&self) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>> {
+        on!(self.background, |lease| orders::stores(&lease))
+    }
+
+    fn cursor(&self, log: Uuid) -> BoxFuture<'_, Result<u64, LedgerError>> {
+        on!(self.background, |lease| book::cursor(&lease, log))
+    }
+
+    fn book(&self, step: DrainStep) -> BoxFuture<'_, Result<Booked, LedgerError>> {
+        on!(self.background, |lease| book::book(&mut lease, &step))
+    }
+
+    fn put_store(&self, store: Store) -> BoxFuture<'_, Result<(), LedgerError>> {
+        on!(self.background, |lease| orders::put_store(&lease, &store))
+    }
+
+    fn place_order(&self, order: Order) -> BoxFuture<'_, Result<Placed, LedgerError>> {
+        on!(self.background, |lease| orders::place(&mut lease, order))
+    }
+
+    fn order(&self, id: OrderId) -> BoxFuture<'_, Result<Option<Order>, LedgerError>> {
+        on!(self.background, |lease| orders::order(&*lease, id))
+    }
+
+    fn offers(&self, store: StoreId, limit: u32) -> BoxFuture<'_, Result<Vec<Order>, LedgerError>> {
+        on!(self.background, |lease| orders::offers(
+            &lease, store, limit
+        ))
+    }
+
+    fn claim(
+        &self,
+        order: OrderId,
+        shopper: ShopperId,
+    ) -> BoxFuture<'_, Result<Claim, LedgerError>> {
+        on!(self.background, |lease| orders::claim(
+            &lease, order, shopper
+        ))
+    }
+
+    fn start_trip(&self, start: StartTrip) -> BoxFuture<'_, Result<Started, LedgerError>> {
+        on!(self.background, |lease| trips::start(&mut lease, &start))
+    }
+
+    fn trip(
+        &self,
+        shopper: ShopperId,
+        trip: TripId,
+    ) -> BoxFuture<'_, Result<Option<OpenTrip>, LedgerError>> {
+        on!(self.background, |lease| trips::trip(&lease, shopper, trip))
+    }
+
+    fn book_events(
+        &self,
+        events: Vec<BookedEvent>,
+    ) -> BoxFuture<'_, Result<EventsBooked, LedgerError>> {
+        on!(self.background, |lease| events::book(&mut lease, &events))
+    }
+
+    fn complete(
+        &self,
+        shopper: ShopperId,
+        trip: TripId,
+    ) -> BoxFuture<'_, Result<Completed, LedgerError>> {
+        on!(self.background, |lease| trips::complete(
+            &mut lease, shopper, trip
+        ))
+    }
+
+    fn authorizations(
+        &self,
+        after: Option<(ShopperId, TransactionId)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<AuthorizationRow>, LedgerError>> {
+        on!(self.background, |lease| reports::authorizations(
+            &lease, after, limit
+        ))
+    }
+
+    fn stale_holds(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<StaleHold>, LedgerError>> {
+        on!(self.background, |lease| reports::stale_holds(
+            &lease, before, limit
+        ))
+    }
+
+    fn release(&self, holds: Vec<StaleHold>) -> BoxFuture<'_, Result<u64, LedgerError>> {
+        on!(self.background, |lease| reports::release(
+            &mut lease, &holds
+        ))
+    }
+
+    fn conflicts(&self, limit: u32) -> BoxFuture<'_, Result<Vec<ConflictRow>, LedgerError>> {
+        on!(self.background, |lease| reports::conflicts(&lease, limit))
+    }
+
+    fn audit(&self, limit: u32) -> BoxFuture<'_, Result<Vec<AuditRow>, LedgerError>> {
+        on!(self.background, |lease| reports::audit(&lease, limit))
+    }
+
+    fn record_run(&self, run: ReconcileRun) -> BoxFuture<'_, Result<(), LedgerError>> {
+        on!(self.background, |lease| reports::record_run(
+            &mut lease, &run
+        ))
+    }
+}

@@ -1,0 +1,482 @@
+//! The drain's side: outcomes become final rows, set by set, behind a cursor moved by
+//! compare-and-set. A row that cannot be booked goes whole to `conflicts` and never stops the drain.
+
+use std::collections::{HashMap, HashSet};
+
+use deadpool_postgres::{Object, Transaction};
+use uuid::Uuid;
+
+use super::super::rows::{audit_row, outcome_json, wrong};
+use super::super::{
+    AuthorizationState, BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, LedgerError,
+};
+use super::decode::{
+    AUTHORIZATION, Params, authorization, execute, fingerprint, get, nearest_time, number, query,
+    sql_time,
+};
+use super::hold::{CLAIM, LOCK};
+use super::link::Failure;
+use crate::answer::{Answer, Reason, Rung, Why};
+use crate::entry::{Booking, OperatorAction};
+use crate::id::{Fingerprint, StoreId, TransactionId};
+
+/// How far a log was drained.
+pub(super) async fn cursor(client: &Object, log: Uuid) -> Result<u64, Failure> {
+    let rows = query(
+        client,
+        "select log_index from wal_cursor where log = $1",
+        &[&log],
+    )
+    .await?;
+    rows.first().map_or(Ok(0), |row| number(row, "log_index"))
+}
+
+/// Books a step.
+pub(super) async fn book(client: &mut Object, step: &DrainStep) -> Result<Booked, Failure> {
+    if step.outcomes.len() > BOOK_ROWS_MAX {
+        return Err(wrong("too many outcomes in one step").into());
+    }
+    let mut tx = client.transaction().await?;
+    if !move_cursor(&tx, step).await? {
+        tx.rollback().await?;
+        let cursor = cursor(client, step.log).await?;
+        return Ok(Booked::Raced { cursor });
+    }
+    let mut counts = BookedCounts::default();
+    if !step.outcomes.is_empty() {
+        counts = outcomes(&mut tx, step).await?;
+    }
+    if !step.actions.is_empty() {
+        audit(&tx, &step.actions).await?;
+    }
+    tx.commit().await.map_err(Failure::committing)?;
+    Ok(Booked::Moved(counts))
+}
+
+/// Moves the cursor if it is where the step begins. A second drainer waits here for the first.
+async fn move_cursor(tx: &Transaction<'_>, step: &DrainStep) -> Result<bool, Failure> {
+    let index = |index: u64| -> Result<i64, LedgerError> {
+        i64::try_from(index).map_err(|_| wrong("a log index past 2^63"))
+    };
+    let (from, to) = (index(step.from)?, index(step.to)?);
+    if from == 0 {
+        let first = "insert into wal_cursor (log, log_index) values ($1, 0) \
+             on conflict (log) do nothing";
+        execute(tx, first, &[&step.log]).await?;
+    }
+    let moved = "update wal_cursor set log_index = $3, moved_at = now() \
+         where log = $1 and log_index = $2";
+    Ok(execute(tx, moved, &[&step.log, &from, &to]).await? == 1)
+}
+
+/// What is stored under a transaction id.
+struct Stored {
+    claimed: Fingerprint,
+    row: Option<(AuthorizationState, Answer)>,
+}
+
+/// What to do with one outcome.
+enum Class {
+    Write,
+    Before,
+    Conflict(&'static str),
+}
+
+/// Books the outcomes of a step, in the log's order where two are of one payment.
+async fn outcomes(tx: &mut Transaction<'_>, step: &DrainStep) -> Result<BookedCounts, Failure> {
+    lock(tx, &step.outcomes).await?;
+    let mut counts = BookedCounts::default();
+    let mut conflicts: Vec<(&Booking, String)> = Vec::new();
+    // Each pass books at most one outcome of a payment; a pass also repeats for a row that another
+    // region's drain made final in between. Every pass settles one outcome at least.
+    let mut left: Vec<&Booking> = step.outcomes.iter().collect();
+    while !left.is_empty() {
+        let stored = stored(tx, &left).await?;
+        let mut now: Vec<&Booking> = Vec::new();
+        let mut writing: HashSet<TransactionId> = HashSet::new();
+        let mut later: Vec<&Booking> = Vec::new();
+        for booking in left {
+            let id = booking.answer.transaction_id;
+            if writing.contains(&id) {
+                later.push(booking);
+                continue;
+            }
+            match classify(stored.get(&id), &booking.answer) {
+                Class::Write => {
+                    writing.insert(id);
+                    now.push(booking);
+                }
+                Class::Before => counts.already = counts.already.saturating_add(1),
+                Class::Conflict(cause) => conflicts.push((booking, cause.to_owned())),
+            }
+        }
+        let written = write(tx, step.log, &now).await?;
+        for (booking, result) in written {
+            match result {
+                Written::Final => counts.finalized = counts.finalized.saturating_add(1),
+                Written::Overtaken => later.push(booking),
+                Written::Rejected(cause) => conflicts.push((booking, cause)),
+            }
+        }
+        later.sort_by_key(|booking| booking.at);
+        left = later;
+    }
+    counts.conflicts = u64::try_from(conflicts.len()).unwrap_or(u64::MAX);
+    keep_conflicts(tx, step.log, &conflicts).await?;
+    Ok(counts)
+}
+
+/// Claims the ids and locks the trips, in the order in which holds do.
+async fn lock(tx: &Transaction<'_>, outcomes: &[Booking]) -> Result<(), Failure> {
+    let mut firsts: HashMap<TransactionId, &Answer> = HashMap::new();
+    for booking in outcomes {
+        let answer = &booking.answer;
+        firsts.entry(answer.transaction_id).or_insert(answer);
+    }
+    let firsts: Vec<&Answer> = firsts.into_values().collect();
+    let ids: Vec<Uuid> = firsts
+        .iter()
+        .map(|answer| answer.transaction_id.to_uuid())
+        .collect();
+    let shoppers: Vec<i64> = firsts.iter().map(|answer| answer.shopper.get()).collect();
+    let prints: Vec<&[u8]> = firsts
+        .iter()
+        .map(|answer| answer.fingerprint.as_bytes().as_slice())
+        .collect();
+    execute(tx, CLAIM, &[&ids, &shoppers, &prints]).await?;
+    let mut trips: Vec<(i64, Uuid)> = outcomes
+        .iter()
+        .filter_map(|booking| Some((booking.answer.shopper.get(), booking.answer.trip?.0)))
+        .collect();
+    trips.sort_unstable();
+    trips.dedup();
+    let (owners, trips): (Vec<i64>, Vec<Uuid>) = trips.into_iter().unzip();
+    query(tx, LOCK, &[&owners, &trips]).await?;
+    Ok(())
+}
+
+async fn stored(
+    tx: &Transaction<'_>,
+    outcomes: &[&Booking],
+) -> Result<HashMap<TransactionId, Stored>, Failure> {
+    let ids: Vec<Uuid> = outcomes
+        .iter()
+        .map(|b| b.answer.transaction_id.to_uuid())
+        .collect();
+    let sql = format!(
+        "select x.transaction_id as id, x.fingerprint as claimed, {AUTHORIZATION} \
+         from transactions x left join authorizations a \
+         on a.shopper_id = x.shopper_id and a.transaction_id = x.transaction_id \
+         where x.transaction_id = any($1::uuid[])"
+    );
+    let mut all = HashMap::with_capacity(ids.len());
+    for row in query(tx, &sql, &[&ids]).await? {
+        let known = get::<Option<&str>>(&row, "state")?.is_some();
+        let found = known.then(|| authorization(&row)).transpose()?;
+        let stored = Stored {
+            claimed: fingerprint(&row, "claimed")?,
+            row: found.map(|row| (row.state, row.answer)),
+        };
+        all.insert(TransactionId::from_uuid(get(&row, "id")?), stored);
+    }
+    Ok(all)
+}
+
+fn classify(stored: Option<&Stored>, answer: &Answer) -> Class {
+    let Some(stored) = stored else {
+        return Class::Write;
+    };
+    if stored.claimed != answer.fingerprint {
+        return Class::Conflict("other_fingerprint");
+    }
+    match &stored.row {
+        Some((AuthorizationState::Final | AuthorizationState::Reversed, old)) if old == answer => {
+            Class::Before
+        }
+        Some((AuthorizationState::Final | AuthorizationState::Reversed, _)) => {
+            Class::Conflict("other_answer")
+        }
+        Some((AuthorizationState::Held | AuthorizationState::Released, _)) | None => Class::Write,
+    }
+}
+
+/// What became of writing one outcome.
+enum Written {
+    Final,
+    /// Another drain made it final first; look again.
+    Overtaken,
+    /// The server, or the width of a column, does not take it.
+    Rejected(String),
+}
+
+/// Writes final rows as one set. When the server rejects something in it, row by row instead, each
+/// under a savepoint, so that one outcome costs only itself.
+async fn write<'a>(
+    tx: &mut Transaction<'_>,
+    log: Uuid,
+    outcomes: &[&'a Booking],
+) -> Result<Vec<(&'a Booking, Written)>, Failure> {
+    let mut written = Vec::with_capacity(outcomes.len());
+    let mut columns = Finals::default();
+    let mut sent = Vec::with_capacity(outcomes.len());
+    for booking in outcomes {
+        match columns.push(booking) {
+            Some(()) => sent.push(*booking),
+            None => written.push((*booking, Written::Rejected("a number is too large".into()))),
+        }
+    }
+    if sent.is_empty() {
+        return Ok(written);
+    }
+    match write_set(tx, log, &columns).await {
+        Ok(done) => written.extend(sent.into_iter().map(|booking| {
+            let is_final = done.contains(&booking.answer.transaction_id);
+            let result = if is_final {
+                Written::Final
+            } else {
+                Written::Overtaken
+            };
+            (booking, result)
+        })),
+        Err(failure) if failure.rejected().is_some() => {
+            for booking in sent {
+                written.push((booking, write_one(tx, log, booking).await?));
+            }
+        }
+        Err(failure) => return Err(failure),
+    }
+    Ok(written)
+}
+
+async fn write_one(
+    tx: &mut Transaction<'_>,
+    log: Uuid,
+    booking: &Booking,
+) -> Result<Written, Failure> {
+    let mut columns = Finals::default();
+    if columns.push(booking).is_none() {
+        return Ok(Written::Rejected("a number is too large".to_owned()));
+    }
+    match write_set(tx, log, &columns).await {
+        Ok(done) if done.is_empty() => Ok(Written::Overtaken),
+        Ok(_) => Ok(Written::Final),
+        Err(failure) => match failure.rejected() {
+            Some(cause) => Ok(Written::Rejected(cause)),
+            None => Err(failure),
+        },
+    }
+}
+
+const WRITE: &str = "insert into authorizations (shopper_id, transaction_id, state, fingerprint, \
+     bank, verdict, reason, code, amount, currency, rung, why, cap, approved_before, trip_id, \
+     trip_age_ms, policy_version, exposed, store_id, picked, picked_listed, mix, trip_version, \
+     shadow, merchant_name, merchant_address, log, log_index, log_slot, final_at) \
+     select p.shopper_id, p.transaction_id, 'final', p.fingerprint, p.bank, p.verdict, p.reason, \
+     p.code, p.amount, p.currency, p.rung, p.why, p.cap, p.before, p.trip_id, p.age, p.policy, \
+     p.exposed, p.store_id, p.picked, p.picked_listed, p.mix, p.trip_version, p.shadow, \
+     p.merchant_name, p.merchant_address, $1, p.log_index, p.log_slot, p.final_at \
+     from unnest($2::bigint[], $3::uuid[], $4::bytea[], $5::text[], $6::text[], $7::text[], \
+     $8::text[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::bigint[], \
+     $14::bigint[], $15::uuid[], $16::bigint[], $17::bigint[], $18::boolean[], $19::bigint[], \
+     $20::bigint[], $21::bigint[], $22::jsonb[], $23::bigint[], $24::text[], $25::text[], \
+     $26::text[], $27::bigint[], $28::bigint[], $29::timestamptz[]) \
+     as p (shopper_id, transaction_id, fingerprint, bank, verdict, reason, code, amount, \
+     currency, rung, why, cap, before, trip_id, age, policy, exposed, store_id, picked, \
+     picked_listed, mix, trip_version, shadow, merchant_name, merchant_address, log_index, \
+     log_slot, final_at) \
+     order by p.transaction_id \
+     on conflict (shopper_id, transaction_id) do update set \
+     state = excluded.state, fingerprint = excluded.fingerprint, bank = excluded.bank, \
+     verdict = excluded.verdict, reason = excluded.reason, code = excluded.code, \
+     amount = excluded.amount, currency = excluded.currency, rung = excluded.rung, \
+     why = excluded.why, cap = excluded.cap, approved_before = excluded.approved_before, \
+     trip_id = excluded.trip_id, trip_age_ms = excluded.trip_age_ms, \
+     policy_version = excluded.policy_version, exposed = excluded.exposed, \
+     store_id = excluded.store_id, picked = excluded.picked, \
+     picked_listed = excluded.picked_listed, mix = excluded.mix, \
+     trip_version = excluded.trip_version, shadow = excluded.shadow, \
+     merchant_name = excluded.merchant_name, merchant_address = excluded.merchant_address, \
+     log = excluded.log, log_index = excluded.log_index, log_slot = excluded.log_slot, \
+     final_at = excluded.final_at \
+     where authorizations.state in ('held', 'released') \
+     returning transaction_id";
+
+/// Writes a set under a savepoint; gives the ids that became final.
+async fn write_set(
+    tx: &mut Transaction<'_>,
+    log: Uuid,
+    columns: &Finals<'_>,
+) -> Result<HashSet<TransactionId>, Failure> {
+    let savepoint = tx.savepoint("outcomes").await?;
+    let c = columns;
+    let params: Params<'_> = &[
+        &log,
+        &c.shoppers,
+        &c.ids,
+        &c.fingerprints,
+        &c.banks,
+        &c.verdicts,
+        &c.reasons,
+        &c.codes,
+        &c.amounts,
+        &c.currencies,
+        &c.rungs,
+        &c.whys,
+        &c.caps,
+        &c.befores,
+        &c.trips,
+        &c.ages,
+        &c.policies,
+        &c.exposed,
+        &c.stores,
+        &c.picked,
+        &c.picked_listed,
+        &c.mixes,
+        &c.versions,
+        &c.shadows,
+        &c.names,
+        &c.addresses,
+        &c.indexes,
+        &c.slots,
+        &c.finals,
+    ];
+    match query(&savepoint, WRITE, params).await {
+        Ok(rows) => {
+            savepoint.commit().await?;
+            let id = |row| get(row, "transaction_id").map(TransactionId::from_uuid);
+            rows.iter().map(id).collect()
+        }
+        Err(error) => {
+            savepoint.rollback().await?;
+            Err(error.into())
+        }
+    }
+}
+
+async fn keep_conflicts(
+    tx: &Transaction<'_>,
+    log: Uuid,
+    conflicts: &[(&Booking, String)],
+) -> Result<(), Failure> {
+    if conflicts.is_empty() {
+        return Ok(());
+    }
+    let number = |index: u64| i64::try_from(index).unwrap_or(i64::MAX);
+    let indexes: Vec<i64> = conflicts.iter().map(|(b, _)| number(b.at.index)).collect();
+    let slots: Vec<i64> = conflicts
+        .iter()
+        .map(|(b, _)| i64::from(b.at.slot))
+        .collect();
+    let ids: Vec<Uuid> = conflicts
+        .iter()
+        .map(|(b, _)| b.answer.transaction_id.to_uuid())
+        .collect();
+    let causes: Vec<&str> = conflicts.iter().map(|(_, cause)| cause.as_str()).collect();
+    // JSON escapes NUL, so the text is always one that Postgres takes.
+    let outcomes: Vec<String> = conflicts
+        .iter()
+        .map(|(b, _)| outcome_json(b).to_string())
+        .collect();
+    let sql = "insert into conflicts (log, log_index, log_slot, transaction_id, cause, outcome) \
+         select $1, p.log_index, p.log_slot, p.transaction_id, p.cause, p.outcome \
+         from unnest($2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::text[]) \
+         as p (log_index, log_slot, transaction_id, cause, outcome) \
+         on conflict (log, log_index, log_slot) do nothing";
+    execute(tx, sql, &[&log, &indexes, &slots, &ids, &causes, &outcomes]).await?;
+    Ok(())
+}
+
+async fn audit(tx: &Transaction<'_>, actions: &[OperatorAction]) -> Result<(), Failure> {
+    // An operator's words must not stop the drain, whatever they typed.
+    let text = |text: &str| text.replace('\0', "\u{fffd}");
+    for action in actions {
+        let row = audit_row(action);
+        let sql = "insert into audit (action_id, acted_at, operator, action, reason) \
+             values ($1, $2, $3, $4, $5) on conflict (action_id) do nothing";
+        let (operator, reason) = (text(&row.operator), text(&row.reason));
+        let at = nearest_time(row.at);
+        execute(tx, sql, &[&action.id, &at, &operator, &row.action, &reason]).await?;
+    }
+    Ok(())
+}
+
+/// Final rows as columns.
+#[derive(Default)]
+struct Finals<'a> {
+    shoppers: Vec<i64>,
+    ids: Vec<Uuid>,
+    fingerprints: Vec<&'a [u8]>,
+    banks: Vec<&'a str>,
+    verdicts: Vec<&'static str>,
+    reasons: Vec<&'static str>,
+    codes: Vec<&'a str>,
+    amounts: Vec<i64>,
+    currencies: Vec<String>,
+    rungs: Vec<&'static str>,
+    whys: Vec<Option<&'static str>>,
+    caps: Vec<Option<i64>>,
+    befores: Vec<i64>,
+    trips: Vec<Option<Uuid>>,
+    ages: Vec<Option<i64>>,
+    policies: Vec<i64>,
+    exposed: Vec<bool>,
+    stores: Vec<Option<i64>>,
+    picked: Vec<Option<i64>>,
+    picked_listed: Vec<Option<i64>>,
+    mixes: Vec<Option<serde_json::Value>>,
+    versions: Vec<Option<i64>>,
+    shadows: Vec<Option<&'static str>>,
+    names: Vec<&'a str>,
+    addresses: Vec<&'a str>,
+    indexes: Vec<i64>,
+    slots: Vec<i64>,
+    finals: Vec<jiff::Timestamp>,
+}
+
+// === impl Finals ===
+
+impl<'a> Finals<'a> {
+    /// Adds a row; `None` when a number does not fit its column.
+    fn push(&mut self, booking: &'a Booking) -> Option<()> {
+        let (answer, proposal) = (&booking.answer, &booking.proposal);
+        let trip = proposal.trip.as_ref();
+        let age = answer.trip_age_ms.map(i64::try_from).transpose().ok()?;
+        let version = trip
+            .map(|trip| i64::try_from(trip.version))
+            .transpose()
+            .ok()?;
+        let index = i64::try_from(booking.at.index).ok()?;
+        let final_at = sql_time(super::super::rows::log_time(booking.log_time_ms))?;
+        self.shoppers.push(answer.shopper.get());
+        self.ids.push(answer.transaction_id.to_uuid());
+        self.fingerprints.push(answer.fingerprint.as_bytes());
+        self.banks.push(answer.bank.as_str());
+        self.verdicts.push(answer.verdict.as_str());
+        self.reasons.push(answer.reason.as_str());
+        self.codes.push(answer.code.as_str());
+        self.amounts.push(answer.amount.minor());
+        self.currencies
+            .push(answer.amount.currency().code().to_owned());
+        self.rungs.push(answer.rung.as_str());
+        self.whys.push(answer.why.map(Why::as_str));
+        self.caps.push(answer.cap);
+        self.befores.push(answer.approved_before);
+        self.trips.push(answer.trip.map(|trip| trip.0));
+        self.ages.push(age);
+        self.policies.push(i64::from(answer.policy_version));
+        self.exposed.push(answer.rung == Rung::Isolated);
+        self.stores.push(proposal.store.map(StoreId::get));
+        self.picked.push(trip.map(|trip| trip.picked));
+        self.picked_listed.push(trip.map(|trip| trip.picked_listed));
+        self.mixes
+            .push(trip.map(|trip| serde_json::json!(trip.mix)));
+        self.versions.push(version);
+        self.shadows.push(proposal.shadow.map(Reason::as_str));
+        self.names.push(&proposal.request.merchant.name);
+        self.addresses.push(&proposal.request.merchant.address);
+        self.indexes.push(index);
+        self.slots.push(i64::from(booking.at.slot));
+        self.finals.push(final_at);
+        Some(())
+    }
+}

@@ -1,0 +1,252 @@
+//! Connections: three small pools, and leases that never give a half-used connection back.
+
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
+};
+use secrecy::ExposeSecret;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{Config, NoTls};
+
+use super::super::sqlstate::{Keep, Phase, Ruling, broken, ruling};
+use super::super::{Fate, LedgerError, Retry};
+use super::{PoolConfig, PostgresConfig, PostgresConfigError};
+use crate::answer::Why;
+
+/// A pool of connections to the primary. Connects when first asked.
+pub(super) struct Link(Pool);
+
+/// A connection on loan. Dropped before [`Lease::settle`] it is closed: a caller that gave up must
+/// not hand a connection with statements in flight to the next one.
+pub(super) struct Lease {
+    object: Option<Object>,
+}
+
+/// Why a call gave no answer, before it becomes a [`LedgerError`].
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Postgres said so, or the connection broke.
+    Postgres(tokio_postgres::Error, Phase),
+    /// Our own word; the connection is sound.
+    Ours(LedgerError),
+}
+
+// === impl Link ===
+
+impl Link {
+    pub(super) fn new(
+        config: &PostgresConfig,
+        pool: &PoolConfig,
+    ) -> Result<Self, PostgresConfigError> {
+        let mut server: Config = config.url.expose_secret().parse()?;
+        let millis = |limit: Duration| limit.as_millis().max(1);
+        let options = format!(
+            "{} -c statement_timeout={} -c lock_timeout={} -c jit=off \
+             -c idle_in_transaction_session_timeout={}",
+            server.get_options().unwrap_or_default(),
+            millis(pool.statement_timeout),
+            millis(pool.lock_timeout),
+            millis(config.idle_in_transaction),
+        );
+        server
+            .options(options.trim_start().to_owned())
+            .application_name(config.application_name.clone())
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
+            .connect_timeout(config.connect_timeout)
+            .tcp_user_timeout(config.tcp_user_timeout)
+            .keepalives(true)
+            .keepalives_idle(config.keepalive)
+            .keepalives_interval(config.keepalive)
+            .keepalives_retries(3);
+        let manager = Manager::from_config(
+            server,
+            NoTls,
+            ManagerConfig {
+                // A lease that was not settled is closed, so what comes back is sound.
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(pool.connections)
+            .wait_timeout(Some(pool.wait))
+            .create_timeout(Some(config.create_timeout))
+            .recycle_timeout(Some(pool.wait))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| PostgresConfigError::Pool(error.to_string()))?;
+        Ok(Self(pool))
+    }
+
+    /// A connection, within the pool's limits.
+    pub(super) async fn lease(&self) -> Result<Lease, LedgerError> {
+        let object = self.0.get().await.map_err(no_connection)?;
+        Ok(Lease {
+            object: Some(object),
+        })
+    }
+
+    /// Forgets every prepared statement on every connection.
+    fn forget_plans(&self) {
+        self.0.manager().statement_caches.clear();
+    }
+
+    /// Closes the pool: waiting and later calls fail at once.
+    pub(super) fn close(&self) {
+        self.0.close();
+    }
+
+    /// Gives the connection back, or closes it, by what happened on it.
+    pub(super) fn settle<T>(
+        &self,
+        lease: Lease,
+        result: Result<T, Failure>,
+    ) -> Result<T, LedgerError> {
+        match result {
+            Ok(value) => {
+                lease.keep();
+                Ok(value)
+            }
+            Err(Failure::Ours(error)) => {
+                lease.keep();
+                Err(error)
+            }
+            Err(Failure::Postgres(error, phase)) => {
+                let ruled = rule(&error, phase);
+                match ruled.connection {
+                    Keep::Keep => lease.keep(),
+                    Keep::Drop => drop(lease),
+                    Keep::ForgetPlans => {
+                        self.forget_plans();
+                        lease.keep();
+                    }
+                }
+                Err(LedgerError {
+                    fate: ruled.fate,
+                    retry: ruled.retry,
+                    why: ruled.why,
+                    detail: describe(&error),
+                })
+            }
+        }
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    fn keep(mut self) {
+        drop(self.object.take());
+    }
+}
+
+impl std::ops::Deref for Lease {
+    type Target = Object;
+    fn deref(&self) -> &Object {
+        self.object.as_ref().expect("taken only by keep and drop")
+    }
+}
+
+impl std::ops::DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Object {
+        self.object.as_mut().expect("taken only by keep and drop")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// An error of a statement that commits, or of COMMIT itself.
+    pub(super) fn committing(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error, Phase::Commit)
+    }
+
+    /// Whether the server rejected what a statement was given, rather than failing itself.
+    pub(super) fn rejected(&self) -> Option<String> {
+        match self {
+            Self::Postgres(error, _) => {
+                let code = error.code()?.code();
+                let ours = ["22", "23", "54"]
+                    .iter()
+                    .any(|class| code.starts_with(class));
+                ours.then(|| describe(error))
+            }
+            Self::Ours(_) => None,
+        }
+    }
+
+    /// Whether a plan cached before a migration is to blame.
+    pub(super) fn stale_plan(&self) -> bool {
+        match self {
+            Self::Postgres(error, phase) => rule(error, *phase).connection == Keep::ForgetPlans,
+            Self::Ours(_) => false,
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error, Phase::Before)
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        Self::Ours(error)
+    }
+}
+
+fn rule(error: &tokio_postgres::Error, phase: Phase) -> Ruling {
+    match error.code() {
+        Some(code) => ruling(code.code(), phase),
+        None => broken(phase),
+    }
+}
+
+/// The error without the values it may quote: a message of class 22 or 23 can hold payment data.
+fn describe(error: &tokio_postgres::Error) -> String {
+    let Some(db) = error.as_db_error() else {
+        return error.to_string();
+    };
+    let code = db.code().code();
+    if code.starts_with("22") || code.starts_with("23") {
+        let constraint = db.constraint().unwrap_or("-");
+        return format!("SQLSTATE {code} (constraint {constraint})");
+    }
+    format!("SQLSTATE {code}: {}", db.message())
+}
+
+fn no_connection(error: PoolError) -> LedgerError {
+    match error {
+        PoolError::Timeout(TimeoutType::Wait) => LedgerError {
+            fate: Fate::NotDone,
+            retry: Retry::Later,
+            why: Why::Timeout,
+            detail: "no connection came free".to_owned(),
+        },
+        PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => {
+            LedgerError::unreachable("the server did not let us in within the time for connecting")
+        }
+        PoolError::Backend(error) => {
+            let ruled = rule(&error, Phase::Before);
+            LedgerError {
+                fate: Fate::NotDone,
+                retry: ruled.retry,
+                why: Why::Connection,
+                detail: describe(&error),
+            }
+        }
+        PoolError::Closed => LedgerError::unreachable("the pool is closed"),
+        PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+            LedgerError::unreachable("the pool is not set up")
+        }
+    }
+}
