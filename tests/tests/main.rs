@@ -1,4 +1,5 @@
 //! Every test that needs a server or several crates: one binary, one link.
 
 mod checker;
+mod ledger;
 mod trip_cache;

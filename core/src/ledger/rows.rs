@@ -52,7 +52,8 @@ pub(super) fn outcome_json(booking: &Booking) -> serde_json::Value {
     })
 }
 
-/// An operator's action as its audit row.
+/// An operator's action as its audit row. No word an operator types may stop the drain, so NUL,
+/// which Postgres does not take, is replaced.
 pub(super) fn audit_row(action: &OperatorAction) -> AuditRow {
     let what = match &action.what {
         OperatorOrder::StandIn(mode) => format!("stand_in.{}", mode.as_str()),
@@ -60,9 +61,9 @@ pub(super) fn audit_row(action: &OperatorAction) -> AuditRow {
     };
     AuditRow {
         at: action.at,
-        operator: action.operator.clone(),
+        operator: without_nul(&action.operator),
         action: what,
-        reason: action.reason.clone(),
+        reason: without_nul(&action.reason),
     }
 }
 
@@ -123,4 +124,9 @@ pub(super) fn wrong(detail: impl Into<String>) -> LedgerError {
 /// Log time as a timestamp.
 pub(super) fn log_time(ms: u64) -> Timestamp {
     Timestamp::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
+/// A text that every column takes.
+pub(super) fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

@@ -387,15 +387,17 @@ async fn keep_conflicts(
 }
 
 async fn audit(tx: &Transaction<'_>, actions: &[OperatorAction]) -> Result<(), Failure> {
-    // An operator's words must not stop the drain, whatever they typed.
-    let text = |text: &str| text.replace('\0', "\u{fffd}");
     for action in actions {
         let row = audit_row(action);
         let sql = "insert into audit (action_id, acted_at, operator, action, reason) \
              values ($1, $2, $3, $4, $5) on conflict (action_id) do nothing";
-        let (operator, reason) = (text(&row.operator), text(&row.reason));
         let at = nearest_time(row.at);
-        execute(tx, sql, &[&action.id, &at, &operator, &row.action, &reason]).await?;
+        execute(
+            tx,
+            sql,
+            &[&action.id, &at, &row.operator, &row.action, &row.reason],
+        )
+        .await?;
     }
     Ok(())
 }

@@ -69,7 +69,10 @@ pub(super) async fn hold(
     }));
     sent.push(Box::pin(async {
         let params: &[&(dyn ToSql + Sync)] = &[&keys.trip_shoppers, &keys.trips];
-        client.query(&statements.lock, params).await
+        client
+            .execute(&statements.lock, params)
+            .await
+            .map(|_| Vec::new())
     }));
     for round in &rounds {
         // A round of declines has nothing to insert.
@@ -378,7 +381,7 @@ impl Round {
             &a.stores,
             &a.picked,
         ];
-        client.query(sql, params).await
+        client.execute(sql, params).await.map(|_| Vec::new())
     }
 
     async fn read(&self, client: &ClientWrapper, sql: &Statement) -> Result<Vec<Row>, Error> {

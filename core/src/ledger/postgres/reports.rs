@@ -4,6 +4,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::super::rows::without_nul;
 use super::super::{AuditRow, AuthorizationRow, ConflictRow, ReconcileRun, StaleHold};
 use super::decode::{
     AUTHORIZATION, Params, authorization, execute, get, nearest_time, number, query, time,
@@ -134,14 +135,13 @@ pub(super) async fn record_run(client: &mut Object, run: &ReconcileRun) -> Resul
         return Ok(());
     }
     let findings = &run.findings;
-    let text = |text: &str| text.replace('\0', "\u{fffd}");
     let numbers: Vec<i64> = (1_i64..).take(findings.len()).collect();
-    let kinds: Vec<String> = findings.iter().map(|f| text(&f.kind)).collect();
+    let kinds: Vec<String> = findings.iter().map(|f| without_nul(&f.kind)).collect();
     let ids: Vec<Option<Uuid>> = findings
         .iter()
         .map(|f| f.transaction_id.map(TransactionId::to_uuid))
         .collect();
-    let details: Vec<String> = findings.iter().map(|f| text(&f.detail)).collect();
+    let details: Vec<String> = findings.iter().map(|f| without_nul(&f.detail)).collect();
     let amounts: Vec<i64> = findings.iter().map(|f| f.amount).collect();
     let currencies: Vec<Option<String>> = findings
         .iter()

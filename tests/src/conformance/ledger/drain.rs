@@ -1,0 +1,353 @@
+//! Draining: outcomes become final rows, once.
+
+use futures_util::future::join_all;
+use standin_core::answer::{Reason, Rung, Why};
+use standin_core::entry::{OperatorAction, OperatorOrder, StandInMode};
+use standin_core::ledger::{
+    AuthorizationState, Booked, BookedCounts, ConflictRow, DrainStep, FindingRow, HoldReply,
+    ReconcileRun, Retry,
+};
+use uuid::Uuid;
+
+use super::{World, answer, approve, at, declined, outcome, propose, step, stood_in, uuid};
+
+fn moved(finalized: u64, already: u64, conflicts: u64) -> Booked {
+    Booked::Moved(BookedCounts {
+        finalized,
+        already,
+        conflicts,
+    })
+}
+
+async fn conflicts(world: &World, log: Uuid) -> Vec<ConflictRow> {
+    let all = world.ledger.conflicts(10_000).await.unwrap();
+    all.into_iter().filter(|row| row.log == log).collect()
+}
+
+pub(super) async fn an_outcome_becomes_final_over_a_hold_and_over_nothing(world: World) {
+    let ledger = &world.ledger;
+    let (sheet, log) = (world.trip().await, uuid());
+    let (held, new) = (approve(&sheet, 10, 100), stood_in(approve(&sheet, 20, 100)));
+    let decline = declined(approve(&sheet, 900, 100), Reason::OverCap);
+    let mut tripless = declined(approve(&sheet, 900, 100), Reason::NoTrip);
+    (tripless.trip, tripless.cap, tripless.store) = (None, None, None);
+    tripless.trip_age_ms = None;
+    ledger
+        .hold(vec![held.clone(), decline.clone()])
+        .await
+        .unwrap();
+    assert_eq!(ledger.cursor(log).await.unwrap(), 0);
+    let all = [&held, &new, &decline, &tripless];
+    let outcomes = (0_u32..)
+        .zip(all)
+        .map(|(slot, proposal)| outcome(proposal, 1, slot))
+        .collect();
+    assert_eq!(
+        ledger.book(step(log, 1, outcomes)).await.unwrap(),
+        moved(4, 0, 0)
+    );
+    assert_eq!(ledger.cursor(log).await.unwrap(), 1);
+    for (slot, proposal) in (0_u32..).zip(all) {
+        let row = world.row(proposal).await.unwrap();
+        assert_eq!(
+            (row.state, &row.answer),
+            (AuthorizationState::Final, &answer(proposal))
+        );
+        assert_eq!(
+            row.held_at.is_some(),
+            proposal.transaction_id == held.transaction_id
+        );
+        let (of, place) = row.log.unwrap();
+        assert_eq!((of, place.index, place.slot), (log, 1, slot));
+        assert_eq!((row.final_at, row.store), (Some(at(20)), proposal.store));
+        // Asked again, the primary says what was answered.
+        let again = ledger.hold(vec![proposal.clone()]).await.unwrap();
+        assert_eq!(again, [HoldReply::Final(Box::new(answer(proposal)))]);
+    }
+    let open = ledger.open_trip(sheet.trip.shopper).await.unwrap().unwrap();
+    let mut counted: Vec<_> = open
+        .approvals
+        .iter()
+        .map(|approval| approval.amount)
+        .collect();
+    counted.sort_unstable();
+    assert_eq!(counted, [10, 20]);
+    // A hold that is declined in the end counts no more.
+    let undone = approve(&sheet, 30, 100);
+    ledger.hold(vec![undone.clone()]).await.unwrap();
+    let undone = declined(undone, Reason::OverCap);
+    ledger
+        .book(step(log, 2, vec![outcome(&undone, 2, 0)]))
+        .await
+        .unwrap();
+    let open = ledger.open_trip(sheet.trip.shopper).await.unwrap().unwrap();
+    assert_eq!(open.approvals.len(), 2);
+}
+
+pub(super) async fn a_final_row_reads_back_byte_for_byte(world: World) {
+    let (sheet, log) = (world.trip().await, uuid());
+    let mut all = Vec::new();
+    let rungs = [
+        (Rung::Primary, None),
+        (Rung::StandIn, Some(Why::ApplicationError)),
+        (Rung::Isolated, Some(Why::BreakerOpen)),
+    ];
+    for reason in Reason::ALL {
+        for (rung, why) in rungs {
+            let mut proposal = approve(&sheet, 123, 10_000);
+            (proposal.reason, proposal.rung, proposal.why) = (reason, rung, why);
+            proposal.approved_before = 77;
+            proposal.trip_age_ms = Some(5_000_000_000);
+            proposal.policy_version = u32::MAX;
+            all.push(proposal);
+        }
+    }
+    let outcomes = (0_u32..)
+        .zip(&all)
+        .map(|(slot, p)| outcome(p, 1, slot))
+        .collect();
+    let booked = world.ledger.book(step(log, 1, outcomes)).await.unwrap();
+    assert_eq!(booked, moved(48, 0, 0));
+    for proposal in &all {
+        let row = world.row(proposal).await.unwrap();
+        assert_eq!(row.answer, answer(proposal));
+        assert_eq!(row.picked, Some(1_600));
+        let (stored, given) = (
+            serde_json::to_vec(&row.answer),
+            serde_json::to_vec(&answer(proposal)),
+        );
+        assert_eq!(stored.unwrap(), given.unwrap());
+    }
+}
+
+pub(super) async fn draining_again_changes_nothing(world: World) {
+    let ledger = &world.ledger;
+    let (sheet, log) = (world.trip().await, uuid());
+    let proposals: Vec<_> = (0..5).map(|_| approve(&sheet, 10, 100)).collect();
+    let outcomes: Vec<_> = (0_u32..)
+        .zip(&proposals)
+        .map(|(slot, p)| outcome(p, 1, slot))
+        .collect();
+    let first = step(log, 1, outcomes);
+    assert_eq!(ledger.book(first.clone()).await.unwrap(), moved(5, 0, 0));
+    let before = ledger.authorizations(None, 100_000).await.unwrap();
+    assert_eq!(
+        ledger.book(first.clone()).await.unwrap(),
+        Booked::Raced { cursor: 1 }
+    );
+    // The same outcomes under a later index, as after a cursor that was lost with a failover.
+    let again = DrainStep {
+        from: 1,
+        to: 2,
+        ..first.clone()
+    };
+    assert_eq!(ledger.book(again).await.unwrap(), moved(0, 5, 0));
+    let ahead = DrainStep {
+        from: 7,
+        to: 8,
+        ..first
+    };
+    assert_eq!(
+        ledger.book(ahead).await.unwrap(),
+        Booked::Raced { cursor: 2 }
+    );
+    assert_eq!(ledger.authorizations(None, 100_000).await.unwrap(), before);
+    assert_eq!(conflicts(&world, log).await, []);
+    // A batch without outcomes moves the cursor all the same.
+    assert_eq!(
+        ledger.book(step(log, 3, Vec::new())).await.unwrap(),
+        moved(0, 0, 0)
+    );
+    assert_eq!(ledger.cursor(log).await.unwrap(), 3);
+    let many = vec![outcome(&approve(&sheet, 1, 1), 4, 0); 1_001];
+    assert_eq!(
+        ledger.book(step(log, 4, many)).await.unwrap_err().retry,
+        Retry::Never
+    );
+}
+
+pub(super) async fn another_answer_goes_whole_to_conflicts(world: World) {
+    let ledger = &world.ledger;
+    let (sheet, here, there) = (world.trip().await, uuid(), uuid());
+    let (first, second) = (propose(&sheet, "a", 10, 100), approve(&sheet, 20, 100));
+    let outcomes = vec![outcome(&first, 1, 0), outcome(&second, 1, 1)];
+    ledger.book(step(here, 1, outcomes)).await.unwrap();
+    // Another region answered the first otherwise, and another request under the second's id.
+    let other = stood_in(first.clone());
+    let mut reused = propose(&sheet, "a", 11, 100);
+    reused.transaction_id = second.transaction_id;
+    let fine = approve(&sheet, 30, 100);
+    let outcomes = vec![
+        outcome(&other, 1, 0),
+        outcome(&fine, 1, 1),
+        outcome(&reused, 1, 2),
+    ];
+    let theirs = step(there, 1, outcomes);
+    assert_eq!(ledger.book(theirs).await.unwrap(), moved(1, 0, 2));
+    assert_eq!(ledger.cursor(there).await.unwrap(), 1);
+    assert_eq!(world.row(&first).await.unwrap().answer, answer(&first));
+    assert_eq!(world.row(&fine).await.unwrap().answer, answer(&fine));
+    let kept = conflicts(&world, there).await;
+    let causes: Vec<_> = kept.iter().map(|row| row.cause.as_str()).collect();
+    assert_eq!(causes, ["other_answer", "other_fingerprint"]);
+    assert_eq!(
+        (kept[0].transaction_id, kept[0].at.slot),
+        (first.transaction_id, 0)
+    );
+    let whole = serde_json::to_value(answer(&other)).unwrap();
+    assert_eq!(kept[0].outcome["answer"], whole);
+    assert_eq!(
+        kept[0].outcome["proposal"],
+        serde_json::to_value(&other).unwrap()
+    );
+    assert_eq!(conflicts(&world, here).await, []);
+}
+
+pub(super) async fn a_payment_twice_in_one_step_is_final_once(world: World) {
+    let (sheet, log) = (world.trip().await, uuid());
+    let first = approve(&sheet, 10, 100);
+    let other = stood_in(first.clone());
+    let outcomes = vec![
+        outcome(&first, 1, 0),
+        outcome(&first, 1, 1),
+        outcome(&other, 1, 2),
+    ];
+    let booked = world.ledger.book(step(log, 1, outcomes)).await.unwrap();
+    assert_eq!(booked, moved(1, 1, 1));
+    assert_eq!(world.row(&first).await.unwrap().answer, answer(&first));
+    assert_eq!(conflicts(&world, log).await[0].at.slot, 2);
+}
+
+pub(super) async fn of_two_drainers_one_moves_the_cursor(world: World) {
+    let (sheet, log) = (world.trip().await, uuid());
+    let clients = world.clients(6);
+    for index in 1..=5 {
+        let outcomes: Vec<_> = (0..20)
+            .map(|slot| outcome(&approve(&sheet, 1, 1_000), index, slot))
+            .collect();
+        let racing = clients
+            .iter()
+            .map(|ledger| ledger.book(step(log, index, outcomes.clone())));
+        let booked: Vec<Booked> = join_all(racing)
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        let won = booked
+            .iter()
+            .filter(|booked| **booked == moved(20, 0, 0))
+            .count();
+        let raced = booked
+            .iter()
+            .filter(|b| **b == Booked::Raced { cursor: index })
+            .count();
+        assert_eq!((won, raced), (1, 5), "{booked:?}");
+    }
+    let open = world
+        .ledger
+        .open_trip(sheet.trip.shopper)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(open.approvals.len(), 100);
+}
+
+pub(super) async fn holds_and_drains_of_one_trip_run_beside_each_other(world: World) {
+    let sheet = world.trip().await;
+    let clients = world.clients(8);
+    let racing = clients.iter().map(|ledger| {
+        let sheet = sheet.clone();
+        let log = uuid();
+        async move {
+            for index in 1..=10 {
+                let proposals: Vec<_> = (0..4).map(|_| approve(&sheet, 1, 100_000)).collect();
+                // Half of them were held first; a lock wait that ran out is no answer.
+                if let Err(error) = ledger.hold(proposals[..2].to_vec()).await {
+                    assert_ne!(error.retry, Retry::Never, "{error}");
+                }
+                let outcomes: Vec<_> = (0_u32..)
+                    .zip(&proposals)
+                    .map(|(slot, p)| outcome(p, index, slot))
+                    .collect();
+                let booked = ledger.book(step(log, index, outcomes)).await.unwrap();
+                assert_eq!(booked, moved(4, 0, 0));
+            }
+        }
+    });
+    join_all(racing).await;
+    let open = world
+        .ledger
+        .open_trip(sheet.trip.shopper)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(open.approvals.len(), 320);
+    let states = world.ledger.authorizations(None, 100_000).await.unwrap();
+    let mine = states
+        .iter()
+        .filter(|row| row.answer.shopper == sheet.trip.shopper);
+    assert!(
+        mine.into_iter()
+            .all(|row| row.state == AuthorizationState::Final)
+    );
+}
+
+pub(super) async fn operators_actions_are_audited_once(world: World) {
+    let ledger = &world.ledger;
+    let log = uuid();
+    let sheet = world.trip().await;
+    let id = approve(&sheet, 1, 1).transaction_id;
+    let action = |operator: &str, ms, what| OperatorAction {
+        id: uuid(),
+        operator: operator.to_owned(),
+        reason: "a drill\0".to_owned(),
+        at: at(ms),
+        what,
+    };
+    let actions = vec![
+        action("ann", 2, OperatorOrder::StandIn(StandInMode::Force)),
+        action("bob", 1, OperatorOrder::ClearAnswer(id)),
+    ];
+    let mut first = step(log, 1, Vec::new());
+    first.actions.clone_from(&actions);
+    ledger.book(first).await.unwrap();
+    let mut again = step(log, 2, Vec::new());
+    again.actions = actions;
+    ledger.book(again).await.unwrap();
+    let rows = ledger.audit(10_000).await.unwrap();
+    let said: Vec<_> = rows
+        .iter()
+        .map(|row| (row.operator.as_str(), row.action.clone()))
+        .collect();
+    let clear = format!("answer.clear {id}");
+    assert_eq!(said, [("bob", clear), ("ann", "stand_in.force".to_owned())]);
+    assert!(
+        rows.iter().all(|row| row.reason == "a drill\u{fffd}"),
+        "{rows:?}"
+    );
+    assert_eq!(rows[0].at, at(1));
+    assert_eq!(ledger.audit(1).await.unwrap().len(), 1);
+}
+
+pub(super) async fn a_run_is_recorded_once_and_a_probe_writes(world: World) {
+    let ledger = &world.ledger;
+    ledger.probe().await.unwrap();
+    ledger.probe().await.unwrap();
+    let finding = FindingRow {
+        kind: "unbooked".to_owned(),
+        transaction_id: None,
+        detail: "an outcome of the log is not in the ledger".to_owned(),
+        amount: 12,
+        currency: None,
+        bank: Some("first-bank".parse().unwrap()),
+    };
+    let run = ReconcileRun {
+        id: uuid(),
+        started_at: at(0),
+        ended_at: at(5),
+        report: serde_json::json!({"counts": {"matched": 3}}),
+        findings: vec![finding.clone(), finding],
+    };
+    ledger.record_run(run.clone()).await.unwrap();
+    ledger.record_run(run).await.unwrap();
+}

@@ -1,0 +1,328 @@
+//! The ledger's conformance suite on both adapters, and what only Postgres can do wrong.
+
+#![allow(clippy::arithmetic_side_effects, reason = "test code")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use standin_core::answer::Why;
+use standin_core::clock::SystemClock;
+use standin_core::entry::Proposal;
+use standin_core::ledger::memory::MemoryLedger;
+use standin_core::ledger::postgres::{PostgresConfig, PostgresLedger};
+use standin_core::ledger::{
+    AuthorizationState, Booked, BookedCounts, Fate, HoldReply, Ledger, LedgerError, Retry,
+};
+use standin_core::money::{Currency, Money};
+use standin_drill::servers::{Postgres, PostgresOptions};
+use standin_tests::conformance::ledger::{World, approve, every_case, outcome, step, uuid};
+use tokio::time::{Instant, timeout};
+use tokio_postgres::NoTls;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_ledger_in_memory_conforms() {
+    let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(Arc::new(SystemClock), None));
+    every_case(Arc::new(move || Arc::clone(&ledger))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_ledger_in_postgres_conforms() {
+    let server = server().await;
+    let url = server.create_database("conformance").await.unwrap();
+    let first = PostgresLedger::connect(&PostgresConfig::new(url.clone())).unwrap();
+    first.migrate().await.unwrap();
+    first.migrate().await.unwrap();
+    drop(first);
+    every_case(Arc::new(move || Arc::new(open(&url)))).await;
+}
+
+async fn server() -> Postgres {
+    let settings = vec![("max_connections".to_owned(), "300".to_owned())];
+    Postgres::start_with(PostgresOptions {
+        settings,
+        port: None,
+    })
+    .await
+    .unwrap()
+}
+
+/// A client with connections of its own, patient enough for fifty at once on two cores.
+fn open(url: &str) -> PostgresLedger {
+    let mut config = PostgresConfig::new(url);
+    for pool in [&mut config.foreground, &mut config.background] {
+        pool.connections = 1;
+        pool.wait = Duration::from_secs(20);
+        pool.statement_timeout = Duration::from_secs(20);
+        pool.lock_timeout = Duration::from_secs(10);
+    }
+    config.create_timeout = Duration::from_secs(20);
+    config.connect_timeout = Duration::from_secs(20);
+    PostgresLedger::connect(&config).unwrap()
+}
+
+/// One database with its schema and a SHOPPING trip, and the clients' configuration.
+struct Bench {
+    server: Postgres,
+    url: String,
+    world: World,
+}
+
+impl Bench {
+    async fn new(config: impl Fn(String) -> PostgresConfig + Send + Sync + 'static) -> Self {
+        let server = server().await;
+        let url = server.create_database("ledger").await.unwrap();
+        let ledger = PostgresLedger::connect(&config(url.clone())).unwrap();
+        ledger.migrate().await.unwrap();
+        let of = url.clone();
+        let open = move || -> Arc<dyn Ledger> {
+            Arc::new(PostgresLedger::connect(&config(of.clone())).unwrap())
+        };
+        let world = World::new(Arc::new(open));
+        Self { server, url, world }
+    }
+
+    /// Another session, for getting in the way.
+    async fn session(&self) -> tokio_postgres::Client {
+        let (client, connection) = tokio_postgres::connect(&self.url, NoTls).await.unwrap();
+        drop(tokio::spawn(connection));
+        client
+    }
+}
+
+async fn hold(ledger: &dyn Ledger, proposal: Proposal) -> Result<HoldReply, LedgerError> {
+    Ok(ledger.hold(vec![proposal]).await?.pop().unwrap())
+}
+
+/// Holds until the ledger answers, for ten seconds at most.
+async fn hold_again(ledger: &dyn Ledger, proposal: &Proposal) -> HoldReply {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match hold(ledger, proposal.clone()).await {
+            Ok(reply) => return reply,
+            Err(error) => {
+                assert_ne!(error.retry, Retry::Never, "{error}");
+                assert!(Instant::now() < deadline, "{error}");
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+fn held(approved_before: i64) -> HoldReply {
+    HoldReply::Held { approved_before }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_leaves_no_connection_wedged() {
+    let config = |url| {
+        let mut config = PostgresConfig::new(url);
+        config.foreground.connections = 2;
+        config
+    };
+    let bench = Bench::new(config).await;
+    let sheet = bench.world.trip().await;
+    let ledger = &*bench.world.ledger;
+    for _ in 0..2 {
+        assert!(matches!(
+            hold(ledger, approve(&sheet, 1, 1_000)).await,
+            Ok(HoldReply::Held { .. })
+        ));
+    }
+    bench.server.pause().unwrap();
+    for _ in 0..6 {
+        // As the edge does: past its budget it drops the hold.
+        let waited = timeout(
+            Duration::from_millis(150),
+            hold(ledger, approve(&sheet, 1, 1_000)),
+        );
+        match waited.await {
+            Err(_) => {}
+            Ok(Err(error)) => assert_ne!(error.retry, Retry::Never, "{error}"),
+            Ok(Ok(reply)) => panic!("a stopped server answered {reply:?}"),
+        }
+    }
+    bench.server.resume().unwrap();
+    let after = approve(&sheet, 1, 1_000);
+    assert!(matches!(
+        hold_again(ledger, &after).await,
+        HoldReply::Held { .. }
+    ));
+    // From now on every connection of the pool is sound: nothing waits, nothing fails.
+    for _ in 0..10 {
+        assert!(matches!(
+            hold(ledger, after.clone()).await,
+            Ok(HoldReply::Held { .. })
+        ));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_gone_is_an_error_that_says_so_and_comes_back() {
+    let bench = Bench::new(PostgresConfig::new).await;
+    let sheet = bench.world.trip().await;
+    let ledger = &*bench.world.ledger;
+    let first = approve(&sheet, 1, 1_000);
+    assert_eq!(hold(ledger, first.clone()).await.unwrap(), held(0));
+    bench.server.kill().await.unwrap();
+    // A broken connection that had sent its COMMIT is unknown; no connection is surely not done.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let error = hold(ledger, approve(&sheet, 1, 1_000)).await.unwrap_err();
+        assert_eq!(
+            (error.retry, error.why),
+            (Retry::Later, Why::Connection),
+            "{error}"
+        );
+        if error.fate == Fate::NotDone {
+            break;
+        }
+        assert!(Instant::now() < deadline);
+    }
+    // Connecting does not need the server.
+    let late = bench.world.clients(1).remove(0);
+    let error = late.probe().await.unwrap_err();
+    assert_eq!((error.fate, error.why), (Fate::NotDone, Why::Connection));
+    bench.server.restart().await.unwrap();
+    assert_eq!(hold_again(ledger, &first).await, held(0));
+    late.probe().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_takes_no_writes_is_refused_and_its_connection_dropped() {
+    let bench = Bench::new(PostgresConfig::new).await;
+    let sheet = bench.world.trip().await;
+    let ledger = &*bench.world.ledger;
+    let first = approve(&sheet, 1, 1_000);
+    assert_eq!(hold(ledger, first.clone()).await.unwrap(), held(0));
+    let session = bench.session().await;
+    session
+        .batch_execute("alter system set default_transaction_read_only = on")
+        .await
+        .unwrap();
+    session
+        .batch_execute("select pg_reload_conf()")
+        .await
+        .unwrap();
+    // The reload reaches a session between two of its statements.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let error = loop {
+        match hold(ledger, first.clone()).await {
+            Ok(reply) => assert_eq!(reply, held(0)),
+            Err(error) => break error,
+        }
+        assert!(Instant::now() < deadline);
+    };
+    assert_eq!((error.fate, error.retry), (Fate::NotDone, Retry::Later));
+    assert_eq!(error.why, Why::ApplicationError);
+    // A new connection asks whether the server takes writes, and is not made to one that does not.
+    let error = hold(ledger, first.clone()).await.unwrap_err();
+    assert_eq!((error.fate, error.why), (Fate::NotDone, Why::Connection));
+    session
+        .batch_execute("set default_transaction_read_only = off")
+        .await
+        .unwrap();
+    session
+        .batch_execute("alter system reset default_transaction_read_only")
+        .await
+        .unwrap();
+    session
+        .batch_execute("select pg_reload_conf()")
+        .await
+        .unwrap();
+    assert_eq!(hold_again(ledger, &first).await, held(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_is_not_had_in_time_is_an_error_before_the_budget_ends() {
+    let bench = Bench::new(PostgresConfig::new).await;
+    let sheet = bench.world.trip().await;
+    let ledger = &*bench.world.ledger;
+    let before = approve(&sheet, 1, 1_000);
+    assert_eq!(hold(ledger, before.clone()).await.unwrap(), held(0));
+    let session = bench.session().await;
+    session
+        .batch_execute("begin; select * from trips for update")
+        .await
+        .unwrap();
+    let started = Instant::now();
+    let after = approve(&sheet, 1, 1_000);
+    let error = hold(ledger, after.clone()).await.unwrap_err();
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
+    assert_eq!(
+        (error.fate, error.retry, error.why),
+        (Fate::NotDone, Retry::Now, Why::Timeout)
+    );
+    assert!(error.detail.contains("55P03"), "{error}");
+    session.batch_execute("commit").await.unwrap();
+    assert_eq!(hold(ledger, after).await.unwrap(), held(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_made_before_a_migration_are_made_again() {
+    let bench = Bench::new(PostgresConfig::new).await;
+    let sheet = bench.world.trip().await;
+    let ledger = &*bench.world.ledger;
+    let before = approve(&sheet, 1, 1_000);
+    for _ in 0..8 {
+        assert_eq!(hold(ledger, before.clone()).await.unwrap(), held(0));
+    }
+    let migration = "alter table authorizations alter column reason type varchar(64)";
+    bench.server.execute("ledger", migration).await.unwrap();
+    for n in 0..8 {
+        let reply = hold(ledger, approve(&sheet, 1, 1_000)).await.unwrap();
+        assert_eq!(reply, held(n + 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outcome_that_postgres_rejects_does_not_stop_the_drain() {
+    let bench = Bench::new(PostgresConfig::new).await;
+    let sheet = bench.world.trip().await;
+    let ledger = &*bench.world.ledger;
+    let (good, fine) = (approve(&sheet, 1, 1_000), approve(&sheet, 2, 1_000));
+    let (mut nul, mut huge, mut zero) = (
+        approve(&sheet, 3, 1_000),
+        approve(&sheet, 4, 1_000),
+        approve(&sheet, 5, 1_000),
+    );
+    // A decline of a NUL in the merchant's name; an age past 63 bits; an amount no check lets in.
+    nul.request.merchant.name = "Tar\0get".to_owned();
+    huge.trip_age_ms = Some(u64::MAX);
+    zero.request.amount = Money::from_minor(0, Currency::USD);
+    assert_eq!(hold(ledger, nul.clone()).await.unwrap(), held(0));
+    let all = [&good, &nul, &huge, &zero, &fine];
+    let log = uuid();
+    let outcomes = (0_u32..)
+        .zip(all)
+        .map(|(slot, proposal)| outcome(proposal, 1, slot))
+        .collect();
+    let booked = ledger.book(step(log, 1, outcomes)).await.unwrap();
+    let expected = BookedCounts {
+        finalized: 2,
+        already: 0,
+        conflicts: 3,
+    };
+    assert_eq!(booked, Booked::Moved(expected));
+    assert_eq!(ledger.cursor(log).await.unwrap(), 1);
+    let state = async |proposal| bench.world.row(proposal).await.map(|row| row.state);
+    assert_eq!(state(&good).await, Some(AuthorizationState::Final));
+    assert_eq!(state(&fine).await, Some(AuthorizationState::Final));
+    assert_eq!(state(&nul).await, Some(AuthorizationState::Held));
+    assert_eq!(state(&huge).await, None);
+    let mut kept = ledger.conflicts(10).await.unwrap();
+    kept.sort_by_key(|row| row.at);
+    let slots: Vec<_> = kept.iter().map(|row| row.at.slot).collect();
+    assert_eq!(slots, [1, 2, 3]);
+    assert!(kept[0].cause.contains("22021"), "{}", kept[0].cause);
+    assert_eq!(
+        kept[0].outcome["proposal"]["request"]["merchant"]["name"],
+        "Tar\0get"
+    );
+    assert!(kept[2].cause.contains("23514"), "{}", kept[2].cause);
+    // Text of the payment never reaches a message.
+    assert!(kept.iter().all(|row| !row.cause.contains("Tar")));
+}
