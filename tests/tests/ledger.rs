@@ -1,6 +1,7 @@
 //! The ledger's conformance suite on both adapters, and what only Postgres can do wrong.
 
-#![allow(clippy::arithmetic_side_effects, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,clippy::arithmetic_side_effects, reason = "test code")]
 
 use std::sync::Arc;
 use std::time::Duration;
