@@ -1,7 +1,10 @@
 //! The ledger's conformance suite on both adapters, and what only Postgres can do wrong.
 
 #![allow(
-    clippy::unwrap_used,clippy::arithmetic_side_effects, reason = "test code")]
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    reason = "test code"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
