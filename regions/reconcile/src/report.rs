@@ -9,6 +9,8 @@
     reason = "times are shown in milliseconds with decimals; no money is computed here"
 )]
 
+mod chart;
+pub mod html;
 pub mod reconciliation;
 
 use std::collections::BTreeMap;
@@ -157,7 +159,7 @@ impl DemoReport {
             && self
                 .reconciliation
                 .as_ref()
-                .is_none_or(|report| report.findings.is_empty())
+                .is_none_or(|report| report.all_findings() == 0)
     }
 
     /// Puts a history's counts where they belong.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use standin_core::answer::Why;
 use standin_core::id::{BankId, TransactionId};
-use standin_core::money::Currency;
+use standin_core::money::{Currency, Money};
 
 use crate::totals::{Line, Sums, Totals};
 
@@ -213,6 +213,12 @@ impl Reconciliation {
         if self.findings.is_empty() { 0 } else { 2 }
     }
 
+    /// Findings, listed or not.
+    pub fn all_findings(&self) -> u64 {
+        let listed = u64::try_from(self.findings.len()).unwrap_or(u64::MAX);
+        listed.saturating_add(self.findings_unlisted)
+    }
+
     /// Lists a finding, or counts it past [`FINDINGS_MAX`].
     pub fn find(&mut self, finding: Finding) {
         if self.findings.len() < FINDINGS_MAX {
@@ -242,6 +248,19 @@ impl OutageProof {
         sum == self.entries
             && self.drained == self.drained_sums.count()
             && (!all_booked || self.sums == self.drained_sums)
+    }
+}
+
+// === impl Finding ===
+
+impl Finding {
+    /// The money it is about, as people read it.
+    pub fn at_stake(&self) -> String {
+        match self.currency {
+            Some(currency) => Money::from_minor(self.amount_minor, currency).to_string(),
+            None if self.amount_minor == 0 => "0".to_owned(),
+            None => format!("{} minor units", self.amount_minor),
+        }
     }
 }
 

@@ -1,0 +1,289 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::float_arithmetic,
+    reason = "test code"
+)]
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use standin_core::answer::{Reason, Rung, Why};
+use standin_core::money::{Currency, Money};
+
+use super::*;
+use crate::report::reconciliation::*;
+use crate::report::{LedgerFigures, Machine, Shade, Tick, WalFigures};
+
+fn line_of(approved: u32, declined: u32) -> Line {
+    let mut line = Line::default();
+    for n in 0..approved {
+        line.add(
+            Verdict::Approved,
+            Money::from_minor(8_000 + i64::from(n), Currency::USD),
+        );
+    }
+    for _ in 0..declined {
+        line.add(Verdict::Declined, Money::from_minor(20_000, Currency::USD));
+    }
+    line
+}
+
+fn run() -> Reconciliation {
+    let totals = Totals {
+        all: line_of(4_100, 300),
+        by_rung: BTreeMap::from([
+            (Rung::Primary, line_of(2_000, 200)),
+            (Rung::StandIn, line_of(2_100, 100)),
+        ]),
+        by_reason: BTreeMap::from([
+            (Reason::WithinCap, line_of(2_000, 0)),
+            (Reason::WithinStandInLimits, line_of(2_100, 0)),
+            (Reason::OverCap, line_of(0, 200)),
+            (Reason::AmbiguousMerchant, line_of(0, 100)),
+        ]),
+        by_bank: BTreeMap::from([("acme".parse().unwrap(), line_of(4_100, 300))]),
+    };
+    Reconciliation {
+        started_at: "2026-11-23T08:00:00.000Z".to_owned(),
+        ended_at: "2026-11-23T08:00:01.000Z".to_owned(),
+        totals,
+        logs: vec![LogMatch {
+            log: Uuid::from_u128(0xabcd_ef01_2345),
+            first_index: 1,
+            last_index: 3_812,
+            cursor: 3_812,
+            entries: 4_412,
+            outcomes: 4_400,
+            matched: 4_400,
+            missing: 0,
+            differing: 0,
+            conflicts: 0,
+            drained_here: 0,
+            extra: 0,
+        }],
+        outages: vec![OutageProof {
+            log: Uuid::from_u128(5),
+            why: Why::Timeout,
+            from: "2026-11-23T07:59:10.000Z".to_owned(),
+            until: Some("2026-11-23T07:59:20.000Z".to_owned()),
+            lasted_ms: 10_040,
+            entries: 2_212,
+            drained: 2_200,
+            already: 11,
+            conflicts: 0,
+            missing: 0,
+            unanswered: 0,
+            other: 1,
+            sums: line_of(2_100, 100),
+            drained_sums: line_of(2_100, 100),
+        }],
+        holds: HoldFigures::default(),
+        late: Line::default(),
+        elsewhere: 0,
+        variance: Variance::default(),
+        exposure: Exposure {
+            stand_in: line_of(2_100, 100),
+            ..Exposure::default()
+        },
+        findings: Vec::new(),
+        findings_unlisted: 0,
+    }
+}
+
+fn phase(name: &str, rung: &str) -> PhaseReport {
+    PhaseReport {
+        name: name.to_owned(),
+        requests: 2_000,
+        p50_ms: 2.14,
+        p99_ms: 8.71,
+        max_ms: 101.3,
+        rungs: BTreeMap::from([(rung.to_owned(), 1_990), ("isolated".to_owned(), 10)]),
+        approved: 1_900,
+        declined: BTreeMap::from([(Reason::OverCap, 60), (Reason::WrongStore, 40)]),
+    }
+}
+
+fn tick(second: u32) -> Tick {
+    let out = (10..20).contains(&second);
+    let rung = if out { "stand_in" } else { "primary" }.to_owned();
+    let backlog = match second {
+        10..20 => (second - 9) * 200,
+        20..23 => 2_000 - (second - 19) * 600,
+        _ => 0,
+    };
+    let slow = if second == 10 {
+        101.0
+    } else {
+        4.0 + f64::from(second % 4)
+    };
+    Tick {
+        at_ms: u64::from(second) * 1_000,
+        replies: BTreeMap::from([(rung.clone(), u64::from(195 + second % 7))]),
+        p99_ms: BTreeMap::from([(rung, slow)]),
+        backlog: u64::from(backlog),
+    }
+}
+
+fn report() -> DemoReport {
+    DemoReport {
+        title: "Standin demo".to_owned(),
+        started_at: "2026-11-23T07:59:00.000Z".to_owned(),
+        seconds: 30.4,
+        options: BTreeMap::from([
+            ("Rate".to_owned(), "200 a second".to_owned()),
+            ("Baskets".to_owned(), "the committed sample".to_owned()),
+        ]),
+        machine: Machine {
+            os: "linux x86_64".to_owned(),
+            cpus: 2,
+        },
+        requests: 6_000,
+        no_answer: 0,
+        late: 0,
+        wrong: 0,
+        phases: vec![
+            phase("primary", "primary"),
+            phase("stand_in", "stand_in"),
+            phase("recovered", "primary"),
+        ],
+        wal: WalFigures {
+            entries: 4_400,
+            drained: 4_400,
+            backlog: 0,
+        },
+        ledger: LedgerFigures {
+            authorizations: 4_400,
+        },
+        checks: PROMISES
+            .iter()
+            .map(|(id, _)| Check {
+                id: (*id).to_owned(),
+                ok: true,
+                detail: format!("4,100 things looked at for {id}"),
+            })
+            .collect(),
+        timeline: (0..30).map(tick).collect(),
+        outages: vec![
+            Shade {
+                from_ms: 10_000,
+                until_ms: 12_000,
+                label: "primary hangs".to_owned(),
+            },
+            Shade {
+                from_ms: 12_000,
+                until_ms: 20_000,
+                label: "primary gone".to_owned(),
+            },
+        ],
+        reconciliation: Some(run()),
+    }
+}
+
+/// For looking at in a browser: `STANDIN_HTML_OUT=dir cargo test …`.
+fn keep(name: &str, html: &str) {
+    if let Some(dir) = std::env::var_os("STANDIN_HTML_OUT") {
+        std::fs::write(std::path::Path::new(&dir).join(name), html).unwrap();
+    }
+}
+
+#[test]
+fn the_demo_page_says_all_of_its_report() {
+    let html = demo(&report()).unwrap();
+    keep("demo.html", &html);
+    for words in [
+        "Held: 6,000 requests answered in time and rightly",
+        "primary hangs from 10.0 s to 12.0 s; primary gone from 12.0 s to 20.0 s",
+        "At most 2000, back to 0 at 23 s; 0 at the end.",
+        "stand_in 101.0 ms",
+        "<th>recovered</th>",
+        "<th>stand_in</th>",
+        "✓ S15",
+        "2,212 entries",
+        "It adds up.",
+        "within_stand_in_limits",
+        "2026-11-23T07:59:10.000Z",
+        "prefers-color-scheme: dark",
+    ] {
+        assert!(html.contains(words), "{words}");
+    }
+    for outside in [
+        "http://", "https://", "<script", "<link", "<img", "@import", "url(",
+    ] {
+        assert!(!html.contains(outside), "{outside}");
+    }
+    assert_eq!(
+        html.matches("<svg").count(),
+        6,
+        "three charts, wide and narrow"
+    );
+}
+
+#[test]
+fn a_broken_run_says_so_first() {
+    let mut report = report();
+    report.wrong = 3;
+    report.wal.backlog = 7;
+    report.checks[3].ok = false;
+    report.checks[3].detail = "1 breach of: <rows>".to_owned();
+    let run = report.reconciliation.as_mut().unwrap();
+    run.outages[0].drained -= 1;
+    run.find(Finding {
+        kind: FindingKind::Conflict,
+        transaction_id: Some("0123456789abcdef0123456789abcdef".parse().unwrap()),
+        detail: "other_answer".to_owned(),
+        amount_minor: 1_250,
+        currency: Some(Currency::USD),
+        bank: Some("acme".parse().unwrap()),
+    });
+    let html = demo(&report).unwrap();
+    keep("broken.html", &html);
+    for words in [
+        "Not held: 3 wrong; 7 left in the log; broken: S4; 1 findings in reconciliation.",
+        "✗ S4",
+        "&#60;rows&#62;",
+        "It does not add up.",
+        "0123456789abcdef0123456789abcdef",
+        "12.50 USD",
+    ] {
+        assert!(html.contains(words), "{words}");
+    }
+    assert!(!report.is_clean());
+}
+
+#[test]
+fn the_reconciliation_page_stands_alone() {
+    let html = reconciliation(&run()).unwrap();
+    keep("reconcile.html", &html);
+    for words in [
+        "Clean: every answer",
+        "4,400",
+        "by bank",
+        "Exposure",
+        "2,212 entries",
+    ] {
+        assert!(html.contains(words), "{words}");
+    }
+    assert!(!html.contains("<svg"));
+}
+
+#[test]
+fn the_json_has_the_names_that_programs_read() {
+    let json = serde_json::to_value(report()).unwrap();
+    for name in ["requests", "no_answer", "late", "wrong"] {
+        assert!(json[name].is_u64(), "{name}");
+    }
+    let phase = &json["phases"][1];
+    assert_eq!(phase["name"], "stand_in");
+    assert_eq!(phase["rungs"]["stand_in"], 1_990);
+    assert_eq!(phase["declined"]["over_cap"], 60);
+    for name in ["requests", "p50_ms", "p99_ms", "max_ms", "approved"] {
+        assert!(phase[name].is_number(), "{name}");
+    }
+    assert_eq!(json["wal"]["backlog"], 0);
+    assert_eq!(json["ledger"]["authorizations"], 4_400);
+    assert_eq!(json["checks"][0]["id"], "S1");
+    let back: DemoReport = serde_json::from_value(json).unwrap();
+    assert_eq!(back, report());
+}
