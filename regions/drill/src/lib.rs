@@ -5,4 +5,5 @@
 //! Deliberately absent: containers, remote hosts and packet filters.
 
 pub mod process;
+pub mod proxy;
 pub mod servers;
