@@ -1,0 +1,48 @@
+//! The register as the log's state machine: where `standin-core` and `standin-wal` meet.
+
+use standin_core::entry::{Entry, LogPosition};
+use standin_core::register::{Outcome, Register, RegisterConfig};
+use standin_wal::{Applied, StateMachine};
+
+/// The register under the log.
+#[derive(Debug)]
+pub struct Machine {
+    register: Register,
+    unreadable: u64,
+}
+
+// === impl Machine ===
+
+impl Machine {
+    /// A machine that has applied nothing.
+    pub fn new(config: RegisterConfig) -> Self {
+        Self { register: Register::new(config), unreadable: 0 }
+    }
+
+    /// The applied state.
+    pub fn register(&self) -> &Register {
+        &self.register
+    }
+
+    /// Entries that did not decode: written by a newer build. An edge that meets one while opening
+    /// its log must not start.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+}
+
+impl StateMachine for Machine {
+    type Outcome = Outcome;
+
+    fn apply(&mut self, at: Applied, proposal: &[u8]) -> Outcome {
+        let position = LogPosition { index: at.index, slot: at.slot };
+        match Entry::decode(proposal) {
+            Ok(entry) => self.register.apply(position, at.log_time_ms, &entry),
+            Err(error) => {
+                self.unreadable = self.unreadable.saturating_add(1);
+                tracing::error!(%error, index = at.index, slot = at.slot, "entry is unreadable");
+                Outcome::Noted
+            }
+        }
+    }
+}

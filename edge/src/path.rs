@@ -1,0 +1,531 @@
+//! One authorization, in order. This file is the design's section 2 as code; read [`Path::answer`].
+//!
+//! Steps 1 to 3 (accept, authenticate, understand) happen at the door; steps 4 to 11 here. Every
+//! wait is under the request's [`Budget`]. A decline is an answer; a [`Refusal`] is none.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use standin_core::answer::{Answer, Reason, Rung, Verdict, Why};
+use standin_core::authorization::Authorization;
+use standin_core::clock::Clock;
+use standin_core::decide::{Decision, Facts, Limits, Rules, StandInUse, decide};
+use standin_core::entry::{Entry, Proposal, StandInMode};
+use standin_core::id::{Fingerprint, TransactionId};
+use standin_core::identity::{self, DeploymentKey, Operation};
+use standin_core::ledger::{HoldReply, Ledger, LedgerError};
+use standin_core::merchant::StoreDirectory;
+use standin_core::policy::Policy;
+use standin_core::register::{Outcome, Recall, Recalled};
+use standin_core::trip::{Approval, Position, Trip};
+use standin_core::trip_cache::TripCache;
+use standin_wal::{Fate, Wal};
+use tracing::{Instrument, info_span};
+
+use crate::afterwards::Afterwards;
+use crate::budget::Budget;
+use crate::chance::Chance;
+use crate::holds::Holds;
+use crate::inflight::{Claim, Guard, InFlight};
+use crate::limit::Limiter;
+use crate::machine::Machine;
+use crate::metrics::Metrics;
+use crate::primary::{Primary, Route};
+
+/// Everything a request meets on its way.
+pub struct Path {
+    /// Time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Uniform chance, for the breaker's ramp.
+    pub chance: Chance,
+    /// Makes authorization codes.
+    pub key: DeploymentKey,
+    /// Rules in force.
+    pub policy: ArcSwap<Policy>,
+    /// Our stores.
+    pub stores: Arc<ArcSwap<StoreDirectory>>,
+    /// What the shopper has picked.
+    pub cache: Arc<dyn TripCache>,
+    /// The ledger of record.
+    pub ledger: Arc<dyn Ledger>,
+    /// What is believed of it.
+    pub primary: Arc<Primary>,
+    /// Asks it for holds, in batches.
+    pub holds: Holds,
+    /// The region's log.
+    pub log: Arc<Wal<Machine>>,
+    /// Payments being decided here.
+    pub inflight: InFlight,
+    /// Limits by shopper.
+    pub limiter: Arc<Limiter>,
+    /// What happens after the answer.
+    pub afterwards: Afterwards,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// An answer that may be given: it is durable. Only this module makes one, from a commit of the
+/// log, from the log's applied state, or from the ledger's final row.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Given {
+    answer: Box<Answer>,
+    replayed: bool,
+    faulted: bool,
+}
+
+/// Why there is no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The transaction id belongs to a request that said something else.
+    #[error("this transaction id was used for a request that said something else")]
+    OtherFingerprint,
+    /// The same payment is being decided, and the wait for it ran out.
+    #[error("the same payment is being decided; its answer did not come in time")]
+    StillDeciding,
+    /// The shopper's card asks too often.
+    #[error("too many requests for this shopper")]
+    Limited {
+        /// When to try again.
+        retry_after_s: u64,
+    },
+    /// The primary is away and the trip is not known here.
+    #[error("the shopper's trip cannot be seen")]
+    TripUnseen(Why),
+    /// The primary is away and standing in is forbidden.
+    #[error("standing in is forbidden")]
+    StandInForbidden(Why),
+    /// This edge's reserve for old trips is spent.
+    #[error("the reserve for trips that are too old is spent")]
+    ReserveSpent(Why),
+    /// The log takes nothing more: it is full, busy, or the register has its declared size.
+    #[error("the log takes nothing more")]
+    LogFull,
+    /// Proposed, but not known to be committed: it may still become the answer.
+    #[error("the answer was not durable in time")]
+    Unknown,
+    /// The payment's hold was released; it is never answered.
+    #[error("this payment was given up")]
+    Released,
+    /// An entry of ours could not be made.
+    #[error("the entry could not be encoded")]
+    Encode,
+}
+
+/// What step 4 saw.
+#[derive(Debug)]
+struct Sight {
+    trip: Option<Trip>,
+    approvals: Vec<Approval>,
+    position: Option<Position>,
+    /// Age of the cached trip; `None` when the primary gave it just now.
+    age_ms: Option<u64>,
+    /// Whether "no trip" is a fact rather than a gap.
+    known: bool,
+}
+
+/// Who the payment is.
+#[derive(Clone, Copy)]
+struct Identity {
+    id: TransactionId,
+    fingerprint: Fingerprint,
+}
+
+/// What the log's applied state adds to the facts.
+struct Applied {
+    approvals: Vec<Approval>,
+    stand_in: StandInUse,
+    mode: StandInMode,
+    full: bool,
+}
+
+/// Both decisions, which every request gets.
+struct Decisions {
+    primary: Decision,
+    stand_in: Decision,
+    isolated: Decision,
+}
+
+// === impl Given ===
+
+impl Given {
+    fn committed(answer: Box<Answer>) -> Self {
+        Self { answer, replayed: false, faulted: false }
+    }
+
+    fn applied(recalled: Recalled) -> Self {
+        Self { answer: recalled.answer, replayed: true, faulted: recalled.faulted }
+    }
+
+    fn booked(answer: Box<Answer>) -> Self {
+        Self { answer, replayed: true, faulted: false }
+    }
+
+    /// The answer.
+    pub fn answer(&self) -> &Answer {
+        &self.answer
+    }
+
+    /// Whether it was given before.
+    pub fn is_replayed(&self) -> bool {
+        self.replayed
+    }
+
+    /// Whether what replays is the 500 that we once gave instead.
+    pub fn is_faulted(&self) -> bool {
+        self.faulted
+    }
+}
+
+// === impl Path ===
+
+impl Path {
+    /// Answers one authorization, or says why there is no answer.
+    pub async fn answer(&self, request: Authorization, budget: Budget) -> Result<Given, Refusal> {
+        let fingerprint = identity::fingerprint(&request);
+        let sight = self.look(&request, &budget).instrument(step("look")).await;
+        let payment = self.identify(&request, &sight, fingerprint);
+        let _guard = match self.recall(payment, &budget).instrument(step("recall")).await? {
+            Recollection::Given(given) => return Ok(given),
+            Recollection::Mine(guard) => guard,
+        };
+        self.limit(&request)?;
+        let applied = self.applied(&request, &sight, payment.id);
+        let decisions = step("decide").in_scope(|| self.decide(&request, &sight, &applied));
+        let asked = self
+            .ask_primary(&request, payment, &sight, &applied, &decisions, &budget)
+            .instrument(step("ask_primary"))
+            .await?;
+        let proposal = match asked {
+            Asked::Propose(proposal) => proposal,
+            Asked::Booked(answer) => return Ok(Given::booked(answer)),
+        };
+        let given = self.write_ahead(proposal, &budget).instrument(step("write_ahead")).await?;
+        self.afterwards.answered(&given);
+        Ok(given)
+    }
+
+    /// Step 4: the trip, and how old it is. From the primary when the cache has none or an old one.
+    async fn look(&self, request: &Authorization, budget: &Budget) -> Sight {
+        let looked =
+            tokio::time::timeout_at(budget.trip_cache(), self.cache.look(request.shopper)).await;
+        let now = self.clock.now();
+        let mut sight = match looked {
+            Ok(Ok(look)) => {
+                let age_ms = look.beat.map_or(u64::MAX, |beat| now.millis_since(beat));
+                let known = age_ms <= self.policy.load().stand_in.trip_age_max_ms;
+                Sight::cached(look.trip, age_ms, known)
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "trip cache gave no answer");
+                Sight::nothing()
+            }
+            Err(_elapsed) => Sight::nothing(),
+        };
+        self.metrics.trip_age(sight.age_ms);
+        if !self.wants_reload(&sight) {
+            return sight;
+        }
+        let loading = self.ledger.open_trip(request.shopper);
+        match tokio::time::timeout_at(budget.postgres(), loading).await {
+            Ok(Ok(open)) => sight.reload(open),
+            Ok(Err(error)) => self.primary.heard(Err(error.why)),
+            Err(_elapsed) => self.primary.heard(Err(Why::Timeout)),
+        }
+        sight
+    }
+
+    fn wants_reload(&self, sight: &Sight) -> bool {
+        let mode = self.log.read(|machine| machine.register().mode());
+        let asks = matches!(self.primary.route(mode, self.chance.percent()), Route::Ask | Route::AskOnly);
+        let age_max = self.policy.load().primary.trip_age_max_ms;
+        let fresh = sight.trip.is_some() && sight.age_ms.is_none_or(|age| age <= age_max);
+        asks && !fresh
+    }
+
+    fn identify(&self, request: &Authorization, sight: &Sight, fingerprint: Fingerprint) -> Identity {
+        let seen = sight.trip.as_ref().map(|trip| trip.id);
+        let latest = || self.log.read(|machine| machine.register().latest_trip(request.shopper));
+        let trip = seen.or_else(latest);
+        Identity { id: identity::transaction_id(request, Operation::Authorize, trip), fingerprint }
+    }
+
+    /// Step 5: the answer given before, or the right to be the one who gives it.
+    async fn recall(&self, payment: Identity, budget: &Budget) -> Result<Recollection, Refusal> {
+        loop {
+            if let Some(given) = self.recall_applied(payment)? {
+                return Ok(Recollection::Given(given));
+            }
+            match self.inflight.claim(payment.id, payment.fingerprint) {
+                Claim::OtherFingerprint => return Err(Refusal::OtherFingerprint),
+                Claim::Mine(guard) => {
+                    // Another may have landed between the look and the claim.
+                    return match self.recall_applied(payment)? {
+                        Some(given) => Ok(Recollection::Given(given)),
+                        None => Ok(Recollection::Mine(guard)),
+                    };
+                }
+                Claim::Wait(landing) => tokio::time::timeout_at(budget.deadline(), landing.wait())
+                    .await
+                    .map_err(|_elapsed| Refusal::StillDeciding)?,
+            }
+        }
+    }
+
+    fn recall_applied(&self, payment: Identity) -> Result<Option<Given>, Refusal> {
+        let known =
+            self.log.read(|machine| machine.register().recall(payment.id, &payment.fingerprint));
+        match known {
+            Recall::Unknown => Ok(None),
+            Recall::Known(recalled) => Ok(Some(Given::applied(recalled))),
+            Recall::OtherFingerprint => Err(Refusal::OtherFingerprint),
+            Recall::Tombstoned => Err(Refusal::Released),
+        }
+    }
+
+    /// Step 6. A replay never comes here.
+    fn limit(&self, request: &Authorization) -> Result<(), Refusal> {
+        self.limiter
+            .shopper(&request.bank, request.shopper)
+            .map_err(|wait| Refusal::Limited { retry_after_s: wait.as_secs().saturating_add(1) })
+    }
+
+    fn applied(&self, request: &Authorization, sight: &Sight, id: TransactionId) -> Applied {
+        let trip = sight.trip.as_ref().map(|trip| trip.id);
+        self.log.read(|machine| {
+            let register = machine.register();
+            let mut approvals = trip.map(|trip| register.approvals(trip)).unwrap_or_default();
+            approvals.retain(|approval| approval.transaction_id != id);
+            Applied {
+                approvals,
+                stand_in: register.stand_in_use(request.shopper, &request.bank),
+                mode: register.mode(),
+                full: register.is_full(),
+            }
+        })
+    }
+
+    /// Step 7: by the primary's rules and by the stand-in rules, on every request.
+    fn decide(&self, request: &Authorization, sight: &Sight, applied: &Applied) -> Decisions {
+        let policy = self.policy.load();
+        let stores = self.stores.load();
+        let mut approvals = applied.approvals.clone();
+        for seen in &sight.approvals {
+            if approvals.iter().all(|known| known.transaction_id != seen.transaction_id) {
+                approvals.push(*seen);
+            }
+        }
+        let facts = Facts {
+            merchant: stores.resolve(&request.merchant),
+            trip: sight.trip.as_ref(),
+            trip_age_ms: sight.age_ms,
+            store: sight.trip.as_ref().and_then(|trip| stores.get(trip.store)),
+            position: sight.position,
+            approvals: &approvals,
+            stand_in: applied.stand_in,
+        };
+        let now = self.clock.now();
+        let decisions = Decisions {
+            primary: decide(request, &facts, &policy, Rules::Primary, now),
+            stand_in: decide(request, &facts, &policy, Rules::StandIn, now),
+            isolated: decide(request, &facts, &policy, Rules::Isolated, now),
+        };
+        self.metrics.shadow(decisions.primary.reason, decisions.stand_in.reason);
+        decisions
+    }
+
+    /// Step 8: the primary's word wins; without it, the stand-in decision, and why.
+    async fn ask_primary(
+        &self,
+        request: &Authorization,
+        payment: Identity,
+        sight: &Sight,
+        applied: &Applied,
+        decisions: &Decisions,
+        budget: &Budget,
+    ) -> Result<Asked, Refusal> {
+        if applied.full {
+            return Err(Refusal::LogFull);
+        }
+        let making = Making { path: self, request, payment, sight, applied, decisions };
+        let route = self.primary.route(applied.mode, self.chance.percent());
+        let why = match route {
+            Route::Refuse(why) => return Err(Refusal::StandInForbidden(why)),
+            Route::StandIn(why) => why,
+            Route::Ask | Route::AskOnly => {
+                let proposal = making.on_primary();
+                let held = self.holds.hold(proposal.clone(), budget.postgres()).await;
+                self.primary.heard(held.as_ref().map(drop).map_err(|error| error.why));
+                match held {
+                    Ok(word) => return primary_said(word, proposal),
+                    Err(error) => self.why_not(&error),
+                }
+            }
+        };
+        if route == Route::AskOnly {
+            return Err(Refusal::StandInForbidden(why));
+        }
+        making.standing_in(why).map(Asked::Propose)
+    }
+
+    fn why_not(&self, error: &LedgerError) -> Why {
+        tracing::debug!(%error, "the primary gave no answer");
+        error.why
+    }
+
+    /// Step 9: the outcome of the entry, once it is durable and applied, is the answer.
+    async fn write_ahead(&self, proposal: Box<Proposal>, budget: &Budget) -> Result<Given, Refusal> {
+        let bytes = Entry::Authorize(proposal).encode().map_err(|error| {
+            tracing::error!(%error, "entry does not encode");
+            Refusal::Encode
+        })?;
+        let committed = self.log.propose(Bytes::from(bytes), budget.wal()).await;
+        match committed.map(standin_wal::Committed::into_outcome) {
+            Ok(Outcome::Answered(answer)) => Ok(Given::committed(answer)),
+            Ok(Outcome::Known(recalled)) => Ok(Given::applied(recalled)),
+            Ok(Outcome::OtherFingerprint) => Err(Refusal::OtherFingerprint),
+            Ok(Outcome::Tombstoned) => Err(Refusal::Released),
+            Ok(Outcome::Noted) => Err(Refusal::Unknown),
+            Err(error) => match error.fate() {
+                Fate::NotBegun => Err(Refusal::LogFull),
+                Fate::Unknown => Err(Refusal::Unknown),
+            },
+        }
+    }
+}
+
+enum Recollection {
+    Given(Given),
+    Mine(Guard),
+}
+
+enum Asked {
+    Propose(Box<Proposal>),
+    Booked(Box<Answer>),
+}
+
+fn primary_said(word: HoldReply, mut proposal: Proposal) -> Result<Asked, Refusal> {
+    if let Some(reason) = word.decline()
+        && proposal.reason.verdict() == Verdict::Approved
+    {
+        proposal.reason = reason;
+    }
+    match word {
+        HoldReply::Held { approved_before } | HoldReply::CapSpent { approved_before } => {
+            proposal.approved_before = approved_before;
+            Ok(Asked::Propose(Box::new(proposal)))
+        }
+        HoldReply::NotShopping => Ok(Asked::Propose(Box::new(proposal))),
+        HoldReply::Final(answer) => Ok(Asked::Booked(answer)),
+        HoldReply::OtherFingerprint => Err(Refusal::OtherFingerprint),
+        HoldReply::Released => Err(Refusal::Released),
+    }
+}
+
+/// Everything a proposal is made of.
+struct Making<'a> {
+    path: &'a Path,
+    request: &'a Authorization,
+    payment: Identity,
+    sight: &'a Sight,
+    applied: &'a Applied,
+    decisions: &'a Decisions,
+}
+
+// === impl Making ===
+
+impl Making<'_> {
+    fn on_primary(&self) -> Proposal {
+        self.propose(&self.decisions.primary, Rung::Primary, None, self.decisions.stand_in.reason)
+    }
+
+    /// On `stand_in`, or on `isolated` when the trip is too old for that.
+    fn standing_in(&self, why: Why) -> Result<Box<Proposal>, Refusal> {
+        let shadow = self.decisions.primary.reason;
+        if self.sight.known {
+            let decision = &self.decisions.stand_in;
+            return Ok(Box::new(self.propose(decision, Rung::StandIn, Some(why), shadow)));
+        }
+        if self.sight.trip.is_none() {
+            return Err(Refusal::TripUnseen(why));
+        }
+        let decision = &self.decisions.isolated;
+        if let (Reason::FloorLimit, Limits::Floor(limits)) = (decision.reason, decision.limits) {
+            let used = self.applied.stand_in.reserve;
+            if used.count >= limits.reserve.count || used.amount >= limits.reserve.amount {
+                return Err(Refusal::ReserveSpent(why));
+            }
+        }
+        Ok(Box::new(self.propose(decision, Rung::Isolated, Some(why), shadow)))
+    }
+
+    fn propose(&self, decision: &Decision, rung: Rung, why: Option<Why>, shadow: Reason) -> Proposal {
+        let Identity { id, fingerprint } = self.payment;
+        let known = |seen: &&Approval| {
+            self.applied.approvals.iter().all(|known| known.transaction_id != seen.transaction_id)
+        };
+        Proposal {
+            request: self.request.clone(),
+            transaction_id: id,
+            fingerprint,
+            code: self.path.key.code(&self.request.bank, id, &fingerprint),
+            reason: decision.reason,
+            rung,
+            why,
+            trip: self.sight.trip.clone(),
+            trip_age_ms: self.sight.age_ms,
+            store: decision.store,
+            cap: decision.cap,
+            approved_before: decision.approved_before,
+            limits: decision.limits,
+            seen: self.sight.approvals.iter().filter(known).copied().collect(),
+            policy_version: self.path.policy.load().version,
+            shadow: Some(shadow),
+        }
+    }
+}
+
+// === impl Sight ===
+
+impl Sight {
+    fn nothing() -> Self {
+        Self { trip: None, approvals: Vec::new(), position: None, age_ms: None, known: false }
+    }
+
+    fn cached(
+        cached: Option<standin_core::trip_cache::CachedTrip>,
+        age_ms: u64,
+        known: bool,
+    ) -> Self {
+        match cached {
+            None => Self { known, age_ms: Some(age_ms), ..Self::nothing() },
+            Some(cached) => Self {
+                trip: Some(cached.trip),
+                approvals: cached.approvals,
+                position: cached.position,
+                age_ms: Some(age_ms),
+                known,
+            },
+        }
+    }
+
+    /// The primary's view replaces the cache's; the position stays, the ledger keeps none.
+    fn reload(&mut self, open: Option<standin_core::ledger::OpenTrip>) {
+        self.age_ms = None;
+        self.known = true;
+        (self.trip, self.approvals) = match open {
+            Some(open) => (Some(open.sheet.trip), open.approvals),
+            None => (None, Vec::new()),
+        };
+    }
+}
+
+fn step(name: &'static str) -> tracing::Span {
+    match name {
+        "look" => info_span!(target: "standin::path", "look"),
+        "recall" => info_span!(target: "standin::path", "recall"),
+        "decide" => info_span!(target: "standin::path", "decide"),
+        "ask_primary" => info_span!(target: "standin::path", "ask_primary"),
+        _ => info_span!(target: "standin::path", "write_ahead"),
+    }
+}

@@ -1,0 +1,178 @@
+//! What this edge believes of the primary, and who keeps that belief true.
+//!
+//! [`Primary`] answers "may this request try it?" from the breaker and the operators' order. The
+//! watch ([`Watch::run`]) tries the canary, climbs the ramp, and has the log agree on when an
+//! outage began and ended.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use standin_core::answer::Why;
+use standin_core::entry::{Entry, StandInMode};
+use standin_core::ledger::{Ledger, LedgerError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::breaker::{Breaker, BreakerConfig, Position};
+use crate::machine::Machine;
+use standin_wal::Wal;
+
+/// How often the watch looks.
+const WATCH_EVERY: Duration = Duration::from_millis(25);
+/// How long the watch waits for the log to agree on an outage before it tries again.
+const AGREE_WITHIN: Duration = Duration::from_millis(700);
+
+/// What this edge believes of the primary.
+#[derive(Debug)]
+pub struct Primary {
+    breaker: Mutex<Breaker>,
+    epoch: Instant,
+}
+
+/// Whether a request may try the primary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// Ask it, and stand in if it does not answer in time.
+    Ask,
+    /// Ask it; without its word there is no answer.
+    AskOnly,
+    /// Do not ask: stand in.
+    StandIn(Why),
+    /// Do not ask, and standing in is forbidden.
+    Refuse(Why),
+}
+
+// === impl Primary ===
+
+impl Primary {
+    /// A primary believed to be reachable.
+    pub fn new(config: BreakerConfig) -> Self {
+        Self { breaker: Mutex::new(Breaker::new(config, 0)), epoch: Instant::now() }
+    }
+
+    /// What to do with one request; `chance` is uniform over 0..100.
+    pub fn route(&self, mode: StandInMode, chance: u32) -> Route {
+        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        match (mode, breaker.position()) {
+            (StandInMode::Force, _) => Route::StandIn(Why::Forced),
+            (StandInMode::Forbid, Position::Open(why)) => Route::Refuse(why),
+            (StandInMode::Forbid, Position::Closed | Position::Ramp(_)) => Route::AskOnly,
+            (StandInMode::Auto, _) if breaker.admits(chance) => Route::Ask,
+            (StandInMode::Auto, _) => Route::StandIn(Why::BreakerOpen),
+        }
+    }
+
+    /// Hears how a try went.
+    pub fn heard(&self, outcome: Result<(), Why>) {
+        let now = self.now();
+        let change = self.breaker.lock().unwrap_or_else(PoisonError::into_inner).heard(outcome, now);
+        if let Some(change) = change {
+            tracing::warn!(?change, "breaker");
+        }
+    }
+
+    /// Where the breaker stands.
+    pub fn position(&self) -> Position {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner).position()
+    }
+
+    /// Times the breaker opened or closed.
+    pub fn changes(&self) -> u64 {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner).changes()
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Keeps the belief true.
+pub struct Watch {
+    /// The belief.
+    pub primary: Arc<Primary>,
+    /// What is tried.
+    pub ledger: Arc<dyn Ledger>,
+    /// Where outages are agreed.
+    pub log: Arc<Wal<Machine>>,
+    /// How long a canary may take.
+    pub canary_max: Duration,
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// Runs until `stop` is cancelled.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut beat = tokio::time::interval(WATCH_EVERY);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = beat.tick() => {}
+            }
+            self.step().await;
+        }
+    }
+
+    async fn step(&self) {
+        let (canary, change) = {
+            let now = self.primary.now();
+            let mut breaker = self.primary.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+            let change = breaker.tick(now);
+            (breaker.wants_canary(now), change)
+        };
+        if let Some(change) = change {
+            tracing::warn!(?change, "breaker");
+        }
+        if canary {
+            let tried = self.try_canary().await;
+            if let Err(error) = &tried {
+                tracing::debug!(%error, "canary commit failed");
+            }
+            let now = self.primary.now();
+            let mut breaker = self.primary.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+            breaker.canary(tried.map_err(|error| error.why), now);
+        }
+        self.agree().await;
+    }
+
+    async fn try_canary(&self) -> Result<(), LedgerError> {
+        tokio::time::timeout(self.canary_max, self.ledger.probe())
+            .await
+            .unwrap_or_else(|_| Err(LedgerError::timeout("the canary commit took too long")))
+    }
+
+    /// Has the log say what is so: an outage is on exactly while the breaker is not closed or
+    /// standing in is forced.
+    async fn agree(&self) {
+        let (known, mode) = self.log.read(|machine| {
+            let register = machine.register();
+            (register.outage().is_some(), register.mode())
+        });
+        let cause = match (mode, self.primary.position()) {
+            (StandInMode::Force, _) => Some(Why::Forced),
+            (StandInMode::Auto | StandInMode::Forbid, Position::Open(why)) => Some(why),
+            // On the ramp the outage goes on, and none begins.
+            (StandInMode::Auto | StandInMode::Forbid, Position::Ramp(_)) => return,
+            (StandInMode::Auto | StandInMode::Forbid, Position::Closed) => None,
+        };
+        let entry = match (known, cause) {
+            (false, Some(why)) => Entry::OutageStarted(why),
+            (true, None) => Entry::OutageEnded,
+            (true, Some(_)) | (false, None) => return,
+        };
+        let proposed = match entry.encode() {
+            Ok(bytes) => {
+                let deadline = Instant::now().checked_add(AGREE_WITHIN).unwrap_or_else(Instant::now);
+                self.log.propose(Bytes::from(bytes), deadline).await.map(drop).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match proposed {
+            Ok(()) => tracing::warn!(?entry, "the log agreed"),
+            Err(error) => tracing::warn!(%error, ?entry, "the log has not agreed yet"),
+        }
+    }
+}
