@@ -14,6 +14,8 @@
 //! full ([`Register::is_full`]) and the edge refuses new payments rather than forget one.
 
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -75,9 +77,10 @@ enum PaymentFate {
 }
 
 /// What the register holds of one trip.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct TripRecord {
-    shopper: ShopperId,
+    /// Unknown while the log has only heard of its close.
+    shopper: Option<ShopperId>,
     version: u64,
     cap: i64,
     approvals: BTreeMap<TransactionId, Approval>,
@@ -348,14 +351,8 @@ impl Register {
         let Some(trip) = &proposal.trip else {
             return (proposal.reason, proposal.approved_before);
         };
-        let record = self.trips.entry(trip.id).or_insert_with(|| TripRecord {
-            shopper: trip.shopper,
-            version: 0,
-            cap: 0,
-            approvals: BTreeMap::new(),
-            closed: false,
-            touched_ms: 0,
-        });
+        let record = self.trips.entry(trip.id).or_default();
+        record.shopper = Some(trip.shopper);
         self.latest.insert(trip.shopper, trip.id);
         if let Some(cap) = proposal.cap.filter(|_| trip.version >= record.version) {
             record.version = trip.version;
@@ -441,7 +438,9 @@ impl Register {
 
     fn close(&mut self, trip: TripId) {
         let log_time_ms = self.log_time_ms;
-        if let Some(record) = self.trips.get_mut(&trip).filter(|record| !record.closed) {
+        // A close may come before any payment: it is kept, so that none is approved after it.
+        let record = self.trips.entry(trip).or_default();
+        if !record.closed {
             record.closed = true;
             self.closed.push_back((log_time_ms, trip));
         }
@@ -547,10 +546,9 @@ impl Register {
     }
 
     fn remove_trip(&mut self, id: TripId) {
-        if let Some(trip) = self.trips.remove(&id) {
-            if self.latest.get(&trip.shopper) == Some(&id) {
-                self.latest.remove(&trip.shopper);
-            }
+        let shopper = self.trips.remove(&id).and_then(|trip| trip.shopper);
+        if let Some(shopper) = shopper.filter(|shopper| self.latest.get(shopper) == Some(&id)) {
+            self.latest.remove(&shopper);
         }
     }
 }

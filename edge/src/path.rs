@@ -116,9 +116,12 @@ pub enum Refusal {
 #[derive(Debug)]
 struct Sight {
     trip: Option<Trip>,
+    /// Approvals of the trip for the rules to look at.
     approvals: Vec<Approval>,
+    /// Those of them that were answered (the ledger's may be holds that never are).
+    answered: Vec<Approval>,
     position: Option<Position>,
-    /// Age of the cached trip; `None` when the primary gave it just now.
+    /// Age of the trip: zero when the primary gave it just now.
     age_ms: Option<u64>,
     /// Whether "no trip" is a fact rather than a gap.
     known: bool,
@@ -133,6 +136,7 @@ struct Identity {
 
 /// What the log's applied state adds to the facts.
 struct Applied {
+    payment: TransactionId,
     approvals: Vec<Approval>,
     stand_in: StandInUse,
     mode: StandInMode,
@@ -297,6 +301,7 @@ impl Path {
             let mut approvals = trip.map(|trip| register.approvals(trip)).unwrap_or_default();
             approvals.retain(|approval| approval.transaction_id != id);
             Applied {
+                payment: id,
                 approvals,
                 stand_in: register.stand_in_use(request.shopper, &request.bank),
                 mode: register.mode(),
@@ -311,7 +316,8 @@ impl Path {
         let stores = self.stores.load();
         let mut approvals = applied.approvals.clone();
         for seen in &sight.approvals {
-            if approvals.iter().all(|known| known.transaction_id != seen.transaction_id) {
+            let own = seen.transaction_id == applied.payment;
+            if !own && approvals.iter().all(|known| known.transaction_id != seen.transaction_id) {
                 approvals.push(*seen);
             }
         }
@@ -464,6 +470,7 @@ impl Making<'_> {
         let known = |seen: &&Approval| {
             self.applied.approvals.iter().all(|known| known.transaction_id != seen.transaction_id)
         };
+        let other = |seen: &&Approval| seen.transaction_id != id;
         Proposal {
             request: self.request.clone(),
             transaction_id: id,
@@ -478,7 +485,7 @@ impl Making<'_> {
             cap: decision.cap,
             approved_before: decision.approved_before,
             limits: decision.limits,
-            seen: self.sight.approvals.iter().filter(known).copied().collect(),
+            seen: self.sight.answered.iter().filter(known).filter(other).copied().collect(),
             policy_version: self.path.policy.load().version,
             shadow: Some(shadow),
         }
@@ -489,7 +496,14 @@ impl Making<'_> {
 
 impl Sight {
     fn nothing() -> Self {
-        Self { trip: None, approvals: Vec::new(), position: None, age_ms: None, known: false }
+        Self {
+            trip: None,
+            approvals: Vec::new(),
+            answered: Vec::new(),
+            position: None,
+            age_ms: None,
+            known: false,
+        }
     }
 
     fn cached(
@@ -501,6 +515,7 @@ impl Sight {
             None => Self { known, age_ms: Some(age_ms), ..Self::nothing() },
             Some(cached) => Self {
                 trip: Some(cached.trip),
+                answered: cached.approvals.clone(),
                 approvals: cached.approvals,
                 position: cached.position,
                 age_ms: Some(age_ms),
@@ -511,7 +526,7 @@ impl Sight {
 
     /// The primary's view replaces the cache's; the position stays, the ledger keeps none.
     fn reload(&mut self, open: Option<standin_core::ledger::OpenTrip>) {
-        self.age_ms = None;
+        self.age_ms = Some(0);
         self.known = true;
         (self.trip, self.approvals) = match open {
             Some(open) => (Some(open.sheet.trip), open.approvals),

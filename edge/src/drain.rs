@@ -1,0 +1,276 @@
+//! The drain: copies what the log holds into the ledger, exactly once, in log order.
+//!
+//! One step books the outcomes of some batches as final rows and moves the cursor by
+//! compare-and-set in the same transaction, so that a second drainer is harmless and a step whose
+//! commit is unknown is simply tried again. It yields to live traffic: after each step it rests as
+//! long as the step took.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use standin_core::entry::{Booking, Entry, EntryError, LogPosition, OperatorAction, Proposal};
+use standin_core::ledger::{Booked, BookedCounts, DrainStep, Ledger, LedgerError};
+use standin_wal::{Batch, ReadError, Stopped, Wal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::alarm::Alarms;
+use crate::breaker;
+use crate::machine::Machine;
+use crate::metrics::Metrics;
+use crate::primary::Primary;
+
+/// How the drain behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainConfig {
+    /// Bytes of entries looked at in one step.
+    pub step_bytes: usize,
+    /// How long one step may take.
+    pub step_max: Duration,
+    /// Rest after a step that failed.
+    pub retry_after: Duration,
+    /// The log hears of the cursor each time it has moved by so many batches.
+    pub tell_every: u64,
+}
+
+/// How far the drain is.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Batches up to here are in the ledger.
+    pub cursor: AtomicU64,
+    /// Rows booked by this process.
+    pub finalized: AtomicU64,
+    /// Rows that were booked before.
+    pub already: AtomicU64,
+    /// Rows that went to `conflicts`.
+    pub conflicts: AtomicU64,
+}
+
+/// Drains one log.
+pub struct Drain {
+    /// What is drained.
+    pub log: Arc<Wal<Machine>>,
+    /// Into what.
+    pub ledger: Arc<dyn Ledger>,
+    /// Whether trying makes sense.
+    pub primary: Arc<Primary>,
+    /// How far it is.
+    pub progress: Arc<Progress>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Conflicts are alarmed.
+    pub alarms: Arc<Alarms>,
+    /// How it behaves.
+    pub config: DrainConfig,
+}
+
+/// Why a step did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum DrainError {
+    /// The ledger did not take it.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The log could not be read.
+    #[error("reading the log: {0}")]
+    Read(#[from] ReadError),
+    /// The log has stopped.
+    #[error(transparent)]
+    Stopped(Stopped),
+    /// The log holds an entry that this build cannot read.
+    #[error("batch {index}: {source}")]
+    Entry {
+        /// Its batch.
+        index: u64,
+        /// Why.
+        source: EntryError,
+    },
+}
+
+/// What some batches hold for the ledger.
+#[derive(Default)]
+struct Haul {
+    outcomes: Vec<Booking>,
+    actions: Vec<OperatorAction>,
+    to: u64,
+}
+
+impl Default for DrainConfig {
+    fn default() -> Self {
+        Self {
+            step_bytes: 256 * 1024,
+            step_max: Duration::from_secs(5),
+            retry_after: Duration::from_millis(250),
+            tell_every: 20_000,
+        }
+    }
+}
+
+// === impl Drain ===
+
+impl Drain {
+    /// Drains until `stop` is cancelled.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut told = 0;
+        let mut cursor = None;
+        loop {
+            let began = Instant::now();
+            let step = async {
+                let from = match cursor {
+                    Some(cursor) => cursor,
+                    None => self.find_cursor().await?,
+                };
+                cursor = Some(from);
+                // More than the log holds is the mark of a log that was replaced: wait, and alarm.
+                self.log.wait_for(from.saturating_add(1)).await.map_err(DrainError::Stopped)?;
+                self.step(from).await
+            };
+            let stepped = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                stepped = step => stepped,
+            };
+            let rest = match stepped {
+                Ok(now_at) => {
+                    cursor = Some(now_at);
+                    told = self.tell(told, now_at).await;
+                    began.elapsed().min(self.config.retry_after)
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "drain waits");
+                    cursor = None;
+                    self.config.retry_after
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    /// Batches that are not in the ledger yet.
+    pub fn backlog(log: &Wal<Machine>, progress: &Progress) -> u64 {
+        log.status().last_index.saturating_sub(progress.cursor.load(Ordering::Relaxed))
+    }
+
+    async fn find_cursor(&self) -> Result<u64, DrainError> {
+        if let breaker::Position::Open(why) = self.primary.position() {
+            let detail = format!("the breaker is open: {why}");
+            return Err(LedgerError { why, ..LedgerError::unreachable(detail) }.into());
+        }
+        let asked = self.ledger.cursor(self.log.incarnation());
+        let cursor = within(self.config.step_max, asked).await?;
+        self.progress.cursor.store(cursor, Ordering::Relaxed);
+        Ok(cursor)
+    }
+
+    /// Books what follows `from`; says where the cursor is now.
+    async fn step(&self, from: u64) -> Result<u64, DrainError> {
+        let next = from.saturating_add(1);
+        let batches = self.log.read_batches(next, self.config.step_bytes).await?;
+        let haul = self.haul(from, &batches)?;
+        if haul.to == from {
+            return Ok(from);
+        }
+        let step = DrainStep {
+            log: self.log.incarnation(),
+            from,
+            to: haul.to,
+            outcomes: haul.outcomes,
+            actions: haul.actions,
+        };
+        let cursor = match within(self.config.step_max, self.ledger.book(step)).await? {
+            Booked::Moved(counts) => {
+                self.count(counts);
+                haul.to
+            }
+            Booked::Raced { cursor } => cursor,
+        };
+        self.progress.cursor.store(cursor, Ordering::Relaxed);
+        self.metrics.drained(Self::backlog(&self.log, &self.progress));
+        Ok(cursor)
+    }
+
+    /// Collects whole batches while they fit one transaction of the ledger.
+    fn haul(&self, from: u64, batches: &[Batch]) -> Result<Haul, DrainError> {
+        let mut haul = Haul { to: from, ..Haul::default() };
+        for batch in batches {
+            let room = standin_core::ledger::BOOK_ROWS_MAX.saturating_sub(haul.outcomes.len());
+            if batch.proposals.len() > room && haul.to > from {
+                break;
+            }
+            self.gather(batch, &mut haul)?;
+            haul.to = batch.index;
+        }
+        Ok(haul)
+    }
+
+    fn gather(&self, batch: &Batch, haul: &mut Haul) -> Result<(), DrainError> {
+        let index = batch.index;
+        let mut proposals: Vec<(LogPosition, Box<Proposal>)> = Vec::new();
+        for (slot, bytes) in (0_u32..).zip(&batch.proposals) {
+            match Entry::decode(bytes).map_err(|source| DrainError::Entry { index, source })? {
+                Entry::Authorize(proposal) => proposals.push((LogPosition { index, slot }, proposal)),
+                Entry::Operator(action) => haul.actions.push(action),
+                Entry::TripClosed(_)
+                | Entry::OutageStarted(_)
+                | Entry::OutageEnded
+                | Entry::Tombstone(_)
+                | Entry::Drained(_)
+                | Entry::Faulted(_)
+                | Entry::Platform(_) => {}
+            }
+        }
+        self.log.read(|machine| {
+            for (at, proposal) in proposals {
+                // An entry that met an earlier answer has none of its own to book.
+                if let Some(answer) = machine.register().answer_at(proposal.transaction_id, at) {
+                    haul.outcomes.push(Booking {
+                        answer: answer.clone(),
+                        proposal: *proposal,
+                        at,
+                        log_time_ms: batch.log_time_ms,
+                    });
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn count(&self, counts: BookedCounts) {
+        self.progress.finalized.fetch_add(counts.finalized, Ordering::Relaxed);
+        self.progress.already.fetch_add(counts.already, Ordering::Relaxed);
+        if counts.conflicts > 0 {
+            self.progress.conflicts.fetch_add(counts.conflicts, Ordering::Relaxed);
+            self.alarms.raise("conflict", "outcomes met other rows in the ledger: see `conflicts`");
+        }
+    }
+
+    /// Tells the log now and then how far it was drained, so that answers may be forgotten.
+    async fn tell(&self, told: u64, cursor: u64) -> u64 {
+        if cursor.saturating_sub(told) < self.config.tell_every {
+            return told;
+        }
+        let Ok(bytes) = Entry::Drained(cursor).encode() else { return told };
+        let deadline = Instant::now().checked_add(self.config.step_max).unwrap_or_else(Instant::now);
+        match self.log.propose(Bytes::from(bytes), deadline).await {
+            Ok(_committed) => cursor,
+            Err(error) => {
+                tracing::debug!(%error, "the log has not heard of the cursor");
+                told
+            }
+        }
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, LedgerError>>,
+) -> Result<T, LedgerError> {
+    tokio::time::timeout(limit, call)
+        .await
+        .unwrap_or_else(|_| Err(LedgerError::timeout("the drain's step took too long")))
+}

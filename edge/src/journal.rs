@@ -1,0 +1,59 @@
+//! Embedded mode: the log is the ledger's journal too. What the platform changes is an entry, and
+//! at start the in-memory ledger is rebuilt from the log.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use standin_core::BoxFuture;
+use standin_core::entry::{Entry, PlatformEvent};
+use standin_core::ledger::memory::{Journal, MemoryLedger};
+use standin_core::ledger::{Fate, LedgerError, Retry};
+use standin_core::answer::Why;
+use standin_wal::{Wal, inspect};
+use tokio::time::Instant;
+
+use crate::machine::Machine;
+
+/// How long a platform change may wait for the log.
+const RECORD_WITHIN: Duration = Duration::from_millis(700);
+
+/// Writes platform events to the log. The log is opened after the ledger that is rebuilt from it,
+/// so it is given later; until then nothing can be recorded.
+#[derive(Clone, Default)]
+pub struct LogJournal(Arc<OnceLock<Arc<Wal<Machine>>>>);
+
+// === impl LogJournal ===
+
+impl LogJournal {
+    /// Connects the journal to its log. A second call changes nothing.
+    pub fn connect(&self, log: Arc<Wal<Machine>>) {
+        self.0.get_or_init(|| log);
+    }
+
+    /// Makes one event durable.
+    pub async fn write(&self, event: PlatformEvent) -> Result<(), LedgerError> {
+        let not_done = |detail: String| LedgerError {
+            fate: Fate::NotDone,
+            retry: Retry::Later,
+            why: Why::ApplicationError,
+            detail,
+        };
+        let log = self.0.get().ok_or_else(|| not_done("the log is not open yet".to_owned()))?;
+        let bytes = Entry::Platform(event).encode().map_err(|error| not_done(error.to_string()))?;
+        let deadline = Instant::now().checked_add(RECORD_WITHIN).unwrap_or_else(Instant::now);
+        match log.propose(Bytes::from(bytes), deadline).await {
+            Ok(_committed) => Ok(()),
+            Err(error) => match error.fate() {
+                standin_wal::Fate::NotBegun => Err(not_done(error.to_string())),
+                standin_wal::Fate::Unknown => Err(LedgerError::lost(error.to_string())),
+            },
+        }
+    }
+}
+
+impl Journal for LogJournal {
+    fn record(&self, event: PlatformEvent) -> BoxFuture<'_, Result<(), LedgerError>> {
+        Box::pin(self.write(event))
+    }
+}
