@@ -78,8 +78,8 @@ pub struct Given {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
     /// The transaction id belongs to a request that said something else.
-    #[error("this transaction id was used for a request that said something else")]
-    OtherFingerprint,
+    #[error("transaction id {0} was used for a request that said something else")]
+    OtherFingerprint(TransactionId),
     /// The same payment is being decided, and the wait for it ran out.
     #[error("the same payment is being decided; its answer did not come in time")]
     StillDeciding,
@@ -261,7 +261,7 @@ impl Path {
                 return Ok(Recollection::Given(given));
             }
             match self.inflight.claim(payment.id, payment.fingerprint) {
-                Claim::OtherFingerprint => return Err(Refusal::OtherFingerprint),
+                Claim::OtherFingerprint => return Err(Refusal::OtherFingerprint(payment.id)),
                 Claim::Mine(guard) => {
                     // Another may have landed between the look and the claim.
                     return match self.recall_applied(payment)? {
@@ -282,7 +282,7 @@ impl Path {
         match known {
             Recall::Unknown => Ok(None),
             Recall::Known(recalled) => Ok(Some(Given::applied(recalled))),
-            Recall::OtherFingerprint => Err(Refusal::OtherFingerprint),
+            Recall::OtherFingerprint => Err(Refusal::OtherFingerprint(payment.id)),
             Recall::Tombstoned => Err(Refusal::Released),
         }
     }
@@ -381,6 +381,7 @@ impl Path {
 
     /// Step 9: the outcome of the entry, once it is durable and applied, is the answer.
     async fn write_ahead(&self, proposal: Box<Proposal>, budget: &Budget) -> Result<Given, Refusal> {
+        let id = proposal.transaction_id;
         let bytes = Entry::Authorize(proposal).encode().map_err(|error| {
             tracing::error!(%error, "entry does not encode");
             Refusal::Encode
@@ -389,7 +390,7 @@ impl Path {
         match committed.map(standin_wal::Committed::into_outcome) {
             Ok(Outcome::Answered(answer)) => Ok(Given::committed(answer)),
             Ok(Outcome::Known(recalled)) => Ok(Given::applied(recalled)),
-            Ok(Outcome::OtherFingerprint) => Err(Refusal::OtherFingerprint),
+            Ok(Outcome::OtherFingerprint) => Err(Refusal::OtherFingerprint(id)),
             Ok(Outcome::Tombstoned) => Err(Refusal::Released),
             Ok(Outcome::Noted) => Err(Refusal::Unknown),
             Err(error) => match error.fate() {
@@ -423,7 +424,7 @@ fn primary_said(word: HoldReply, mut proposal: Proposal) -> Result<Asked, Refusa
         }
         HoldReply::NotShopping => Ok(Asked::Propose(Box::new(proposal))),
         HoldReply::Final(answer) => Ok(Asked::Booked(answer)),
-        HoldReply::OtherFingerprint => Err(Refusal::OtherFingerprint),
+        HoldReply::OtherFingerprint => Err(Refusal::OtherFingerprint(proposal.transaction_id)),
         HoldReply::Released => Err(Refusal::Released),
     }
 }

@@ -1,0 +1,159 @@
+//! The banks' door: routes, steps 1 to 3 of a request, and what the bank reads at the end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Method, Response};
+use standin_core::BoxFuture;
+use standin_core::answer::Why;
+use standin_core::clock::Clock;
+use standin_core::entry::Entry;
+use standin_wal::Wal;
+use tokio::time::Instant;
+use tracing::{Instrument, info_span};
+
+use crate::authenticate::Authenticator;
+use crate::budget::Budget;
+use crate::machine::Machine;
+use crate::metrics::Metrics;
+use crate::native::{Adapter, require_json};
+use crate::path::{Given, Path, Refusal};
+use crate::problem::{Problem, Unavailable};
+use crate::server::{Handler, Request};
+
+/// Tells a bank that it reads an answer given before.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// How long a fault of ours may take to become durable.
+const FAULT_WITHIN: Duration = Duration::from_millis(700);
+
+/// Answers banks.
+pub struct Door {
+    /// Knows the banks and their secrets.
+    pub authenticator: Authenticator,
+    /// Understands their format.
+    pub adapter: Arc<dyn Adapter>,
+    /// Steps 4 to 11.
+    pub path: Arc<Path>,
+    /// Time of day, for signatures.
+    pub clock: Arc<dyn Clock>,
+    /// Where faults after a commit are kept.
+    pub log: Arc<Wal<Machine>>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+// === impl Door ===
+
+impl Handler for Door {
+    fn handle(&self, request: Request) -> BoxFuture<'_, Response<Bytes>> {
+        let span = info_span!(target: "standin::path", "authorization", bank = tracing::field::Empty,
+            transaction = tracing::field::Empty, rung = tracing::field::Empty, decision = tracing::field::Empty);
+        Box::pin(
+            async move {
+                let received = request.received;
+                match self.authorize(request).await {
+                    Ok(response) => response,
+                    Err(problem) => {
+                        self.metrics.refused(&problem, received.elapsed());
+                        problem.to_response()
+                    }
+                }
+            }
+            .instrument(span),
+        )
+    }
+
+    fn turned_away(&self, problem: &Problem) {
+        self.metrics.turned_away(problem);
+    }
+}
+
+impl Door {
+    async fn authorize(&self, request: Request) -> Result<Response<Bytes>, Problem> {
+        let Request { parts, body, peer, received } = request;
+        let slug = route(parts.uri.path()).ok_or(Problem::NotFound)?;
+        if parts.method != Method::POST {
+            return Err(Problem::MethodNotAllowed { allow: "POST" });
+        }
+        let now = self.clock.now();
+        let bank = self.authenticator.authenticate(slug, peer.ip(), &parts.headers, &body, now)?;
+        tracing::Span::current().record("bank", bank.config.slug.as_str());
+        require_json(&parts.headers)?;
+        let authorization = self.adapter.understand(&bank.config, &body, now)?;
+        let budget = Budget::new(received, bank.config.budgets);
+        let answered = self.path.answer(authorization, budget).await;
+        let given = answered.map_err(|refusal| self.refused(&refusal))?;
+        self.respond(&given, received).await
+    }
+
+    /// Renders an answer. It is durable by now: if we fail here, the payment's answer is a 500 from
+    /// now on, on every retry, until an operator clears it.
+    async fn respond(&self, given: &Given, received: Instant) -> Result<Response<Bytes>, Problem> {
+        let answer = given.answer();
+        let transaction_id = answer.transaction_id;
+        let span = tracing::Span::current();
+        span.record("transaction", tracing::field::display(transaction_id));
+        span.record("rung", answer.rung.as_str());
+        span.record("decision", answer.verdict.as_str());
+        if given.is_faulted() {
+            return Err(Problem::Faulted { transaction_id });
+        }
+        let rendered = catch_unwind(AssertUnwindSafe(|| self.adapter.render(answer)));
+        let Ok(rendered) = rendered else {
+            self.keep_fault(given).await;
+            return Err(Problem::Faulted { transaction_id });
+        };
+        let mut response = Response::new(rendered.body);
+        *response.status_mut() = rendered.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if given.is_replayed() {
+            headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        }
+        self.metrics.answered(answer, given.is_replayed(), received.elapsed());
+        Ok(response)
+    }
+
+    async fn keep_fault(&self, given: &Given) {
+        let id = given.answer().transaction_id;
+        tracing::error!(transaction = %id, "rendering an answer failed after its commit");
+        let Ok(bytes) = Entry::Faulted(id).encode() else { return };
+        let deadline = Instant::now().checked_add(FAULT_WITHIN).unwrap_or_else(Instant::now);
+        if let Err(error) = self.log.propose(Bytes::from(bytes), deadline).await {
+            tracing::error!(%error, transaction = %id, "the fault is not stored: a retry gets the answer");
+        }
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Problem {
+        let soon = Duration::from_secs(1);
+        let unavailable = |cause| Problem::Unavailable { cause, retry_after: soon };
+        let because = |why: &Why, cause| {
+            self.metrics.refused_without_primary(*why);
+            unavailable(cause)
+        };
+        match refusal {
+            Refusal::OtherFingerprint(id) => Problem::OtherFingerprint { transaction_id: *id },
+            Refusal::StillDeciding => unavailable(Unavailable::InFlight),
+            Refusal::Limited { retry_after_s } => {
+                Problem::TooManyRequests { retry_after: Duration::from_secs(*retry_after_s) }
+            }
+            Refusal::TripUnseen(why) => because(why, Unavailable::PrimaryAway),
+            Refusal::StandInForbidden(why) => because(why, Unavailable::StandInForbidden),
+            Refusal::ReserveSpent(why) => because(why, Unavailable::ReserveSpent),
+            Refusal::LogFull => unavailable(Unavailable::LogFull),
+            Refusal::Unknown => unavailable(Unavailable::LogTimeout),
+            Refusal::Released => unavailable(Unavailable::Released),
+            Refusal::Encode => Problem::Internal,
+        }
+    }
+}
+
+/// The bank's slug of `/v1/banks/{bank}/authorizations`.
+fn route(path: &str) -> Option<&str> {
+    let slug = path.strip_prefix("/v1/banks/")?.strip_suffix("/authorizations")?;
+    if slug.is_empty() || slug.contains('/') { None } else { Some(slug) }
+}
