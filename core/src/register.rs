@@ -239,6 +239,12 @@ impl Register {
         }
     }
 
+    /// Whether what replays for a payment is a stored 500.
+    pub fn is_faulted(&self, id: TransactionId) -> bool {
+        let fate = self.answers.get(&id).map(|record| &record.fate);
+        matches!(fate, Some(PaymentFate::Answered { faulted: true, .. }))
+    }
+
     /// Whether a payment's answer is known, whatever it was.
     pub fn knows(&self, id: TransactionId) -> bool {
         self.answers.contains_key(&id)

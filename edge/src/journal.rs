@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use standin_core::BoxFuture;
 use standin_core::entry::{Entry, PlatformEvent};
-use standin_core::ledger::memory::{Journal, MemoryLedger};
+use standin_core::ledger::memory::Journal;
 use standin_core::ledger::{Fate, LedgerError, Retry};
 use standin_core::answer::Why;
-use standin_wal::{Wal, inspect};
+use standin_wal::Wal;
 use tokio::time::Instant;
 
 use crate::machine::Machine;

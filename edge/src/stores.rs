@@ -59,7 +59,7 @@ impl Stores {
 
     /// Asks the ledger once; says whether it answered.
     pub async fn refresh(&self) -> bool {
-        let stores = match tokio::time::timeout(REFRESH_MAX, self.ledger.stores()).await {
+        let mut stores = match tokio::time::timeout(REFRESH_MAX, self.ledger.stores()).await {
             Ok(Ok(stores)) => stores,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "stores were not refreshed");
@@ -67,6 +67,7 @@ impl Stores {
             }
             Err(_elapsed) => return false,
         };
+        stores.sort_by_key(|store| store.id);
         if self.directory.load().stores().eq(stores.iter()) {
             return true;
         }

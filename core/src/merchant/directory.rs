@@ -90,6 +90,11 @@ impl StoreDirectory {
             .map(|found| &found.store)
     }
 
+    /// Every store, by id.
+    pub fn stores(&self) -> impl Iterator<Item = &Store> {
+        self.stores.iter().map(|known| &known.store)
+    }
+
     /// How many stores there are.
     pub fn len(&self) -> usize {
         self.stores.len()

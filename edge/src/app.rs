@@ -1,0 +1,392 @@
+//! The composition: everything is made concrete here, and nowhere else.
+//!
+//! The log is opened before the door: what it holds is applied, in embedded mode the ledger is
+//! rebuilt from it, and only then is a port bound.
+
+mod backends;
+mod desk;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use standin_core::clock::{Clock, SystemClock};
+use standin_core::identity::DeploymentKey;
+use standin_core::ledger::Ledger;
+use standin_core::policy::Policy;
+use standin_core::register::RegisterConfig;
+use standin_core::trip_cache::TripCache;
+use standin_wal::{SystemTimeSource, Wal};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::Admin;
+use crate::afterwards::Afterwards;
+use crate::alarm::Alarms;
+use crate::authenticate::Authenticator;
+use crate::breaker::BreakerConfig;
+use crate::chance::Chance;
+use crate::door::Door;
+use crate::drain::{Drain, DrainConfig, Progress};
+use crate::holds::{Holds, HoldsConfig};
+use crate::inflight::InFlight;
+use crate::journal::LogJournal;
+use crate::limit::Limiter;
+use crate::machine::Machine;
+use crate::metrics::{Metrics, MetricsError};
+use crate::native::{Adapter, Native};
+use crate::path::Path;
+use crate::primary::{Primary, Watch};
+use crate::server::{self, ServerLimits};
+use crate::stores::{Stores, StoresError};
+
+pub use backends::{BackendsError, CacheChoice, LedgerChoice};
+pub use desk::{Desk, OrderError};
+
+/// How long the edge's own tasks may take to end, once stopping.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Everything an edge is made from, valid and typed.
+pub struct Settings {
+    /// Where banks connect.
+    pub listen: SocketAddr,
+    /// Where operators connect; loopback.
+    pub admin_listen: SocketAddr,
+    /// Region, for pages and traces.
+    pub region: String,
+    /// This edge, for pages and traces.
+    pub edge_id: String,
+    /// Makes authorization codes.
+    pub key: DeploymentKey,
+    /// The rules.
+    pub policy: Policy,
+    /// The log.
+    pub wal: standin_wal::Config,
+    /// The register's declared size.
+    pub register: RegisterConfig,
+    /// The ledger of record.
+    pub ledger: LedgerChoice,
+    /// The trip cache.
+    pub cache: CacheChoice,
+    /// The banks.
+    pub authenticator: Authenticator,
+    /// Limits by shopper.
+    pub limiter: Limiter,
+    /// Bounds of the listeners.
+    pub server: ServerLimits,
+    /// The breaker before the primary.
+    pub breaker: BreakerConfig,
+    /// Holds.
+    pub holds: HoldsConfig,
+    /// The drain.
+    pub drain: DrainConfig,
+    /// How often the store directory is refreshed.
+    pub stores_every: Duration,
+    /// Where its copy is kept.
+    pub stores_file: PathBuf,
+    /// How long a canary commit may take.
+    pub canary_max: Duration,
+}
+
+/// Wraps the ledger.
+pub type WrapLedger = Box<dyn FnOnce(Arc<dyn Ledger>) -> Arc<dyn Ledger> + Send>;
+
+/// What a drill or a test puts between the edge and its world.
+#[derive(Default)]
+pub struct Hooks {
+    /// Wraps the ledger, to inject faults.
+    pub wrap_ledger: Option<WrapLedger>,
+    /// Replaces the native format.
+    pub adapter: Option<Arc<dyn Adapter>>,
+}
+
+/// A running edge.
+pub struct Edge {
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    desk: Arc<Desk>,
+    journal: LogJournal,
+    tasks: TaskTracker,
+    /// Ends the listeners.
+    stop_accepting: CancellationToken,
+    /// Ends everything else.
+    stop_workers: CancellationToken,
+    servers: Vec<JoinHandle<server::Stopped>>,
+}
+
+/// How an edge ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stopped {
+    /// Everything begun was finished and is durable.
+    Clean,
+    /// The grace ran out.
+    TimedOut,
+}
+
+/// Why an edge did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address could not be bound.
+    #[error("{address}: {source}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The log could not be opened.
+    #[error("write-ahead log: {0}")]
+    Log(#[from] standin_wal::OpenError),
+    /// The log holds entries of a newer build.
+    #[error("write-ahead log: {0} entries were written by a newer build; nothing was changed")]
+    NewerEntries(u64),
+    /// Ledger or trip cache could not be set up.
+    #[error(transparent)]
+    Backends(#[from] BackendsError),
+    /// The kept store directory could not be read.
+    #[error("store directory: {0}")]
+    Stores(#[from] StoresError),
+    /// Metrics could not be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A thread could not be had.
+    #[error("the runtime is shutting down")]
+    Runtime,
+}
+
+/// Parts that several tasks share.
+struct Shared {
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    alarms: Arc<Alarms>,
+    ledger: Arc<dyn Ledger>,
+    cache: Arc<dyn TripCache>,
+    log: Arc<Wal<Machine>>,
+    primary: Arc<Primary>,
+    progress: Arc<Progress>,
+}
+
+// === impl Edge ===
+
+impl Edge {
+    /// Opens the log, builds ledger and cache, binds, and serves.
+    pub async fn start(settings: Settings, hooks: Hooks) -> Result<Self, StartError> {
+        let Settings { listen, admin_listen, region, edge_id, key, policy, wal, register, .. } = settings;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let metrics = Metrics::new()?;
+        let alarms = Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock)));
+        let journal = LogJournal::default();
+        let backends =
+            backends::open(settings.ledger, settings.cache, Arc::clone(&clock), &journal).await?;
+        let log = open_log(wal, register).await?;
+        journal.connect(Arc::clone(&log));
+        backends.rebuild(&log).await?;
+        let ledger = match hooks.wrap_ledger {
+            Some(wrap) => wrap(backends.ledger),
+            None => backends.ledger,
+        };
+        let shared = Shared {
+            clock,
+            metrics,
+            alarms,
+            ledger,
+            cache: backends.cache,
+            log,
+            primary: Arc::new(Primary::new(settings.breaker)),
+            progress: Arc::new(Progress::default()),
+        };
+        let (tasks, stop_workers) = (TaskTracker::new(), CancellationToken::new());
+        let stores = Stores::open(
+            Arc::clone(&shared.ledger),
+            settings.stores_file,
+            settings.stores_every,
+        )?;
+        stores.refresh().await;
+        let path = Arc::new(Path {
+            clock: Arc::clone(&shared.clock),
+            chance: Chance::default(),
+            key,
+            policy: ArcSwap::from_pointee(policy),
+            stores: stores.directory(),
+            cache: Arc::clone(&shared.cache),
+            ledger: Arc::clone(&shared.ledger),
+            primary: Arc::clone(&shared.primary),
+            holds: shared.holds(settings.holds, &tasks, &stop_workers),
+            log: Arc::clone(&shared.log),
+            inflight: InFlight::default(),
+            limiter: Arc::new(settings.limiter),
+            afterwards: shared.afterwards(&tasks, &stop_workers),
+            metrics: Arc::clone(&shared.metrics),
+        });
+        shared.start_workers(&tasks, &stop_workers, stores, settings.drain, settings.canary_max);
+        if let Some(heart) = backends.heart {
+            tasks.spawn(heart.run(stop_workers.clone()));
+        }
+        let door = Door {
+            authenticator: settings.authenticator,
+            adapter: hooks.adapter.unwrap_or_else(|| Arc::new(Native)),
+            path: Arc::clone(&path),
+            clock: Arc::clone(&shared.clock),
+            log: Arc::clone(&shared.log),
+            metrics: Arc::clone(&shared.metrics),
+        };
+        let desk = Arc::new(Desk::new(shared, path, region, edge_id));
+        let stop_accepting = CancellationToken::new();
+        let admin = Admin::new(Arc::clone(&desk));
+        let (address, banks) = listen_on(listen).await?;
+        let (admin_address, operators) = listen_on(admin_listen).await?;
+        let servers = vec![
+            tokio::spawn(server::serve(banks, Arc::new(door), settings.server, stop_accepting.clone())),
+            tokio::spawn(server::serve(
+                operators,
+                Arc::new(admin),
+                ServerLimits { connections: 64, ..settings.server },
+                stop_accepting.clone(),
+            )),
+        ];
+        tracing::info!(%address, %admin_address, "edge is open");
+        let running = Self {
+            address,
+            admin_address,
+            desk,
+            journal,
+            tasks,
+            stop_accepting,
+            stop_workers,
+            servers,
+        };
+        Ok(running)
+    }
+
+    /// Where banks connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where operators connect.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// The ledger, as the edge sees it.
+    pub fn ledger(&self) -> Arc<dyn Ledger> {
+        Arc::clone(self.desk.ledger())
+    }
+
+    /// The trip cache.
+    pub fn cache(&self) -> Arc<dyn TripCache> {
+        Arc::clone(self.desk.cache())
+    }
+
+    /// The log.
+    pub fn log(&self) -> Arc<Wal<Machine>> {
+        Arc::clone(self.desk.log())
+    }
+
+    /// Makes platform events durable in the log (embedded mode).
+    pub fn journal(&self) -> LogJournal {
+        self.journal.clone()
+    }
+
+    /// What operators see and order.
+    pub fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
+    }
+
+    /// The status page.
+    pub fn status(&self) -> serde_json::Value {
+        self.desk.statusz()
+    }
+
+    /// Resolves when the log is poisoned: the process has to exit.
+    pub async fn poisoned(&self) {
+        self.desk.log().poisoned().await;
+    }
+
+    /// One ladder: stop accepting, finish what was begun, stop the workers, close the log.
+    pub async fn stop(self) -> Stopped {
+        self.stop_accepting.cancel();
+        let mut clean = true;
+        for server in self.servers {
+            clean &= matches!(server.await, Ok(server::Stopped::Clean));
+        }
+        self.stop_workers.cancel();
+        self.tasks.close();
+        clean &= tokio::time::timeout(STOP_WITHIN, self.tasks.wait()).await.is_ok();
+        self.desk.log().stop().await;
+        if clean { Stopped::Clean } else { Stopped::TimedOut }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn holds(&self, config: HoldsConfig, tasks: &TaskTracker, stop: &CancellationToken) -> Holds {
+        Holds::start(Arc::clone(&self.ledger), config, Arc::clone(&self.metrics), tasks, stop)
+    }
+
+    fn afterwards(&self, tasks: &TaskTracker, stop: &CancellationToken) -> Afterwards {
+        let (cache, clock) = (Arc::clone(&self.cache), Arc::clone(&self.clock));
+        Afterwards::start(cache, clock, Arc::clone(&self.metrics), tasks, stop)
+    }
+
+    fn start_workers(
+        &self,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+        stores: Stores,
+        drain: DrainConfig,
+        canary_max: Duration,
+    ) {
+        tasks.spawn(stores.run(stop.clone()));
+        let watch = Watch {
+            primary: Arc::clone(&self.primary),
+            ledger: Arc::clone(&self.ledger),
+            log: Arc::clone(&self.log),
+            canary_max,
+        };
+        tasks.spawn(watch.run(stop.clone()));
+        let drain = Drain {
+            log: Arc::clone(&self.log),
+            ledger: Arc::clone(&self.ledger),
+            primary: Arc::clone(&self.primary),
+            progress: Arc::clone(&self.progress),
+            metrics: Arc::clone(&self.metrics),
+            alarms: Arc::clone(&self.alarms),
+            config: drain,
+        };
+        tasks.spawn(drain.run(stop.clone()));
+    }
+
+    fn backlog(&self) -> u64 {
+        let last = self.log.status().last_index;
+        last.saturating_sub(self.progress.cursor.load(Ordering::Relaxed))
+    }
+}
+
+/// Opens the log on a thread of its own: recovery reads the whole disk.
+async fn open_log(
+    config: standin_wal::Config,
+    register: RegisterConfig,
+) -> Result<Arc<Wal<Machine>>, StartError> {
+    let opening = tokio::task::spawn_blocking(move || {
+        Wal::open(config, Box::new(SystemTimeSource::default()), Machine::new(register))
+    });
+    let log = opening.await.map_err(|_gone| StartError::Runtime)??;
+    match log.read(Machine::unreadable) {
+        0 => Ok(Arc::new(log)),
+        entries => Err(StartError::NewerEntries(entries)),
+    }
+}
+
+async fn listen_on(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let failed = |source| StartError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    Ok((listener.local_addr().map_err(failed)?, listener))
+}

@@ -1,0 +1,166 @@
+//! Ledger and trip cache: real servers where configured, embedded otherwise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use standin_core::clock::Clock;
+use standin_core::entry::{Entry, PlatformEvent};
+use standin_core::ledger::Ledger;
+use standin_core::ledger::memory::{Journal, MemoryLedger};
+use standin_core::ledger::postgres::{ConnectError, PostgresConfig, PostgresLedger};
+use standin_core::trip::Applied;
+use standin_core::trip_cache::TripCache;
+use standin_core::trip_cache::memory::MemoryTripCache;
+use standin_core::trip_cache::redis::{RedisConfig, RedisTripCache};
+use standin_wal::{ReadError, Wal};
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::LogJournal;
+use crate::machine::Machine;
+
+/// Bytes of the log read at once while the embedded ledger is rebuilt.
+const REBUILD_BYTES: usize = 1 << 20;
+/// How often the embedded cache's heart beats.
+const BEAT_EVERY: Duration = Duration::from_millis(100);
+
+/// Where the ledger of record is.
+pub enum LedgerChoice {
+    /// In memory, rebuilt from the log.
+    Embedded,
+    /// Postgres.
+    Postgres(Box<PostgresConfig>),
+}
+
+/// Where the trip cache is.
+pub enum CacheChoice {
+    /// In memory.
+    Embedded,
+    /// Redis.
+    Redis(Box<RedisConfig>),
+}
+
+/// Ledger or trip cache could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendsError {
+    /// Postgres' settings are wrong.
+    #[error("ledger: {0}")]
+    Postgres(#[from] ConnectError),
+    /// Redis' settings are wrong.
+    #[error("trip cache: {0}")]
+    Redis(#[from] standin_core::trip_cache::CacheError),
+    /// The log could not be read back.
+    #[error("rebuilding the embedded ledger: {0}")]
+    Read(#[from] ReadError),
+    /// The log holds a platform event that does not fit what came before it.
+    #[error("rebuilding the embedded ledger: batch {0} holds a change that does not fit")]
+    Misfit(u64),
+}
+
+/// What the edge decides and books with.
+pub(super) struct Backends {
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) cache: Arc<dyn TripCache>,
+    /// Beats for the embedded cache, which has no writer elsewhere.
+    pub(super) heart: Option<Heart>,
+    embedded: Option<Arc<MemoryLedger>>,
+}
+
+/// Beats the heart of an embedded cache.
+pub(super) struct Heart {
+    cache: Arc<dyn TripCache>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Connects, or makes what is embedded. No server needs to be up.
+pub(super) async fn open(
+    ledger: LedgerChoice,
+    cache: CacheChoice,
+    clock: Arc<dyn Clock>,
+    journal: &LogJournal,
+) -> Result<Backends, BackendsError> {
+    let (ledger, embedded): (Arc<dyn Ledger>, _) = match ledger {
+        LedgerChoice::Embedded => {
+            let journal: Arc<dyn Journal> = Arc::new(journal.clone());
+            let memory = Arc::new(MemoryLedger::new(Arc::clone(&clock), Some(journal)));
+            (Arc::clone(&memory) as Arc<dyn Ledger>, Some(memory))
+        }
+        LedgerChoice::Postgres(config) => (Arc::new(PostgresLedger::connect(*config)?), None),
+    };
+    let (cache, heart): (Arc<dyn TripCache>, _) = match cache {
+        CacheChoice::Embedded => {
+            let cache: Arc<dyn TripCache> = Arc::new(MemoryTripCache::new());
+            let heart = Heart { cache: Arc::clone(&cache), clock };
+            (cache, Some(heart))
+        }
+        CacheChoice::Redis(config) => (Arc::new(RedisTripCache::connect(*config).await?), None),
+    };
+    Ok(Backends { ledger, cache, heart, embedded })
+}
+
+// === impl Backends ===
+
+impl Backends {
+    /// Replays the platform's events from the log into the embedded ledger; authorizations follow
+    /// by the drain, whose cursor starts at nothing.
+    pub(super) async fn rebuild(&self, log: &Wal<Machine>) -> Result<(), BackendsError> {
+        let Some(memory) = &self.embedded else { return Ok(()) };
+        let last = log.status().last_index;
+        let mut next = 1;
+        while next <= last {
+            let batches = log.read_batches(next, REBUILD_BYTES).await?;
+            for batch in &batches {
+                for proposal in &batch.proposals {
+                    let Ok(Entry::Platform(event)) = Entry::decode(proposal) else { continue };
+                    if memory.replay(&event) == Applied::Refused {
+                        return Err(BackendsError::Misfit(batch.index));
+                    }
+                    self.warm(&event).await;
+                }
+                next = batch.index.saturating_add(1);
+            }
+            if batches.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A trip that started is in the cache again, so that an outage right after a start finds it.
+    async fn warm(&self, event: &PlatformEvent) {
+        let (shopper, trip) = match event {
+            PlatformEvent::TripStarted { trip, shopper, .. } => (*shopper, *trip),
+            PlatformEvent::TripChanged(change) => (change.shopper, change.trip),
+            PlatformEvent::TripCompleted { trip, shopper } => {
+                drop(self.cache.close(*shopper, *trip).await);
+                return;
+            }
+            PlatformEvent::StorePut(_)
+            | PlatformEvent::OrderPlaced(_)
+            | PlatformEvent::OrderClaimed { .. } => return,
+        };
+        if let Ok(Some(open)) = self.ledger.trip(shopper, trip).await
+            && let Err(error) = self.cache.put(open.sheet).await
+        {
+            tracing::warn!(%error, "a trip was not put back into the cache");
+        }
+    }
+}
+
+// === impl Heart ===
+
+impl Heart {
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut beat = tokio::time::interval(BEAT_EVERY);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = beat.tick() => {}
+            }
+            if let Err(error) = self.cache.beat(self.clock.now()).await {
+                tracing::warn!(%error, "the embedded cache's heart did not beat");
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The operators' desk: what they see of an edge, and what they order.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use standin_core::entry::{Entry, OperatorAction, OperatorOrder, StandInMode};
+use standin_core::id::TransactionId;
+use standin_core::ledger::Ledger;
+use standin_core::register::Outcome;
+use standin_core::trip_cache::TripCache;
+use standin_wal::Wal;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Shared;
+use crate::breaker::Position;
+use crate::machine::Machine;
+use crate::path::Path;
+
+/// How long an order may take to become durable.
+const ORDER_WITHIN: Duration = Duration::from_millis(700);
+/// How long a look at the trip cache's heartbeat may take.
+const LOOK_WITHIN: Duration = Duration::from_millis(20);
+
+/// What operators see and order.
+pub struct Desk {
+    shared: Shared,
+    path: Arc<Path>,
+    region: String,
+    edge_id: String,
+}
+
+/// Why an order was not carried out.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum OrderError {
+    /// No payment of this id has a stored 500.
+    #[error("no payment with this id has a stored 500")]
+    NothingToClear,
+    /// The order did not become durable in time; it may still.
+    #[error("the order was not durable in time: {0}")]
+    NotDurable(String),
+}
+
+// === impl Desk ===
+
+impl Desk {
+    pub(super) fn new(shared: Shared, path: Arc<Path>, region: String, edge_id: String) -> Self {
+        Self { shared, path, region, edge_id }
+    }
+
+    pub(super) fn ledger(&self) -> &Arc<dyn Ledger> {
+        &self.shared.ledger
+    }
+
+    pub(super) fn cache(&self) -> &Arc<dyn TripCache> {
+        &self.shared.cache
+    }
+
+    pub(super) fn log(&self) -> &Arc<Wal<Machine>> {
+        &self.shared.log
+    }
+
+    /// Whether the edge can decide and write ahead. Postgres does not matter: standing in for it is
+    /// what an edge is for.
+    pub fn ready(&self) -> Result<(), &'static str> {
+        let wal = self.shared.log.status();
+        if wal.poisoned {
+            return Err("the write-ahead log is poisoned");
+        }
+        if wal.bytes_used >= wal.budget_bytes && wal.queued > 0 {
+            return Err("the write-ahead log is full");
+        }
+        if self.path.stores.load().is_empty() {
+            return Err("no store is known yet");
+        }
+        if self.shared.log.read(|machine| machine.register().is_full()) {
+            return Err("the register has its declared size");
+        }
+        Ok(())
+    }
+
+    /// Everything on one page.
+    pub fn statusz(&self) -> Value {
+        let wal = self.shared.log.status();
+        let (counts, outage, outages, mode, answers, log_time_ms) = self.shared.log.read(|machine| {
+            let register = machine.register();
+            let outages: Vec<_> = register.outages().copied().collect();
+            (
+                register.counts(),
+                register.outage().copied(),
+                outages,
+                register.mode(),
+                register.len(),
+                register.log_time_ms(),
+            )
+        });
+        let position = self.shared.primary.position();
+        let progress = &self.shared.progress;
+        let policy = self.path.policy.load();
+        json!({
+            "region": self.region,
+            "edge": self.edge_id,
+            "now": self.shared.clock.now().to_string(),
+            "rung": rung(mode, position),
+            "stand_in": {
+                "mode": mode.as_str(),
+                "outage": outage.map(|outage| json!({
+                    "why": outage.why.as_str(),
+                    "age_ms": log_time_ms.saturating_sub(outage.from_ms),
+                    "from_index": outage.from_index,
+                })),
+                "outages": outages,
+            },
+            "breaker": { "position": breaker(position), "changes": self.shared.primary.changes() },
+            "wal": wal,
+            "register": {
+                "answers": answers,
+                "counts": counts,
+                "in_flight": self.path.inflight.len(),
+            },
+            "drain": {
+                "cursor": progress.cursor.load(Ordering::Relaxed),
+                "backlog": self.shared.backlog(),
+                "finalized": progress.finalized.load(Ordering::Relaxed),
+                "already": progress.already.load(Ordering::Relaxed),
+                "conflicts": progress.conflicts.load(Ordering::Relaxed),
+            },
+            "exposure": {
+                "approved_without_primary_minor": counts.exposed_minor,
+                "worst_case_minor": worst_case(&policy),
+                "currency": policy.currency.code(),
+            },
+            "policy_version": policy.version,
+            "stores": self.path.stores.load().len(),
+            "alarms": self.shared.alarms.raised(),
+        })
+    }
+
+    /// How old the trip cache is; `None` when it gave no answer or never beat.
+    pub async fn trip_cache_age_ms(&self) -> Option<u64> {
+        // Any shopper serves: a look brings the heartbeat whether or not there is a trip.
+        let shopper = 1_u64.try_into().ok()?;
+        let looked = tokio::time::timeout(LOOK_WITHIN, self.shared.cache.look(shopper)).await;
+        let beat = looked.ok()?.ok()?.beat?;
+        Some(self.shared.clock.now().millis_since(beat))
+    }
+
+    /// Prometheus' text.
+    pub fn metrics(&self) -> String {
+        let exposed = self.shared.log.read(|machine| machine.register().counts().exposed_minor);
+        let wal = self.shared.log.status();
+        let position = self.shared.primary.position();
+        self.shared.metrics.observe(&wal, position, self.shared.backlog(), exposed);
+        self.shared.metrics.text().unwrap_or_else(|error| format!("# {error}\n"))
+    }
+
+    /// Orders who decides whether to stand in. Durable, in the log and then in `audit`.
+    pub async fn order_stand_in(
+        &self,
+        mode: StandInMode,
+        operator: String,
+        reason: String,
+    ) -> Result<(), OrderError> {
+        tracing::warn!(mode = mode.as_str(), operator, reason, "operator's order");
+        self.propose(self.action(operator, reason, OperatorOrder::StandIn(mode))).await.map(drop)
+    }
+
+    /// Lets the committed answer replay instead of the 500 stored for a payment.
+    pub async fn order_clear(
+        &self,
+        id: TransactionId,
+        operator: String,
+        reason: String,
+    ) -> Result<(), OrderError> {
+        if !self.shared.log.read(|machine| machine.register().is_faulted(id)) {
+            return Err(OrderError::NothingToClear);
+        }
+        tracing::warn!(transaction = %id, operator, reason, "operator clears a stored 500");
+        self.propose(self.action(operator, reason, OperatorOrder::ClearAnswer(id))).await.map(drop)
+    }
+
+    /// Puts a tombstone on a payment that has a hold and no outcome; says whether it came first.
+    pub async fn tombstone(&self, id: TransactionId) -> Result<bool, OrderError> {
+        let outcome = self.propose(Entry::Tombstone(id)).await?;
+        Ok(outcome == Outcome::Tombstoned)
+    }
+
+    fn action(&self, operator: String, reason: String, what: OperatorOrder) -> Entry {
+        let at = self.shared.clock.now();
+        Entry::Operator(OperatorAction { id: Uuid::now_v7(), operator, reason, at, what })
+    }
+
+    async fn propose(&self, entry: Entry) -> Result<Outcome, OrderError> {
+        let not_durable = |error: &dyn std::fmt::Display| OrderError::NotDurable(error.to_string());
+        let bytes = entry.encode().map_err(|error| not_durable(&error))?;
+        let deadline = Instant::now().checked_add(ORDER_WITHIN).unwrap_or_else(Instant::now);
+        let committed = self.shared.log.propose(Bytes::from(bytes), deadline).await;
+        committed.map(standin_wal::Committed::into_outcome).map_err(|error| not_durable(&error))
+    }
+}
+
+/// The rung that the next request is likely answered on.
+fn rung(mode: StandInMode, position: Position) -> &'static str {
+    match (mode, position) {
+        (StandInMode::Force, _) | (StandInMode::Auto, Position::Open(_)) => "stand_in",
+        (StandInMode::Forbid, Position::Open(_)) => "refused",
+        (StandInMode::Auto | StandInMode::Forbid, Position::Closed | Position::Ramp(_)) => "primary",
+    }
+}
+
+fn breaker(position: Position) -> Value {
+    match position {
+        Position::Closed => json!({ "state": "closed", "admits_percent": 100 }),
+        Position::Open(why) => json!({ "state": "open", "admits_percent": 0, "why": why.as_str() }),
+        Position::Ramp(share) => json!({ "state": "ramp", "admits_percent": share }),
+    }
+}
+
+/// The most this edge may approve in one outage without the primary: the banks' stand-in limit and
+/// the reserve for old trips. The trips' caps bound it further; how much depends on the trips.
+fn worst_case(policy: &standin_core::policy::Policy) -> i64 {
+    policy.stand_in.bank_outage.amount.saturating_add(policy.isolated.reserve.amount)
+}
