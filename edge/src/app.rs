@@ -5,19 +5,17 @@
 
 mod backends;
 mod desk;
+mod wiring;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use standin_core::clock::{Clock, SystemClock};
-use standin_core::identity::DeploymentKey;
 use standin_core::ledger::Ledger;
-use standin_core::policy::Policy;
 use standin_core::register::RegisterConfig;
 use standin_core::trip_cache::TripCache;
 use standin_wal::{SystemTimeSource, Wal};
@@ -30,10 +28,10 @@ use crate::admin::Admin;
 use crate::afterwards::Afterwards;
 use crate::alarm::Alarms;
 use crate::authenticate::Authenticator;
-use crate::breaker::BreakerConfig;
+use crate::config::Config;
 use crate::chance::Chance;
 use crate::door::Door;
-use crate::drain::{Drain, DrainConfig, Progress};
+use crate::drain::{Drain, Progress};
 use crate::holds::{Holds, HoldsConfig};
 use crate::inflight::InFlight;
 use crate::journal::LogJournal;
@@ -46,53 +44,14 @@ use crate::primary::{Primary, Watch};
 use crate::server::{self, ServerLimits};
 use crate::stores::{Stores, StoresError};
 
-pub use backends::{BackendsError, CacheChoice, LedgerChoice};
+pub use backends::BackendsError;
+pub use wiring::WiringError;
 pub use desk::{Desk, OrderError};
 
 /// How long the edge's own tasks may take to end, once stopping.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-
-/// Everything an edge is made from, valid and typed.
-pub struct Settings {
-    /// Where banks connect.
-    pub listen: SocketAddr,
-    /// Where operators connect; loopback.
-    pub admin_listen: SocketAddr,
-    /// Region, for pages and traces.
-    pub region: String,
-    /// This edge, for pages and traces.
-    pub edge_id: String,
-    /// Makes authorization codes.
-    pub key: DeploymentKey,
-    /// The rules.
-    pub policy: Policy,
-    /// The log.
-    pub wal: standin_wal::Config,
-    /// The register's declared size.
-    pub register: RegisterConfig,
-    /// The ledger of record.
-    pub ledger: LedgerChoice,
-    /// The trip cache.
-    pub cache: CacheChoice,
-    /// The banks.
-    pub authenticator: Authenticator,
-    /// Limits by shopper.
-    pub limiter: Limiter,
-    /// Bounds of the listeners.
-    pub server: ServerLimits,
-    /// The breaker before the primary.
-    pub breaker: BreakerConfig,
-    /// Holds.
-    pub holds: HoldsConfig,
-    /// The drain.
-    pub drain: DrainConfig,
-    /// How often the store directory is refreshed.
-    pub stores_every: Duration,
-    /// Where its copy is kept.
-    pub stores_file: PathBuf,
-    /// How long a canary commit may take.
-    pub canary_max: Duration,
-}
+/// How often the store directory is refreshed from the ledger.
+const STORES_EVERY: Duration = Duration::from_secs(2);
 
 /// Wraps the ledger.
 pub type WrapLedger = Box<dyn FnOnce(Arc<dyn Ledger>) -> Arc<dyn Ledger> + Send>;
@@ -149,6 +108,9 @@ pub enum StartError {
     /// Ledger or trip cache could not be set up.
     #[error(transparent)]
     Backends(#[from] BackendsError),
+    /// A file that the configuration names is wrong.
+    #[error(transparent)]
+    Wiring(#[from] WiringError),
     /// The kept store directory could not be read.
     #[error("store directory: {0}")]
     Stores(#[from] StoresError),
@@ -176,15 +138,15 @@ struct Shared {
 
 impl Edge {
     /// Opens the log, builds ledger and cache, binds, and serves.
-    pub async fn start(settings: Settings, hooks: Hooks) -> Result<Self, StartError> {
-        let Settings { listen, admin_listen, region, edge_id, key, policy, wal, register, .. } = settings;
+    pub async fn start(config: Config, hooks: Hooks) -> Result<Self, StartError> {
+        let policy = wiring::policy(config.policy.as_deref())?;
+        let seed = wiring::stores(config.stores.as_deref())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Metrics::new()?;
         let alarms = Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock)));
         let journal = LogJournal::default();
-        let backends =
-            backends::open(settings.ledger, settings.cache, Arc::clone(&clock), &journal).await?;
-        let log = open_log(wal, register).await?;
+        let backends = backends::open(&config, Arc::clone(&clock), &journal).await?;
+        let log = open_log(wiring::wal(&config), wiring::register(&config)).await?;
         journal.connect(Arc::clone(&log));
         backends.rebuild(&log).await?;
         let ledger = match hooks.wrap_ledger {
@@ -198,55 +160,56 @@ impl Edge {
             ledger,
             cache: backends.cache,
             log,
-            primary: Arc::new(Primary::new(settings.breaker)),
+            primary: Arc::new(Primary::new(wiring::breaker(&config.breaker))),
             progress: Arc::new(Progress::default()),
         };
         let (tasks, stop_workers) = (TaskTracker::new(), CancellationToken::new());
         let stores = Stores::open(
             Arc::clone(&shared.ledger),
-            settings.stores_file,
-            settings.stores_every,
+            config.wal.dir.join("stores.json"),
+            STORES_EVERY,
+            seed,
         )?;
         stores.refresh().await;
         let path = Arc::new(Path {
             clock: Arc::clone(&shared.clock),
             chance: Chance::default(),
-            key,
+            key: config.deployment_key.clone(),
             policy: ArcSwap::from_pointee(policy),
             stores: stores.directory(),
             cache: Arc::clone(&shared.cache),
             ledger: Arc::clone(&shared.ledger),
             primary: Arc::clone(&shared.primary),
-            holds: shared.holds(settings.holds, &tasks, &stop_workers),
+            holds: shared.holds(wiring::holds(&config), &tasks, &stop_workers),
             log: Arc::clone(&shared.log),
             inflight: InFlight::default(),
-            limiter: Arc::new(settings.limiter),
+            limiter: Arc::new(Limiter::new(&config.limits)),
             afterwards: shared.afterwards(&tasks, &stop_workers),
             metrics: Arc::clone(&shared.metrics),
         });
-        shared.start_workers(&tasks, &stop_workers, stores, settings.drain, settings.canary_max);
+        shared.start_workers(&tasks, &stop_workers, stores, &config);
         if let Some(heart) = backends.heart {
             tasks.spawn(heart.run(stop_workers.clone()));
         }
         let door = Door {
-            authenticator: settings.authenticator,
+            authenticator: Authenticator::new(&config, Arc::clone(&shared.metrics)),
             adapter: hooks.adapter.unwrap_or_else(|| Arc::new(Native)),
             path: Arc::clone(&path),
             clock: Arc::clone(&shared.clock),
             log: Arc::clone(&shared.log),
             metrics: Arc::clone(&shared.metrics),
         };
-        let desk = Arc::new(Desk::new(shared, path, region, edge_id));
+        let desk = Arc::new(Desk::new(shared, path, &config));
         let stop_accepting = CancellationToken::new();
         let admin = Admin::new(Arc::clone(&desk));
-        let (address, banks) = listen_on(listen).await?;
-        let (admin_address, operators) = listen_on(admin_listen).await?;
+        let (address, banks) = listen_on(config.listen).await?;
+        let (admin_address, operators) = listen_on(config.admin_listen).await?;
         let servers = vec![
-            tokio::spawn(server::serve(banks, Arc::new(door), settings.server, stop_accepting.clone())),
+            tokio::spawn(server::serve(banks, Arc::new(door), config.server, stop_accepting.clone())),
             tokio::spawn(server::serve(
                 operators,
                 Arc::new(admin),
-                ServerLimits { connections: 64, ..settings.server },
+                ServerLimits { connections: 64, ..config.server },
                 stop_accepting.clone(),
             )),
         ];
@@ -341,15 +304,14 @@ impl Shared {
         tasks: &TaskTracker,
         stop: &CancellationToken,
         stores: Stores,
-        drain: DrainConfig,
-        canary_max: Duration,
+        config: &Config,
     ) {
         tasks.spawn(stores.run(stop.clone()));
         let watch = Watch {
             primary: Arc::clone(&self.primary),
             ledger: Arc::clone(&self.ledger),
             log: Arc::clone(&self.log),
-            canary_max,
+            canary_max: config.breaker.canary,
         };
         tasks.spawn(watch.run(stop.clone()));
         let drain = Drain {
@@ -359,7 +321,7 @@ impl Shared {
             progress: Arc::clone(&self.progress),
             metrics: Arc::clone(&self.metrics),
             alarms: Arc::clone(&self.alarms),
-            config: drain,
+            config: wiring::drain(&config.drain),
         };
         tasks.spawn(drain.run(stop.clone()));
     }

@@ -4,18 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long each step may take, by bank.
-#[derive(Clone, Copy, Debug)]
-pub struct Budgets {
-    /// The whole request, from its acceptance.
-    pub deadline: Duration,
-    /// Reading the trip cache.
-    pub trip_cache: Duration,
-    /// One round trip to the primary.
-    pub postgres: Duration,
-    /// Writing ahead.
-    pub wal: Duration,
-}
+use crate::config::{BankConfig, Budgets};
 
 /// What is left of a request's time.
 #[derive(Clone, Copy, Debug)]
@@ -24,25 +13,13 @@ pub struct Budget {
     steps: Budgets,
 }
 
-// === impl Budgets ===
-
-impl Default for Budgets {
-    fn default() -> Self {
-        Self {
-            deadline: Duration::from_millis(1_000),
-            trip_cache: Duration::from_millis(20),
-            postgres: Duration::from_millis(100),
-            wal: Duration::from_millis(700),
-        }
-    }
-}
-
 // === impl Budget ===
 
 impl Budget {
-    /// The budget of a request accepted at `received`.
-    pub fn new(received: Instant, steps: Budgets) -> Self {
-        Self { deadline: received.checked_add(steps.deadline).unwrap_or(received), steps }
+    /// The budget of a request of `bank` accepted at `received`.
+    pub fn new(received: Instant, bank: &BankConfig) -> Self {
+        let deadline = received.checked_add(bank.deadline).unwrap_or(received);
+        Self { deadline, steps: bank.budgets }
     }
 
     /// When the bank stops listening.

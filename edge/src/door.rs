@@ -84,7 +84,7 @@ impl Door {
         tracing::Span::current().record("bank", bank.config.slug.as_str());
         require_json(&parts.headers)?;
         let authorization = self.adapter.understand(&bank.config, &body, now)?;
-        let budget = Budget::new(received, bank.config.budgets);
+        let budget = Budget::new(received, &bank.config);
         let answered = self.path.answer(authorization, budget).await;
         let given = answered.map_err(|refusal| self.refused(&refusal))?;
         self.respond(&given, received).await

@@ -45,9 +45,14 @@ pub enum StoresError {
 // === impl Stores ===
 
 impl Stores {
-    /// Starts from the copy kept at `file`, if there is one.
-    pub fn open(ledger: Arc<dyn Ledger>, file: PathBuf, every: Duration) -> Result<Self, StoresError> {
-        let kept = read(&file)?;
+    /// Starts from the copy kept at `file`, else from `seed`.
+    pub fn open(
+        ledger: Arc<dyn Ledger>,
+        file: PathBuf,
+        every: Duration,
+        seed: Vec<Store>,
+    ) -> Result<Self, StoresError> {
+        let kept = read(&file)?.unwrap_or(seed);
         let directory = Arc::new(ArcSwap::from_pointee(StoreDirectory::new(kept)));
         Ok(Self { directory, ledger, file, every })
     }
@@ -92,11 +97,12 @@ impl Stores {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<Store>, StoresError> {
+fn read(path: &Path) -> Result<Option<Vec<Store>>, StoresError> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
             .map_err(|source| StoresError::Parse { path: path.to_owned(), source }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(StoresError::Io { path: path.to_owned(), source }),
     }
 }

@@ -7,14 +7,16 @@ use standin_core::clock::Clock;
 use standin_core::entry::{Entry, PlatformEvent};
 use standin_core::ledger::Ledger;
 use standin_core::ledger::memory::{Journal, MemoryLedger};
-use standin_core::ledger::postgres::{ConnectError, PostgresConfig, PostgresLedger};
+use standin_core::ledger::postgres::{PostgresConfigError, PostgresLedger};
 use standin_core::trip::Applied;
 use standin_core::trip_cache::TripCache;
 use standin_core::trip_cache::memory::MemoryTripCache;
-use standin_core::trip_cache::redis::{RedisConfig, RedisTripCache};
+use standin_core::trip_cache::redis::RedisTripCache;
 use standin_wal::{ReadError, Wal};
 use tokio_util::sync::CancellationToken;
 
+use super::wiring;
+use crate::config::Config;
 use crate::journal::LogJournal;
 use crate::machine::Machine;
 
@@ -23,28 +25,12 @@ const REBUILD_BYTES: usize = 1 << 20;
 /// How often the embedded cache's heart beats.
 const BEAT_EVERY: Duration = Duration::from_millis(100);
 
-/// Where the ledger of record is.
-pub enum LedgerChoice {
-    /// In memory, rebuilt from the log.
-    Embedded,
-    /// Postgres.
-    Postgres(Box<PostgresConfig>),
-}
-
-/// Where the trip cache is.
-pub enum CacheChoice {
-    /// In memory.
-    Embedded,
-    /// Redis.
-    Redis(Box<RedisConfig>),
-}
-
 /// Ledger or trip cache could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendsError {
     /// Postgres' settings are wrong.
     #[error("ledger: {0}")]
-    Postgres(#[from] ConnectError),
+    Postgres(#[from] PostgresConfigError),
     /// Redis' settings are wrong.
     #[error("trip cache: {0}")]
     Redis(#[from] standin_core::trip_cache::CacheError),
@@ -73,26 +59,25 @@ pub(super) struct Heart {
 
 /// Connects, or makes what is embedded. No server needs to be up.
 pub(super) async fn open(
-    ledger: LedgerChoice,
-    cache: CacheChoice,
+    config: &Config,
     clock: Arc<dyn Clock>,
     journal: &LogJournal,
 ) -> Result<Backends, BackendsError> {
-    let (ledger, embedded): (Arc<dyn Ledger>, _) = match ledger {
-        LedgerChoice::Embedded => {
+    let (ledger, embedded): (Arc<dyn Ledger>, _) = match wiring::postgres(config) {
+        None => {
             let journal: Arc<dyn Journal> = Arc::new(journal.clone());
             let memory = Arc::new(MemoryLedger::new(Arc::clone(&clock), Some(journal)));
             (Arc::clone(&memory) as Arc<dyn Ledger>, Some(memory))
         }
-        LedgerChoice::Postgres(config) => (Arc::new(PostgresLedger::connect(*config)?), None),
+        Some(postgres) => (Arc::new(PostgresLedger::connect(&postgres)?), None),
     };
-    let (cache, heart): (Arc<dyn TripCache>, _) = match cache {
-        CacheChoice::Embedded => {
+    let (cache, heart): (Arc<dyn TripCache>, _) = match wiring::redis(config) {
+        None => {
             let cache: Arc<dyn TripCache> = Arc::new(MemoryTripCache::new());
             let heart = Heart { cache: Arc::clone(&cache), clock };
             (cache, Some(heart))
         }
-        CacheChoice::Redis(config) => (Arc::new(RedisTripCache::connect(*config).await?), None),
+        Some(redis) => (Arc::new(RedisTripCache::connect(redis).await?), None),
     };
     Ok(Backends { ledger, cache, heart, embedded })
 }

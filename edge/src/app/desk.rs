@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::Shared;
 use crate::breaker::Position;
+use crate::config::Config;
 use crate::machine::Machine;
 use crate::path::Path;
 
@@ -30,7 +31,8 @@ pub struct Desk {
     shared: Shared,
     path: Arc<Path>,
     region: String,
-    edge_id: String,
+    edge_id: u64,
+    banks: i64,
 }
 
 /// Why an order was not carried out.
@@ -47,8 +49,9 @@ pub enum OrderError {
 // === impl Desk ===
 
 impl Desk {
-    pub(super) fn new(shared: Shared, path: Arc<Path>, region: String, edge_id: String) -> Self {
-        Self { shared, path, region, edge_id }
+    pub(super) fn new(shared: Shared, path: Arc<Path>, config: &Config) -> Self {
+        let banks = i64::try_from(config.banks.len()).unwrap_or(i64::MAX);
+        Self { shared, path, region: config.region.clone(), edge_id: config.edge_id, banks }
     }
 
     pub(super) fn ledger(&self) -> &Arc<dyn Ledger> {
@@ -130,7 +133,7 @@ impl Desk {
             },
             "exposure": {
                 "approved_without_primary_minor": counts.exposed_minor,
-                "worst_case_minor": worst_case(&policy),
+                "worst_case_minor": worst_case(&policy, self.banks),
                 "currency": policy.currency.code(),
             },
             "policy_version": policy.version,
@@ -221,6 +224,7 @@ fn breaker(position: Position) -> Value {
 
 /// The most this edge may approve in one outage without the primary: the banks' stand-in limit and
 /// the reserve for old trips. The trips' caps bound it further; how much depends on the trips.
-fn worst_case(policy: &standin_core::policy::Policy) -> i64 {
-    policy.stand_in.bank_outage.amount.saturating_add(policy.isolated.reserve.amount)
+fn worst_case(policy: &standin_core::policy::Policy, banks: i64) -> i64 {
+    let stand_in = policy.stand_in.bank_outage.amount.saturating_mul(banks);
+    stand_in.saturating_add(policy.isolated.reserve.amount)
 }

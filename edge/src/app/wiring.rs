@@ -1,0 +1,134 @@
+//! From the configuration's words to the parts' own settings. Nothing is decided here.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use standin_core::ledger::postgres::{PoolConfig, PostgresConfig};
+use standin_core::merchant::Store;
+use standin_core::policy::{Policy, PolicyError};
+use standin_core::register::RegisterConfig;
+use standin_core::trip_cache::redis::RedisConfig;
+use standin_wal::NodeId;
+
+use crate::breaker;
+use crate::config::{BreakerConfig, Config, DrainConfig};
+use crate::drain;
+use crate::holds::HoldsConfig;
+
+/// A file that the configuration names is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum WiringError {
+    /// It cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no policy.
+    #[error("{path}: {source}")]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: PolicyError,
+    },
+    /// It is no list of stores.
+    #[error("{path}: {source}")]
+    Stores {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+pub(super) fn policy(path: Option<&Path>) -> Result<Policy, WiringError> {
+    let Some(path) = path else { return Ok(Policy::example()) };
+    let text = read(path)?;
+    Policy::parse(&text).map_err(|source| WiringError::Policy { path: path.to_owned(), source })
+}
+
+pub(super) fn stores(path: Option<&Path>) -> Result<Vec<Store>, WiringError> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let text = read(path)?;
+    serde_json::from_str(&text)
+        .map_err(|source| WiringError::Stores { path: path.to_owned(), source })
+}
+
+fn read(path: &Path) -> Result<String, WiringError> {
+    std::fs::read_to_string(path)
+        .map_err(|source| WiringError::Read { path: path.to_owned(), source })
+}
+
+pub(super) fn wal(config: &Config) -> standin_wal::Config {
+    standin_wal::Config {
+        segment_bytes: config.wal.segment_bytes,
+        budget_bytes: config.wal.budget_bytes,
+        queue_proposals_max: config.wal.queue_proposals,
+        ..standin_wal::Config::new(&config.wal.dir, NodeId(config.edge_id), config.region.clone())
+    }
+}
+
+pub(super) fn register(config: &Config) -> RegisterConfig {
+    RegisterConfig { answers_max: config.register.answers }
+}
+
+pub(super) fn breaker(config: &BreakerConfig) -> breaker::BreakerConfig {
+    breaker::BreakerConfig {
+        failures_min: config.failures,
+        failure_percent: config.failure_percent,
+        window_ms: millis(config.window),
+        dwell_ms: millis(config.dwell),
+        dwell_max_ms: millis(config.dwell_max),
+        stage_ms: millis(config.ramp_step),
+    }
+}
+
+/// A transaction of holds that is over the longest budget is nobody's any more: its connection is
+/// given up soon after.
+pub(super) fn holds(config: &Config) -> HoldsConfig {
+    let budget = config.banks.iter().map(|bank| bank.budgets.postgres).max();
+    HoldsConfig {
+        workers: config.ledger.connections,
+        waiting_max: config.limits.in_flight,
+        transaction_max: budget.unwrap_or(Duration::from_millis(100)).saturating_mul(2),
+    }
+}
+
+pub(super) fn drain(config: &DrainConfig) -> drain::DrainConfig {
+    drain::DrainConfig { retry_after: config.interval, ..drain::DrainConfig::default() }
+}
+
+pub(super) fn postgres(config: &Config) -> Option<PostgresConfig> {
+    let url = config.ledger.postgres.clone()?;
+    let mut postgres = PostgresConfig::new(url);
+    postgres.connect_timeout = config.ledger.connect_timeout;
+    postgres.create_timeout = config.ledger.connect_timeout.saturating_mul(2);
+    postgres.idle_in_transaction = config.ledger.idle_in_transaction;
+    // One more than the workers: trips that the cache does not hold are loaded beside them.
+    postgres.foreground = PoolConfig {
+        connections: config.ledger.connections.saturating_add(2),
+        ..postgres.foreground
+    };
+    postgres.background =
+        PoolConfig { connections: config.ledger.background_connections, ..postgres.background };
+    postgres.application_name = format!("standin-edge-{}-{}", config.region, config.edge_id);
+    Some(postgres)
+}
+
+pub(super) fn redis(config: &Config) -> Option<RedisConfig> {
+    let first = config.trip_cache.redis.first()?;
+    let primary = config.trip_cache.redis_home.as_ref().unwrap_or(first);
+    let read_budget = config.banks.iter().map(|bank| bank.budgets.trip_cache).max();
+    let mut redis = RedisConfig::new(primary.clone());
+    redis.replicas = config.trip_cache.redis.clone();
+    redis.connect_timeout = config.trip_cache.connect_timeout;
+    redis.read_budget = read_budget.unwrap_or(Duration::from_millis(20));
+    Some(redis)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
