@@ -4,6 +4,7 @@
 //! the log's applied state and the primary count the approval anyway.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use standin_core::answer::Verdict;
@@ -15,7 +16,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::metrics::Metrics;
 use crate::path::Given;
 
 /// Most write-throughs waiting.
@@ -30,7 +30,7 @@ const WRITERS: usize = 4;
 pub struct Afterwards {
     queue: mpsc::Sender<(TripId, Approval)>,
     clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
+    dropped: Arc<AtomicU64>,
 }
 
 // === impl Afterwards ===
@@ -40,7 +40,6 @@ impl Afterwards {
     pub fn start(
         cache: Arc<dyn TripCache>,
         clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
@@ -60,7 +59,7 @@ impl Afterwards {
                 }
             });
         }
-        Self { queue, clock, metrics }
+        Self { queue, clock, dropped: Arc::default() }
     }
 
     /// Hears of an answer.
@@ -74,8 +73,13 @@ impl Afterwards {
         let approval =
             Approval { transaction_id: answer.transaction_id, amount: answer.amount.minor(), at };
         if self.queue.try_send((trip, approval)).is_err() {
-            self.metrics.write_through_dropped();
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Approvals that were not written through because too many waited.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 }
 

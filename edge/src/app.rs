@@ -20,11 +20,12 @@ use standin_core::register::RegisterConfig;
 use standin_core::trip_cache::TripCache;
 use standin_wal::{SystemTimeSource, Wal};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Control};
 use crate::afterwards::Afterwards;
 use crate::alarm::Alarms;
 use crate::authenticate::Authenticator;
@@ -35,7 +36,7 @@ use crate::drain::{Drain, Progress};
 use crate::holds::{Holds, HoldsConfig};
 use crate::inflight::InFlight;
 use crate::journal::LogJournal;
-use crate::limit::Limiter;
+use crate::limit::Limits;
 use crate::machine::Machine;
 use crate::metrics::{Metrics, MetricsError};
 use crate::native::{Adapter, Native};
@@ -142,10 +143,10 @@ impl Edge {
         let policy = wiring::policy(config.policy.as_deref())?;
         let seed = wiring::stores(config.stores.as_deref())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let metrics = Metrics::new()?;
+        let metrics = Arc::new(Metrics::new()?);
         let alarms = Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock)));
         let journal = LogJournal::default();
-        let backends = backends::open(&config, Arc::clone(&clock), &journal).await?;
+        let backends = backends::open(&config, Arc::clone(&clock), &journal)?;
         let log = open_log(wiring::wal(&config), wiring::register(&config)).await?;
         journal.connect(Arc::clone(&log));
         backends.rebuild(&log).await?;
@@ -171,6 +172,7 @@ impl Edge {
             seed,
         )?;
         stores.refresh().await;
+        let limits = Arc::new(Limits::new(&config.banks, &config.limits));
         let path = Arc::new(Path {
             clock: Arc::clone(&shared.clock),
             chance: Chance::default(),
@@ -183,7 +185,7 @@ impl Edge {
             holds: shared.holds(wiring::holds(&config), &tasks, &stop_workers),
             log: Arc::clone(&shared.log),
             inflight: InFlight::default(),
-            limiter: Arc::new(Limiter::new(&config.limits)),
+            limits: Arc::clone(&limits),
             afterwards: shared.afterwards(&tasks, &stop_workers),
             metrics: Arc::clone(&shared.metrics),
         });
@@ -192,16 +194,21 @@ impl Edge {
             tasks.spawn(heart.run(stop_workers.clone()));
         }
         let door = Door {
-            authenticator: Authenticator::new(&config, Arc::clone(&shared.metrics)),
+            authenticator: Authenticator::new(config.banks.clone()),
             adapter: hooks.adapter.unwrap_or_else(|| Arc::new(Native)),
             path: Arc::clone(&path),
             clock: Arc::clone(&shared.clock),
             log: Arc::clone(&shared.log),
+            limits,
+            in_progress: Arc::new(Semaphore::new(config.limits.in_flight)),
             metrics: Arc::clone(&shared.metrics),
+            alarms: Arc::clone(&shared.alarms),
         };
+        let metrics = Arc::clone(&shared.metrics);
         let desk = Arc::new(Desk::new(shared, path, &config));
         let stop_accepting = CancellationToken::new();
-        let admin = Admin::new(Arc::clone(&desk));
+        let control: Arc<dyn Control> = Arc::clone(&desk) as _;
+        let admin = Admin::new(control, metrics);
         let (address, banks) = listen_on(config.listen).await?;
         let (admin_address, operators) = listen_on(config.admin_listen).await?;
         let servers = vec![
@@ -263,8 +270,8 @@ impl Edge {
     }
 
     /// The status page.
-    pub fn status(&self) -> serde_json::Value {
-        self.desk.statusz()
+    pub async fn status(&self) -> serde_json::Value {
+        self.desk.statusz().await
     }
 
     /// Resolves when the log is poisoned: the process has to exit.
@@ -296,7 +303,7 @@ impl Shared {
 
     fn afterwards(&self, tasks: &TaskTracker, stop: &CancellationToken) -> Afterwards {
         let (cache, clock) = (Arc::clone(&self.cache), Arc::clone(&self.clock));
-        Afterwards::start(cache, clock, Arc::clone(&self.metrics), tasks, stop)
+        Afterwards::start(cache, clock, tasks, stop)
     }
 
     fn start_workers(

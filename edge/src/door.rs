@@ -1,5 +1,6 @@
 //! The banks' door: routes, steps 1 to 3 of a request, and what the bank reads at the end.
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +9,19 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method, Response};
 use standin_core::BoxFuture;
-use standin_core::answer::Why;
 use standin_core::clock::Clock;
 use standin_core::entry::Entry;
 use standin_wal::Wal;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
-use crate::authenticate::Authenticator;
+use crate::authenticate::{AuthenticationError, Authenticator};
+use crate::alarm::{Alarm, Alarms};
 use crate::budget::Budget;
+use crate::limit::Limits;
 use crate::machine::Machine;
-use crate::metrics::Metrics;
+use crate::metrics::{Answered, Metrics};
 use crate::native::{Adapter, require_json};
 use crate::path::{Given, Path, Refusal};
 use crate::problem::{Problem, Unavailable};
@@ -42,8 +45,14 @@ pub struct Door {
     pub clock: Arc<dyn Clock>,
     /// Where faults after a commit are kept.
     pub log: Arc<Wal<Machine>>,
+    /// Limits by address.
+    pub limits: Arc<Limits>,
+    /// Authorizations that may be in progress at once; past it, requests are refused.
+    pub in_progress: Arc<Semaphore>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Stored faults are alarmed.
+    pub alarms: Arc<Alarms>,
 }
 
 // === impl Door ===
@@ -54,11 +63,10 @@ impl Handler for Door {
             transaction = tracing::field::Empty, rung = tracing::field::Empty, decision = tracing::field::Empty);
         Box::pin(
             async move {
-                let received = request.received;
                 match self.authorize(request).await {
                     Ok(response) => response,
                     Err(problem) => {
-                        self.metrics.refused(&problem, received.elapsed());
+                        self.metrics.refused(&problem);
                         problem.to_response()
                     }
                 }
@@ -68,7 +76,7 @@ impl Handler for Door {
     }
 
     fn turned_away(&self, problem: &Problem) {
-        self.metrics.turned_away(problem);
+        self.metrics.refused(problem);
     }
 }
 
@@ -80,13 +88,17 @@ impl Door {
             return Err(Problem::MethodNotAllowed { allow: "POST" });
         }
         let now = self.clock.now();
-        let bank = self.authenticator.authenticate(slug, peer.ip(), &parts.headers, &body, now)?;
-        tracing::Span::current().record("bank", bank.config.slug.as_str());
+        let bank = self
+            .authenticator
+            .authenticate(slug, &parts.headers, &body, now)
+            .map_err(|error| self.not_authentic(error, peer.ip()))?;
+        tracing::Span::current().record("bank", bank.slug.as_str());
+        let _permit = self.admit()?;
         require_json(&parts.headers)?;
-        let authorization = self.adapter.understand(&bank.config, &body, now)?;
-        let budget = Budget::new(received, &bank.config);
+        let authorization = self.adapter.understand(bank, &body, now)?;
+        let budget = Budget::new(received, bank);
         let answered = self.path.answer(authorization, budget).await;
-        let given = answered.map_err(|refusal| self.refused(&refusal))?;
+        let given = answered.map_err(|refusal| problem_of(&refusal))?;
         self.respond(&given, received).await
     }
 
@@ -114,12 +126,25 @@ impl Door {
         if given.is_replayed() {
             headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
         }
-        self.metrics.answered(answer, given.is_replayed(), received.elapsed());
+        if given.is_replayed() {
+            self.metrics.replayed();
+        } else {
+            self.metrics.answered(&Answered {
+                bank: &answer.bank,
+                rung: answer.rung,
+                verdict: answer.verdict,
+                reason: answer.reason,
+                why: answer.why,
+                took: received.elapsed(),
+                trip_age_ms: answer.trip_age_ms,
+            });
+        }
         Ok(response)
     }
 
     async fn keep_fault(&self, given: &Given) {
         let id = given.answer().transaction_id;
+        self.alarms.raise(Alarm::Faulted, "an answer could not be rendered; see the log");
         tracing::error!(transaction = %id, "rendering an answer failed after its commit");
         let Ok(bytes) = Entry::Faulted(id).encode() else { return };
         let deadline = Instant::now().checked_add(FAULT_WITHIN).unwrap_or_else(Instant::now);
@@ -128,27 +153,40 @@ impl Door {
         }
     }
 
-    fn refused(&self, refusal: &Refusal) -> Problem {
-        let soon = Duration::from_secs(1);
-        let unavailable = |cause| Problem::Unavailable { cause, retry_after: soon };
-        let because = |why: &Why, cause| {
-            self.metrics.refused_without_primary(*why);
-            unavailable(cause)
-        };
-        match refusal {
-            Refusal::OtherFingerprint(id) => Problem::OtherFingerprint { transaction_id: *id },
-            Refusal::StillDeciding => unavailable(Unavailable::InFlight),
-            Refusal::Limited { retry_after_s } => {
-                Problem::TooManyRequests { retry_after: Duration::from_secs(*retry_after_s) }
-            }
-            Refusal::TripUnseen(why) => because(why, Unavailable::PrimaryAway),
-            Refusal::StandInForbidden(why) => because(why, Unavailable::StandInForbidden),
-            Refusal::ReserveSpent(why) => because(why, Unavailable::ReserveSpent),
-            Refusal::LogFull => unavailable(Unavailable::LogFull),
-            Refusal::Unknown => unavailable(Unavailable::LogTimeout),
-            Refusal::Released => unavailable(Unavailable::Released),
-            Refusal::Encode => Problem::Internal,
+    /// Failed signatures are counted by address; past the limit they are answered 429.
+    fn not_authentic(&self, error: AuthenticationError, peer: IpAddr) -> Problem {
+        self.metrics.authentication_failed(error);
+        match self.limits.failed_signature(peer) {
+            Ok(()) => error.into(),
+            Err(often) => Problem::TooManyRequests { retry_after: often.retry_after },
         }
+    }
+
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.in_progress).try_acquire_owned().map_err(|_full| {
+            let retry_after = Duration::from_secs(1);
+            Problem::Unavailable { cause: Unavailable::Overloaded, retry_after }
+        })
+    }
+}
+
+fn problem_of(refusal: &Refusal) -> Problem {
+    tracing::debug!(%refusal, "no answer");
+    let soon = Duration::from_secs(1);
+    let unavailable = |cause| Problem::Unavailable { cause, retry_after: soon };
+    match refusal {
+        Refusal::OtherFingerprint(id) => Problem::OtherFingerprint { transaction_id: *id },
+        Refusal::StillDeciding => unavailable(Unavailable::InFlight),
+        Refusal::Limited { retry_after } => {
+            Problem::TooManyRequests { retry_after: *retry_after }
+        }
+        Refusal::TripUnseen(_) => unavailable(Unavailable::PrimaryAway),
+        Refusal::StandInForbidden(_) => unavailable(Unavailable::StandInForbidden),
+        Refusal::ReserveSpent(_) => unavailable(Unavailable::ReserveSpent),
+        Refusal::LogFull => unavailable(Unavailable::LogFull),
+        Refusal::Unknown => unavailable(Unavailable::LogTimeout),
+        Refusal::Released => unavailable(Unavailable::Released),
+        Refusal::Encode => Problem::Internal,
     }
 }
 

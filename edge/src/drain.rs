@@ -16,10 +16,10 @@ use standin_wal::{Batch, ReadError, Stopped, Wal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::alarm::Alarms;
+use crate::alarm::{Alarm, Alarms};
 use crate::breaker;
 use crate::machine::Machine;
-use crate::metrics::Metrics;
+use crate::metrics::{DrainResult, Metrics};
 use crate::primary::Primary;
 
 /// How the drain behaves.
@@ -190,7 +190,7 @@ impl Drain {
             Booked::Raced { cursor } => cursor,
         };
         self.progress.cursor.store(cursor, Ordering::Relaxed);
-        self.metrics.drained(Self::backlog(&self.log, &self.progress));
+        self.metrics.drain_backlog(Self::backlog(&self.log, &self.progress));
         Ok(cursor)
     }
 
@@ -241,11 +241,14 @@ impl Drain {
     }
 
     fn count(&self, counts: BookedCounts) {
+        self.metrics.drained(DrainResult::Finalized, counts.finalized);
+        self.metrics.drained(DrainResult::Already, counts.already);
+        self.metrics.drained(DrainResult::Conflict, counts.conflicts);
         self.progress.finalized.fetch_add(counts.finalized, Ordering::Relaxed);
         self.progress.already.fetch_add(counts.already, Ordering::Relaxed);
         if counts.conflicts > 0 {
             self.progress.conflicts.fetch_add(counts.conflicts, Ordering::Relaxed);
-            self.alarms.raise("conflict", "outcomes met other rows in the ledger: see `conflicts`");
+            self.alarms.raise(Alarm::Conflict, "outcomes met other rows in the ledger: see `conflicts`");
         }
     }
 

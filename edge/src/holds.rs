@@ -129,7 +129,7 @@ impl Worker {
             batch.into_iter().map(|waiting| (waiting.proposal, waiting.reply)).unzip();
         let size = proposals.len();
         let outcome = tokio::time::timeout(self.transaction_max, self.ledger.hold(proposals)).await;
-        self.metrics.hold_batch(size, now.elapsed());
+        self.metrics.held(size, now.elapsed());
         let outcome = outcome.unwrap_or_else(|_| Err(LedgerError::timeout("the primary is silent")));
         match outcome {
             Ok(words) => {

@@ -4,13 +4,16 @@
 //! wait is under the request's [`Budget`]. A decline is an answer; a [`Refusal`] is none.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use standin_core::answer::{Answer, Reason, Rung, Verdict, Why};
 use standin_core::authorization::Authorization;
 use standin_core::clock::Clock;
-use standin_core::decide::{Decision, Facts, Limits, Rules, StandInUse, decide};
+use standin_core::decide::{
+    Decision, Facts, Limits as RuleLimits, Rules, StandInUse, decide, stand_in_differs,
+};
 use standin_core::entry::{Entry, Proposal, StandInMode};
 use standin_core::id::{Fingerprint, TransactionId};
 use standin_core::identity::{self, DeploymentKey, Operation};
@@ -28,7 +31,7 @@ use crate::budget::Budget;
 use crate::chance::Chance;
 use crate::holds::Holds;
 use crate::inflight::{Claim, Guard, InFlight};
-use crate::limit::Limiter;
+use crate::limit::Limits;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::primary::{Primary, Route};
@@ -57,8 +60,8 @@ pub struct Path {
     pub log: Arc<Wal<Machine>>,
     /// Payments being decided here.
     pub inflight: InFlight,
-    /// Limits by shopper.
-    pub limiter: Arc<Limiter>,
+    /// Limits by bank and shopper.
+    pub limits: Arc<Limits>,
     /// What happens after the answer.
     pub afterwards: Afterwards,
     /// What is counted.
@@ -83,11 +86,11 @@ pub enum Refusal {
     /// The same payment is being decided, and the wait for it ran out.
     #[error("the same payment is being decided; its answer did not come in time")]
     StillDeciding,
-    /// The shopper's card asks too often.
-    #[error("too many requests for this shopper")]
+    /// The bank asks too often, or the shopper's card does.
+    #[error("too many requests")]
     Limited {
         /// When to try again.
-        retry_after_s: u64,
+        retry_after: Duration,
     },
     /// The primary is away and the trip is not known here.
     #[error("the shopper's trip cannot be seen")]
@@ -226,7 +229,6 @@ impl Path {
             }
             Err(_elapsed) => Sight::nothing(),
         };
-        self.metrics.trip_age(sight.age_ms);
         if !self.wants_reload(&sight) {
             return sight;
         }
@@ -289,9 +291,10 @@ impl Path {
 
     /// Step 6. A replay never comes here.
     fn limit(&self, request: &Authorization) -> Result<(), Refusal> {
-        self.limiter
-            .shopper(&request.bank, request.shopper)
-            .map_err(|wait| Refusal::Limited { retry_after_s: wait.as_secs().saturating_add(1) })
+        self.limits
+            .bank(&request.bank)
+            .and_then(|()| self.limits.shopper(request.shopper))
+            .map_err(|often| Refusal::Limited { retry_after: often.retry_after })
     }
 
     fn applied(&self, request: &Authorization, sight: &Sight, id: TransactionId) -> Applied {
@@ -336,7 +339,10 @@ impl Path {
             stand_in: decide(request, &facts, &policy, Rules::StandIn, now),
             isolated: decide(request, &facts, &policy, Rules::Isolated, now),
         };
-        self.metrics.shadow(decisions.primary.reason, decisions.stand_in.reason);
+        if stand_in_differs(&decisions.primary, &decisions.stand_in) {
+            let (given, other) = (decisions.primary.reason, decisions.stand_in.reason);
+            self.metrics.shadow_differed(given, other);
+        }
         decisions
     }
 
@@ -457,7 +463,7 @@ impl Making<'_> {
             return Err(Refusal::TripUnseen(why));
         }
         let decision = &self.decisions.isolated;
-        if let (Reason::FloorLimit, Limits::Floor(limits)) = (decision.reason, decision.limits) {
+        if let (Reason::FloorLimit, RuleLimits::Floor(limits)) = (decision.reason, decision.limits) {
             let used = self.applied.stand_in.reserve;
             if used.count >= limits.reserve.count || used.amount >= limits.reserve.amount {
                 return Err(Refusal::ReserveSpent(why));

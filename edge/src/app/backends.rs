@@ -58,7 +58,7 @@ pub(super) struct Heart {
 }
 
 /// Connects, or makes what is embedded. No server needs to be up.
-pub(super) async fn open(
+pub(super) fn open(
     config: &Config,
     clock: Arc<dyn Clock>,
     journal: &LogJournal,
@@ -77,7 +77,7 @@ pub(super) async fn open(
             let heart = Heart { cache: Arc::clone(&cache), clock };
             (cache, Some(heart))
         }
-        Some(redis) => (Arc::new(RedisTripCache::connect(redis).await?), None),
+        Some(redis) => (Arc::new(RedisTripCache::connect(redis)?), None),
     };
     Ok(Backends { ledger, cache, heart, embedded })
 }

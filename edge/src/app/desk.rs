@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use standin_core::BoxFuture;
 use standin_core::entry::{Entry, OperatorAction, OperatorOrder, StandInMode};
 use standin_core::id::TransactionId;
 use standin_core::ledger::Ledger;
@@ -16,10 +17,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Shared;
+use crate::admin::{Control, Order};
 use crate::breaker::Position;
 use crate::config::Config;
 use crate::machine::Machine;
+use crate::metrics::{BreakerState, Exposure};
 use crate::path::Path;
+use crate::problem::{Problem, Unavailable};
 
 /// How long an order may take to become durable.
 const ORDER_WITHIN: Duration = Duration::from_millis(700);
@@ -68,7 +72,7 @@ impl Desk {
 
     /// Whether the edge can decide and write ahead. Postgres does not matter: standing in for it is
     /// what an edge is for.
-    pub fn ready(&self) -> Result<(), &'static str> {
+    pub fn can_serve(&self) -> Result<(), &'static str> {
         let wal = self.shared.log.status();
         if wal.poisoned {
             return Err("the write-ahead log is poisoned");
@@ -86,7 +90,8 @@ impl Desk {
     }
 
     /// Everything on one page.
-    pub fn statusz(&self) -> Value {
+    pub async fn statusz(&self) -> Value {
+        let trip_cache_age_ms = self.trip_cache_age_ms().await;
         let wal = self.shared.log.status();
         let (counts, outage, outages, mode, answers, log_time_ms) = self.shared.log.read(|machine| {
             let register = machine.register();
@@ -137,6 +142,10 @@ impl Desk {
                 "currency": policy.currency.code(),
             },
             "policy_version": policy.version,
+            "trip_cache": {
+                "age_ms": trip_cache_age_ms,
+                "write_through_dropped": self.path.afterwards.dropped(),
+            },
             "stores": self.path.stores.load().len(),
             "alarms": self.shared.alarms.raised(),
         })
@@ -149,15 +158,6 @@ impl Desk {
         let looked = tokio::time::timeout(LOOK_WITHIN, self.shared.cache.look(shopper)).await;
         let beat = looked.ok()?.ok()?.beat?;
         Some(self.shared.clock.now().millis_since(beat))
-    }
-
-    /// Prometheus' text.
-    pub fn metrics(&self) -> String {
-        let exposed = self.shared.log.read(|machine| machine.register().counts().exposed_minor);
-        let wal = self.shared.log.status();
-        let position = self.shared.primary.position();
-        self.shared.metrics.observe(&wal, position, self.shared.backlog(), exposed);
-        self.shared.metrics.text().unwrap_or_else(|error| format!("# {error}\n"))
     }
 
     /// Orders who decides whether to stand in. Durable, in the log and then in `audit`.
@@ -202,6 +202,78 @@ impl Desk {
         let deadline = Instant::now().checked_add(ORDER_WITHIN).unwrap_or_else(Instant::now);
         let committed = self.shared.log.propose(Bytes::from(bytes), deadline).await;
         committed.map(standin_wal::Committed::into_outcome).map_err(|error| not_durable(&error))
+    }
+}
+
+impl Control for Desk {
+    fn live(&self) -> Result<(), String> {
+        if self.shared.log.status().poisoned {
+            return Err("the write-ahead log is poisoned".to_owned());
+        }
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.can_serve().map_err(str::to_owned)
+    }
+
+    fn status(&self) -> BoxFuture<'_, Value> {
+        Box::pin(self.statusz())
+    }
+
+    fn refresh_metrics(&self) {
+        let metrics = &self.shared.metrics;
+        let wal = self.shared.log.status();
+        let (mode, exposed) = self.shared.log.read(|machine| {
+            (machine.register().mode(), machine.register().counts().exposed_minor)
+        });
+        let policy = self.path.policy.load();
+        metrics.wal_space(wal.bytes_used, wal.budget_bytes);
+        metrics.drain_backlog(self.shared.backlog());
+        metrics.stand_in_mode(mode);
+        metrics.breaker(match self.shared.primary.position() {
+            Position::Closed => BreakerState::Closed,
+            Position::Open(_) => BreakerState::Open,
+            Position::Ramp(_) => BreakerState::Ramping,
+        });
+        metrics.exposure(Exposure::Now, exposed, policy.currency);
+        metrics.exposure(Exposure::WorstCase, worst_case(&policy, self.banks), policy.currency);
+    }
+
+    fn stand_in(&self, mode: StandInMode, order: Order) -> BoxFuture<'_, Result<Value, Problem>> {
+        Box::pin(async move {
+            let Order { operator, reason } = order;
+            self.order_stand_in(mode, operator, reason).await.map_err(|error| error.problem())?;
+            Ok(json!({ "mode": mode.as_str() }))
+        })
+    }
+
+    fn clear_answer(
+        &self,
+        id: TransactionId,
+        order: Order,
+    ) -> BoxFuture<'_, Result<Value, Problem>> {
+        Box::pin(async move {
+            let Order { operator, reason } = order;
+            self.order_clear(id, operator, reason).await.map_err(|error| error.problem())?;
+            Ok(json!({ "cleared": id.to_string() }))
+        })
+    }
+}
+
+// === impl OrderError ===
+
+impl OrderError {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::NothingToClear => {
+                Problem::Conflict { detail: "no payment with this id has a stored 500" }
+            }
+            Self::NotDurable(_) => Problem::Unavailable {
+                cause: Unavailable::LogTimeout,
+                retry_after: Duration::from_secs(1),
+            },
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use standin_core::ledger::postgres::{PoolConfig, PostgresConfig};
 use standin_core::merchant::Store;
 use standin_core::policy::{Policy, PolicyError};
@@ -103,7 +104,7 @@ pub(super) fn drain(config: &DrainConfig) -> drain::DrainConfig {
 
 pub(super) fn postgres(config: &Config) -> Option<PostgresConfig> {
     let url = config.ledger.postgres.clone()?;
-    let mut postgres = PostgresConfig::new(url);
+    let mut postgres = PostgresConfig::new(url.expose_secret());
     postgres.connect_timeout = config.ledger.connect_timeout;
     postgres.create_timeout = config.ledger.connect_timeout.saturating_mul(2);
     postgres.idle_in_transaction = config.ledger.idle_in_transaction;
@@ -122,9 +123,8 @@ pub(super) fn redis(config: &Config) -> Option<RedisConfig> {
     let first = config.trip_cache.redis.first()?;
     let primary = config.trip_cache.redis_home.as_ref().unwrap_or(first);
     let read_budget = config.banks.iter().map(|bank| bank.budgets.trip_cache).max();
-    let mut redis = RedisConfig::new(primary.clone());
-    redis.replicas = config.trip_cache.redis.clone();
-    redis.connect_timeout = config.trip_cache.connect_timeout;
+    let replicas = config.trip_cache.redis.iter().map(|url| url.expose_secret().to_owned());
+    let mut redis = RedisConfig::new(primary.expose_secret().to_owned(), replicas.collect());
     redis.read_budget = read_budget.unwrap_or(Duration::from_millis(20));
     Some(redis)
 }
