@@ -59,7 +59,11 @@ impl Afterwards {
                 }
             });
         }
-        Self { queue, clock, dropped: Arc::default() }
+        Self {
+            queue,
+            clock,
+            dropped: Arc::default(),
+        }
     }
 
     /// Hears of an answer.
@@ -70,8 +74,11 @@ impl Afterwards {
         }
         let Some(trip) = answer.trip else { return };
         let at: Timestamp = self.clock.now();
-        let approval =
-            Approval { transaction_id: answer.transaction_id, amount: answer.amount.minor(), at };
+        let approval = Approval {
+            transaction_id: answer.transaction_id,
+            amount: answer.amount.minor(),
+            at,
+        };
         if self.queue.try_send((trip, approval)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

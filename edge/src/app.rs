@@ -5,6 +5,8 @@
 
 mod backends;
 mod desk;
+#[cfg(test)]
+mod tests;
 mod wiring;
 
 use std::io;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use standin_core::clock::{Clock, SystemClock};
 use standin_core::ledger::Ledger;
+use standin_core::policy::Policy;
 use standin_core::register::RegisterConfig;
 use standin_core::trip_cache::TripCache;
 use standin_wal::{SystemTimeSource, Wal};
@@ -29,11 +32,11 @@ use crate::admin::{Admin, Control};
 use crate::afterwards::Afterwards;
 use crate::alarm::Alarms;
 use crate::authenticate::Authenticator;
-use crate::config::Config;
 use crate::chance::Chance;
+use crate::config::Config;
 use crate::door::Door;
 use crate::drain::{Drain, Progress};
-use crate::holds::{Holds, HoldsConfig};
+use crate::holds::Holds;
 use crate::inflight::InFlight;
 use crate::journal::LogJournal;
 use crate::limit::Limits;
@@ -45,14 +48,17 @@ use crate::primary::{Primary, Watch};
 use crate::server::{self, ServerLimits};
 use crate::stores::{Stores, StoresError};
 
+use backends::Backends;
 pub use backends::BackendsError;
-pub use wiring::WiringError;
 pub use desk::{Desk, OrderError};
+pub use wiring::WiringError;
 
 /// How long the edge's own tasks may take to end, once stopping.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How often the store directory is refreshed from the ledger.
 const STORES_EVERY: Duration = Duration::from_secs(2);
+/// Operators' connections.
+const ADMIN_CONNECTIONS: usize = 64;
 
 /// Wraps the ledger.
 pub type WrapLedger = Box<dyn FnOnce(Arc<dyn Ledger>) -> Arc<dyn Ledger> + Send>;
@@ -143,27 +149,12 @@ impl Edge {
         let policy = wiring::policy(config.policy.as_deref())?;
         let seed = wiring::stores(config.stores.as_deref())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let metrics = Arc::new(Metrics::new()?);
-        let alarms = Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock)));
         let journal = LogJournal::default();
         let backends = backends::open(&config, Arc::clone(&clock), &journal)?;
         let log = open_log(wiring::wal(&config), wiring::register(&config)).await?;
         journal.connect(Arc::clone(&log));
         backends.rebuild(&log).await?;
-        let ledger = match hooks.wrap_ledger {
-            Some(wrap) => wrap(backends.ledger),
-            None => backends.ledger,
-        };
-        let shared = Shared {
-            clock,
-            metrics,
-            alarms,
-            ledger,
-            cache: backends.cache,
-            log,
-            primary: Arc::new(Primary::new(wiring::breaker(&config.breaker))),
-            progress: Arc::new(Progress::default()),
-        };
+        let shared = Shared::new(&config, clock, &backends, log, hooks.wrap_ledger)?;
         let (tasks, stop_workers) = (TaskTracker::new(), CancellationToken::new());
         let stores = Stores::open(
             Arc::clone(&shared.ledger),
@@ -172,56 +163,35 @@ impl Edge {
             seed,
         )?;
         stores.refresh().await;
-        let limits = Arc::new(Limits::new(&config.banks, &config.limits));
-        let path = Arc::new(Path {
-            clock: Arc::clone(&shared.clock),
-            chance: Chance::default(),
-            key: config.deployment_key.clone(),
-            policy: ArcSwap::from_pointee(policy),
-            stores: stores.directory(),
-            cache: Arc::clone(&shared.cache),
-            ledger: Arc::clone(&shared.ledger),
-            primary: Arc::clone(&shared.primary),
-            holds: shared.holds(wiring::holds(&config), &tasks, &stop_workers),
-            log: Arc::clone(&shared.log),
-            inflight: InFlight::default(),
-            limits: Arc::clone(&limits),
-            afterwards: shared.afterwards(&tasks, &stop_workers),
-            metrics: Arc::clone(&shared.metrics),
-        });
+        let path = Arc::new(shared.path(&config, policy, &stores, &tasks, &stop_workers));
         shared.start_workers(&tasks, &stop_workers, stores, &config);
         if let Some(heart) = backends.heart {
             tasks.spawn(heart.run(stop_workers.clone()));
         }
-        let door = Door {
-            authenticator: Authenticator::new(config.banks.clone()),
-            adapter: hooks.adapter.unwrap_or_else(|| Arc::new(Native)),
-            path: Arc::clone(&path),
-            clock: Arc::clone(&shared.clock),
-            log: Arc::clone(&shared.log),
-            limits,
-            in_progress: Arc::new(Semaphore::new(config.limits.in_flight)),
-            metrics: Arc::clone(&shared.metrics),
-            alarms: Arc::clone(&shared.alarms),
-        };
+        let door = shared.door(&config, Arc::clone(&path), hooks.adapter);
         let metrics = Arc::clone(&shared.metrics);
         let desk = Arc::new(Desk::new(shared, path, &config));
+        let control: Arc<dyn Control> = Arc::<Desk>::clone(&desk);
         let stop_accepting = CancellationToken::new();
-        let control: Arc<dyn Control> = Arc::clone(&desk) as _;
-        let admin = Admin::new(control, metrics);
         let (address, banks) = listen_on(config.listen).await?;
         let (admin_address, operators) = listen_on(config.admin_listen).await?;
+        let admin = Admin::new(control, metrics);
+        let admin_limits = ServerLimits {
+            connections: ADMIN_CONNECTIONS,
+            ..config.server
+        };
+        let stop = || stop_accepting.clone();
         let servers = vec![
-            tokio::spawn(server::serve(banks, Arc::new(door), config.server, stop_accepting.clone())),
+            tokio::spawn(server::serve(banks, Arc::new(door), config.server, stop())),
             tokio::spawn(server::serve(
                 operators,
                 Arc::new(admin),
-                ServerLimits { connections: 64, ..config.server },
-                stop_accepting.clone(),
+                admin_limits,
+                stop(),
             )),
         ];
         tracing::info!(%address, %admin_address, "edge is open");
-        let running = Self {
+        Ok(Self {
             address,
             admin_address,
             desk,
@@ -230,8 +200,7 @@ impl Edge {
             stop_accepting,
             stop_workers,
             servers,
-        };
-        Ok(running)
+        })
     }
 
     /// Where banks connect.
@@ -288,22 +257,84 @@ impl Edge {
         }
         self.stop_workers.cancel();
         self.tasks.close();
-        clean &= tokio::time::timeout(STOP_WITHIN, self.tasks.wait()).await.is_ok();
+        clean &= tokio::time::timeout(STOP_WITHIN, self.tasks.wait())
+            .await
+            .is_ok();
         self.desk.log().stop().await;
-        if clean { Stopped::Clean } else { Stopped::TimedOut }
+        if clean {
+            Stopped::Clean
+        } else {
+            Stopped::TimedOut
+        }
     }
 }
 
 // === impl Shared ===
 
 impl Shared {
-    fn holds(&self, config: HoldsConfig, tasks: &TaskTracker, stop: &CancellationToken) -> Holds {
-        Holds::start(Arc::clone(&self.ledger), config, Arc::clone(&self.metrics), tasks, stop)
+    fn new(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        backends: &Backends,
+        log: Arc<Wal<Machine>>,
+        wrap_ledger: Option<WrapLedger>,
+    ) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new()?);
+        let ledger = Arc::clone(&backends.ledger);
+        Ok(Self {
+            alarms: Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock))),
+            ledger: wrap_ledger
+                .map_or_else(|| Arc::clone(&ledger), |wrap| wrap(Arc::clone(&ledger))),
+            cache: Arc::clone(&backends.cache),
+            primary: Arc::new(Primary::new(wiring::breaker(&config.breaker))),
+            progress: Arc::new(Progress::default()),
+            clock,
+            metrics,
+            log,
+        })
     }
 
-    fn afterwards(&self, tasks: &TaskTracker, stop: &CancellationToken) -> Afterwards {
+    fn path(
+        &self,
+        config: &Config,
+        policy: Policy,
+        stores: &Stores,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Path {
+        let ledger = || Arc::clone(&self.ledger);
+        let metrics = || Arc::clone(&self.metrics);
         let (cache, clock) = (Arc::clone(&self.cache), Arc::clone(&self.clock));
-        Afterwards::start(cache, clock, tasks, stop)
+        Path {
+            clock: Arc::clone(&self.clock),
+            chance: Chance::default(),
+            key: config.deployment_key.clone(),
+            policy: ArcSwap::from_pointee(policy),
+            stores: stores.directory(),
+            cache: Arc::clone(&self.cache),
+            ledger: ledger(),
+            primary: Arc::clone(&self.primary),
+            holds: Holds::start(ledger(), wiring::holds(config), metrics(), tasks, stop),
+            log: Arc::clone(&self.log),
+            inflight: InFlight::default(),
+            limits: Arc::new(Limits::new(&config.banks, &config.limits)),
+            afterwards: Afterwards::start(cache, clock, tasks, stop),
+            metrics: metrics(),
+        }
+    }
+
+    fn door(&self, config: &Config, path: Arc<Path>, adapter: Option<Arc<dyn Adapter>>) -> Door {
+        Door {
+            authenticator: Authenticator::new(config.banks.clone()),
+            adapter: adapter.unwrap_or_else(|| Arc::new(Native)),
+            limits: Arc::clone(&path.limits),
+            path,
+            clock: Arc::clone(&self.clock),
+            log: Arc::clone(&self.log),
+            in_progress: Arc::new(Semaphore::new(config.limits.in_flight)),
+            metrics: Arc::clone(&self.metrics),
+            alarms: Arc::clone(&self.alarms),
+        }
     }
 
     fn start_workers(
@@ -345,7 +376,11 @@ async fn open_log(
     register: RegisterConfig,
 ) -> Result<Arc<Wal<Machine>>, StartError> {
     let opening = tokio::task::spawn_blocking(move || {
-        Wal::open(config, Box::new(SystemTimeSource::default()), Machine::new(register))
+        Wal::open(
+            config,
+            Box::new(SystemTimeSource::default()),
+            Machine::new(register),
+        )
     });
     let log = opening.await.map_err(|_gone| StartError::Runtime)??;
     match log.read(Machine::unreadable) {

@@ -41,9 +41,21 @@ pub struct Breaker {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Closed { window_from: u64, tries: u32, failures: u32, since: u64 },
-    Open { canary_at: u64, why: Why },
-    Ramp { step: usize, next_at: u64, why: Why },
+    Closed {
+        window_from: u64,
+        tries: u32,
+        failures: u32,
+        since: u64,
+    },
+    Open {
+        canary_at: u64,
+        why: Why,
+    },
+    Ramp {
+        step: usize,
+        next_at: u64,
+        why: Why,
+    },
 }
 
 /// What an observer is told.
@@ -86,8 +98,18 @@ impl Default for BreakerConfig {
 impl Breaker {
     /// A closed breaker.
     pub fn new(config: BreakerConfig, now: u64) -> Self {
-        let state = State::Closed { window_from: now, tries: 0, failures: 0, since: now };
-        Self { config, state, dwell_ms: config.dwell_ms, changes: 0 }
+        let state = State::Closed {
+            window_from: now,
+            tries: 0,
+            failures: 0,
+            since: now,
+        };
+        Self {
+            config,
+            state,
+            dwell_ms: config.dwell_ms,
+            changes: 0,
+        }
     }
 
     /// Where it stands.
@@ -116,7 +138,15 @@ impl Breaker {
     /// Hears how a request's try went.
     pub fn heard(&mut self, outcome: Result<(), Why>, now: u64) -> Option<Change> {
         match (&mut self.state, outcome) {
-            (State::Closed { window_from, tries, failures, since }, outcome) => {
+            (
+                State::Closed {
+                    window_from,
+                    tries,
+                    failures,
+                    since,
+                },
+                outcome,
+            ) => {
                 if now.saturating_sub(*window_from) > self.config.window_ms {
                     (*window_from, *tries, *failures) = (now, 0, 0);
                 }
@@ -126,7 +156,8 @@ impl Breaker {
                 *tries = tries.saturating_add(1);
                 let why = outcome.err()?;
                 *failures = failures.saturating_add(1);
-                let often = failures.saturating_mul(100) >= tries.saturating_mul(self.config.failure_percent);
+                let often = failures.saturating_mul(100)
+                    >= tries.saturating_mul(self.config.failure_percent);
                 if *failures < self.config.failures_min || !often {
                     return None;
                 }
@@ -134,7 +165,10 @@ impl Breaker {
                 Some(Change::Lost(why))
             }
             (State::Ramp { .. }, Err(why)) => {
-                self.dwell_ms = self.dwell_ms.saturating_mul(2).min(self.config.dwell_max_ms);
+                self.dwell_ms = self
+                    .dwell_ms
+                    .saturating_mul(2)
+                    .min(self.config.dwell_max_ms);
                 self.open(why, now);
                 None
             }
@@ -151,16 +185,27 @@ impl Breaker {
     /// Hears how the canary's commit went. A failed one keeps it open for another dwell, which is
     /// not doubled: no request was hurt by it.
     pub fn canary(&mut self, outcome: Result<(), Why>, now: u64) {
-        let State::Open { why, .. } = self.state else { return };
+        let State::Open { why, .. } = self.state else {
+            return;
+        };
         self.state = match outcome {
-            Ok(()) => State::Ramp { step: 0, next_at: now.saturating_add(self.config.stage_ms), why },
-            Err(why) => State::Open { canary_at: now.saturating_add(self.dwell_ms), why },
+            Ok(()) => State::Ramp {
+                step: 0,
+                next_at: now.saturating_add(self.config.stage_ms),
+                why,
+            },
+            Err(why) => State::Open {
+                canary_at: now.saturating_add(self.dwell_ms),
+                why,
+            },
         };
     }
 
     /// Lets time pass: climbs the ramp.
     pub fn tick(&mut self, now: u64) -> Option<Change> {
-        let State::Ramp { step, next_at, why } = self.state else { return None };
+        let State::Ramp { step, next_at, why } = self.state else {
+            return None;
+        };
         if now < next_at {
             return None;
         }
@@ -170,7 +215,12 @@ impl Breaker {
             self.state = State::Ramp { step, next_at, why };
             return None;
         }
-        self.state = State::Closed { window_from: now, tries: 0, failures: 0, since: now };
+        self.state = State::Closed {
+            window_from: now,
+            tries: 0,
+            failures: 0,
+            since: now,
+        };
         self.changes = self.changes.saturating_add(1);
         Some(Change::Back)
     }
@@ -179,7 +229,10 @@ impl Breaker {
         if matches!(self.state, State::Closed { .. }) {
             self.changes = self.changes.saturating_add(1);
         }
-        self.state = State::Open { canary_at: now.saturating_add(self.dwell_ms), why };
+        self.state = State::Open {
+            canary_at: now.saturating_add(self.dwell_ms),
+            why,
+        };
     }
 }
 
@@ -207,7 +260,14 @@ mod tests {
             assert!(breaker.admits(share - 1) && !breaker.admits(share));
             now += 300;
             let change = breaker.tick(now);
-            assert_eq!(change, if share == 50 { Some(Change::Back) } else { None });
+            assert_eq!(
+                change,
+                if share == 50 {
+                    Some(Change::Back)
+                } else {
+                    None
+                }
+            );
         }
         now
     }
@@ -216,7 +276,10 @@ mod tests {
     fn few_failures_among_many_tries_leave_it_closed() {
         let mut breaker = Breaker::new(BreakerConfig::default(), 0);
         for at in 0..100 {
-            assert_eq!(breaker.heard(if at % 3 == 0 { LATE } else { Ok(()) }, at), None);
+            assert_eq!(
+                breaker.heard(if at % 3 == 0 { LATE } else { Ok(()) }, at),
+                None
+            );
         }
         assert_eq!(breaker.position(), Position::Closed);
     }

@@ -19,7 +19,10 @@ impl Budget {
     /// The budget of a request of `bank` accepted at `received`.
     pub fn new(received: Instant, bank: &BankConfig) -> Self {
         let deadline = received.checked_add(bank.deadline).unwrap_or(received);
-        Self { deadline, steps: bank.budgets }
+        Self {
+            deadline,
+            steps: bank.budgets,
+        }
     }
 
     /// When the bank stops listening.
@@ -43,6 +46,8 @@ impl Budget {
     }
 
     fn within(&self, step: Duration) -> Instant {
-        Instant::now().checked_add(step).map_or(self.deadline, |end| end.min(self.deadline))
+        Instant::now()
+            .checked_add(step)
+            .map_or(self.deadline, |end| end.min(self.deadline))
     }
 }

@@ -16,6 +16,9 @@ impl Chance {
     /// The next number of 0..100.
     pub fn percent(&self) -> u32 {
         // 61 is coprime to 100: every hundred calls see each number once, neighbours far apart.
-        self.0.fetch_add(61, Ordering::Relaxed).checked_rem(100).unwrap_or(0)
+        self.0
+            .fetch_add(61, Ordering::Relaxed)
+            .checked_rem(100)
+            .unwrap_or(0)
     }
 }

@@ -111,9 +111,7 @@ pub struct TripCacheConfig {
     pub redis: Vec<SecretString>,
     /// The Redis that is written to; `None`: the first of `redis`.
     pub redis_home: Option<SecretString>,
-    /// For making a connection.
-    pub connect_timeout: Duration,
-    /// How often the writer beats.
+    /// How often an embedded cache's heart beats. (A real one's beats where it is written.)
     pub beat: Duration,
 }
 
@@ -186,8 +184,6 @@ pub struct LimitConfig {
 pub struct DrainConfig {
     /// Outcomes in one transaction.
     pub batch: usize,
-    /// Pause when there was nothing to do.
-    pub interval: Duration,
 }
 
 /// Logs and traces.

@@ -16,8 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
-use crate::authenticate::{AuthenticationError, Authenticator};
 use crate::alarm::{Alarm, Alarms};
+use crate::authenticate::{AuthenticationError, Authenticator};
 use crate::budget::Budget;
 use crate::limit::Limits;
 use crate::machine::Machine;
@@ -82,7 +82,12 @@ impl Handler for Door {
 
 impl Door {
     async fn authorize(&self, request: Request) -> Result<Response<Bytes>, Problem> {
-        let Request { parts, body, peer, received } = request;
+        let Request {
+            parts,
+            body,
+            peer,
+            received,
+        } = request;
         let slug = route(parts.uri.path()).ok_or(Problem::NotFound)?;
         if parts.method != Method::POST {
             return Err(Problem::MethodNotAllowed { allow: "POST" });
@@ -144,10 +149,17 @@ impl Door {
 
     async fn keep_fault(&self, given: &Given) {
         let id = given.answer().transaction_id;
-        self.alarms.raise(Alarm::Faulted, "an answer could not be rendered; see the log");
+        self.alarms.raise(
+            Alarm::Faulted,
+            "an answer could not be rendered; see the log",
+        );
         tracing::error!(transaction = %id, "rendering an answer failed after its commit");
-        let Ok(bytes) = Entry::Faulted(id).encode() else { return };
-        let deadline = Instant::now().checked_add(FAULT_WITHIN).unwrap_or_else(Instant::now);
+        let Ok(bytes) = Entry::Faulted(id).encode() else {
+            return;
+        };
+        let deadline = Instant::now()
+            .checked_add(FAULT_WITHIN)
+            .unwrap_or_else(Instant::now);
         if let Err(error) = self.log.propose(Bytes::from(bytes), deadline).await {
             tracing::error!(%error, transaction = %id, "the fault is not stored: a retry gets the answer");
         }
@@ -158,28 +170,40 @@ impl Door {
         self.metrics.authentication_failed(error);
         match self.limits.failed_signature(peer) {
             Ok(()) => error.into(),
-            Err(often) => Problem::TooManyRequests { retry_after: often.retry_after },
+            Err(often) => Problem::TooManyRequests {
+                retry_after: often.retry_after,
+            },
         }
     }
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.in_progress).try_acquire_owned().map_err(|_full| {
-            let retry_after = Duration::from_secs(1);
-            Problem::Unavailable { cause: Unavailable::Overloaded, retry_after }
-        })
+        Arc::clone(&self.in_progress)
+            .try_acquire_owned()
+            .map_err(|_full| {
+                let retry_after = Duration::from_secs(1);
+                Problem::Unavailable {
+                    cause: Unavailable::Overloaded,
+                    retry_after,
+                }
+            })
     }
 }
 
 fn problem_of(refusal: &Refusal) -> Problem {
     tracing::debug!(%refusal, "no answer");
     let soon = Duration::from_secs(1);
-    let unavailable = |cause| Problem::Unavailable { cause, retry_after: soon };
+    let unavailable = |cause| Problem::Unavailable {
+        cause,
+        retry_after: soon,
+    };
     match refusal {
-        Refusal::OtherFingerprint(id) => Problem::OtherFingerprint { transaction_id: *id },
+        Refusal::OtherFingerprint(id) => Problem::OtherFingerprint {
+            transaction_id: *id,
+        },
         Refusal::StillDeciding => unavailable(Unavailable::InFlight),
-        Refusal::Limited { retry_after } => {
-            Problem::TooManyRequests { retry_after: *retry_after }
-        }
+        Refusal::Limited { retry_after } => Problem::TooManyRequests {
+            retry_after: *retry_after,
+        },
         Refusal::TripUnseen(_) => unavailable(Unavailable::PrimaryAway),
         Refusal::StandInForbidden(_) => unavailable(Unavailable::StandInForbidden),
         Refusal::ReserveSpent(_) => unavailable(Unavailable::ReserveSpent),
@@ -192,6 +216,12 @@ fn problem_of(refusal: &Refusal) -> Problem {
 
 /// The bank's slug of `/v1/banks/{bank}/authorizations`.
 fn route(path: &str) -> Option<&str> {
-    let slug = path.strip_prefix("/v1/banks/")?.strip_suffix("/authorizations")?;
-    if slug.is_empty() || slug.contains('/') { None } else { Some(slug) }
+    let slug = path
+        .strip_prefix("/v1/banks/")?
+        .strip_suffix("/authorizations")?;
+    if slug.is_empty() || slug.contains('/') {
+        None
+    } else {
+        Some(slug)
+    }
 }

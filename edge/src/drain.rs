@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use standin_core::entry::{Booking, Entry, EntryError, LogPosition, OperatorAction, Proposal};
-use standin_core::ledger::{Booked, BookedCounts, DrainStep, Ledger, LedgerError};
+use standin_core::ledger::{BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, Ledger, LedgerError};
 use standin_wal::{Batch, ReadError, Stopped, Wal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,9 +22,14 @@ use crate::machine::Machine;
 use crate::metrics::{DrainResult, Metrics};
 use crate::primary::Primary;
 
+/// Longest rest between two steps that went well.
+const REST_MAX: Duration = Duration::from_millis(250);
+
 /// How the drain behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct DrainConfig {
+    /// Outcomes booked in one transaction, at most [`BOOK_ROWS_MAX`].
+    pub rows_max: usize,
     /// Bytes of entries looked at in one step.
     pub step_bytes: usize,
     /// How long one step may take.
@@ -99,6 +104,7 @@ struct Haul {
 impl Default for DrainConfig {
     fn default() -> Self {
         Self {
+            rows_max: BOOK_ROWS_MAX,
             step_bytes: 256 * 1024,
             step_max: Duration::from_secs(5),
             retry_after: Duration::from_millis(250),
@@ -123,7 +129,10 @@ impl Drain {
                 };
                 cursor = Some(from);
                 // More than the log holds is the mark of a log that was replaced: wait, and alarm.
-                self.log.wait_for(from.saturating_add(1)).await.map_err(DrainError::Stopped)?;
+                self.log
+                    .wait_for(from.saturating_add(1))
+                    .await
+                    .map_err(DrainError::Stopped)?;
                 self.step(from).await
             };
             let stepped = tokio::select! {
@@ -135,7 +144,7 @@ impl Drain {
                 Ok(now_at) => {
                     cursor = Some(now_at);
                     told = self.tell(told, now_at).await;
-                    began.elapsed().min(self.config.retry_after)
+                    began.elapsed().min(REST_MAX)
                 }
                 Err(error) => {
                     tracing::debug!(%error, "drain waits");
@@ -153,13 +162,19 @@ impl Drain {
 
     /// Batches that are not in the ledger yet.
     pub fn backlog(log: &Wal<Machine>, progress: &Progress) -> u64 {
-        log.status().last_index.saturating_sub(progress.cursor.load(Ordering::Relaxed))
+        log.status()
+            .last_index
+            .saturating_sub(progress.cursor.load(Ordering::Relaxed))
     }
 
     async fn find_cursor(&self) -> Result<u64, DrainError> {
         if let breaker::Position::Open(why) = self.primary.position() {
             let detail = format!("the breaker is open: {why}");
-            return Err(LedgerError { why, ..LedgerError::unreachable(detail) }.into());
+            return Err(LedgerError {
+                why,
+                ..LedgerError::unreachable(detail)
+            }
+            .into());
         }
         let asked = self.ledger.cursor(self.log.incarnation());
         let cursor = within(self.config.step_max, asked).await?;
@@ -190,15 +205,19 @@ impl Drain {
             Booked::Raced { cursor } => cursor,
         };
         self.progress.cursor.store(cursor, Ordering::Relaxed);
-        self.metrics.drain_backlog(Self::backlog(&self.log, &self.progress));
+        self.metrics
+            .drain_backlog(Self::backlog(&self.log, &self.progress));
         Ok(cursor)
     }
 
     /// Collects whole batches while they fit one transaction of the ledger.
     fn haul(&self, from: u64, batches: &[Batch]) -> Result<Haul, DrainError> {
-        let mut haul = Haul { to: from, ..Haul::default() };
+        let mut haul = Haul {
+            to: from,
+            ..Haul::default()
+        };
         for batch in batches {
-            let room = standin_core::ledger::BOOK_ROWS_MAX.saturating_sub(haul.outcomes.len());
+            let room = self.config.rows_max.saturating_sub(haul.outcomes.len());
             if batch.proposals.len() > room && haul.to > from {
                 break;
             }
@@ -213,7 +232,9 @@ impl Drain {
         let mut proposals: Vec<(LogPosition, Box<Proposal>)> = Vec::new();
         for (slot, bytes) in (0_u32..).zip(&batch.proposals) {
             match Entry::decode(bytes).map_err(|source| DrainError::Entry { index, source })? {
-                Entry::Authorize(proposal) => proposals.push((LogPosition { index, slot }, proposal)),
+                Entry::Authorize(proposal) => {
+                    proposals.push((LogPosition { index, slot }, proposal))
+                }
                 Entry::Operator(action) => haul.actions.push(action),
                 Entry::TripClosed(_)
                 | Entry::OutageStarted(_)
@@ -241,14 +262,25 @@ impl Drain {
     }
 
     fn count(&self, counts: BookedCounts) {
-        self.metrics.drained(DrainResult::Finalized, counts.finalized);
+        self.metrics
+            .drained(DrainResult::Finalized, counts.finalized);
         self.metrics.drained(DrainResult::Already, counts.already);
-        self.metrics.drained(DrainResult::Conflict, counts.conflicts);
-        self.progress.finalized.fetch_add(counts.finalized, Ordering::Relaxed);
-        self.progress.already.fetch_add(counts.already, Ordering::Relaxed);
+        self.metrics
+            .drained(DrainResult::Conflict, counts.conflicts);
+        self.progress
+            .finalized
+            .fetch_add(counts.finalized, Ordering::Relaxed);
+        self.progress
+            .already
+            .fetch_add(counts.already, Ordering::Relaxed);
         if counts.conflicts > 0 {
-            self.progress.conflicts.fetch_add(counts.conflicts, Ordering::Relaxed);
-            self.alarms.raise(Alarm::Conflict, "outcomes met other rows in the ledger: see `conflicts`");
+            self.progress
+                .conflicts
+                .fetch_add(counts.conflicts, Ordering::Relaxed);
+            self.alarms.raise(
+                Alarm::Conflict,
+                "outcomes met other rows in the ledger: see `conflicts`",
+            );
         }
     }
 
@@ -257,8 +289,12 @@ impl Drain {
         if cursor.saturating_sub(told) < self.config.tell_every {
             return told;
         }
-        let Ok(bytes) = Entry::Drained(cursor).encode() else { return told };
-        let deadline = Instant::now().checked_add(self.config.step_max).unwrap_or_else(Instant::now);
+        let Ok(bytes) = Entry::Drained(cursor).encode() else {
+            return told;
+        };
+        let deadline = Instant::now()
+            .checked_add(self.config.step_max)
+            .unwrap_or_else(Instant::now);
         match self.log.propose(Bytes::from(bytes), deadline).await {
             Ok(_committed) => cursor,
             Err(error) => {

@@ -21,6 +21,8 @@ use crate::metrics::Metrics;
 pub struct HoldsConfig {
     /// Transactions under way at once; one connection each.
     pub workers: usize,
+    /// Most holds in one transaction, at most [`HOLD_ROWS_MAX`].
+    pub rows_max: usize,
     /// Most requests waiting.
     pub waiting_max: usize,
     /// How long one transaction may take before its connection is given up.
@@ -56,6 +58,7 @@ impl Holds {
             let worker = Worker {
                 ledger: Arc::clone(&ledger),
                 waiting: Arc::clone(&waiting),
+                rows_max: config.rows_max,
                 transaction_max: config.transaction_max,
                 metrics: Arc::clone(&metrics),
             };
@@ -66,18 +69,30 @@ impl Holds {
     }
 
     /// Asks for a hold and waits for the primary's word until `deadline`.
-    pub async fn hold(&self, proposal: Proposal, deadline: Instant) -> Result<HoldReply, LedgerError> {
+    pub async fn hold(
+        &self,
+        proposal: Proposal,
+        deadline: Instant,
+    ) -> Result<HoldReply, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting { proposal, deadline, reply };
-        self.queue.try_send(waiting).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => LedgerError {
-                fate: Fate::NotDone,
-                retry: Retry::Later,
-                why: Why::Timeout,
-                detail: "the queue of holds is full".to_owned(),
-            },
-            mpsc::error::TrySendError::Closed(_) => LedgerError::unreachable("the edge is stopping"),
-        })?;
+        let waiting = Waiting {
+            proposal,
+            deadline,
+            reply,
+        };
+        self.queue
+            .try_send(waiting)
+            .map_err(|refused| match refused {
+                mpsc::error::TrySendError::Full(_) => LedgerError {
+                    fate: Fate::NotDone,
+                    retry: Retry::Later,
+                    why: Why::Timeout,
+                    detail: "the queue of holds is full".to_owned(),
+                },
+                mpsc::error::TrySendError::Closed(_) => {
+                    LedgerError::unreachable("the edge is stopping")
+                }
+            })?;
         match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(replied)) => replied,
             Ok(Err(_dropped)) => Err(LedgerError::timeout("the hold was given up")),
@@ -89,6 +104,7 @@ impl Holds {
 struct Worker {
     ledger: Arc<dyn Ledger>,
     waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+    rows_max: usize,
     transaction_max: Duration,
     metrics: Arc<Metrics>,
 }
@@ -114,7 +130,9 @@ impl Worker {
     async fn next_batch(&self) -> Vec<Waiting> {
         let mut waiting = self.waiting.lock().await;
         let mut batch = Vec::new();
-        waiting.recv_many(&mut batch, HOLD_ROWS_MAX).await;
+        waiting
+            .recv_many(&mut batch, self.rows_max.clamp(1, HOLD_ROWS_MAX))
+            .await;
         batch
     }
 
@@ -125,12 +143,15 @@ impl Worker {
         if batch.is_empty() {
             return;
         }
-        let (proposals, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|waiting| (waiting.proposal, waiting.reply)).unzip();
+        let (proposals, replies): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|waiting| (waiting.proposal, waiting.reply))
+            .unzip();
         let size = proposals.len();
         let outcome = tokio::time::timeout(self.transaction_max, self.ledger.hold(proposals)).await;
         self.metrics.held(size, now.elapsed());
-        let outcome = outcome.unwrap_or_else(|_| Err(LedgerError::timeout("the primary is silent")));
+        let outcome =
+            outcome.unwrap_or_else(|_| Err(LedgerError::timeout("the primary is silent")));
         match outcome {
             Ok(words) => {
                 for (reply, word) in replies.into_iter().zip(words) {

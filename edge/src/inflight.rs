@@ -57,8 +57,18 @@ impl InFlight {
             };
         }
         let (sender, landed) = watch::channel(());
-        flights.insert(id, Flight { fingerprint, landed });
-        Claim::Mine(Guard { id, flights: self.clone(), _landed: sender })
+        flights.insert(
+            id,
+            Flight {
+                fingerprint,
+                landed,
+            },
+        );
+        Claim::Mine(Guard {
+            id,
+            flights: self.clone(),
+            _landed: sender,
+        })
     }
 
     /// How many payments are being decided.
@@ -76,7 +86,11 @@ impl InFlight {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.flights.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.flights
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
     }
 }
 
@@ -102,8 +116,12 @@ mod tests {
     async fn the_second_waits_until_the_first_has_landed() {
         let flights = InFlight::default();
         let same = Fingerprint::from_bytes([1; 32]);
-        let Claim::Mine(guard) = flights.claim(id(1), same) else { panic!("first claim") };
-        let Claim::Wait(landing) = flights.claim(id(1), same) else { panic!("second claim") };
+        let Claim::Mine(guard) = flights.claim(id(1), same) else {
+            panic!("first claim")
+        };
+        let Claim::Wait(landing) = flights.claim(id(1), same) else {
+            panic!("second claim")
+        };
         assert!(matches!(
             flights.claim(id(1), Fingerprint::from_bytes([2; 32])),
             Claim::OtherFingerprint

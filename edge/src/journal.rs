@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use standin_core::BoxFuture;
+use standin_core::answer::Why;
 use standin_core::entry::{Entry, PlatformEvent};
 use standin_core::ledger::memory::Journal;
 use standin_core::ledger::{Fate, LedgerError, Retry};
-use standin_core::answer::Why;
 use standin_wal::Wal;
 use tokio::time::Instant;
 
@@ -39,9 +39,16 @@ impl LogJournal {
             why: Why::ApplicationError,
             detail,
         };
-        let log = self.0.get().ok_or_else(|| not_done("the log is not open yet".to_owned()))?;
-        let bytes = Entry::Platform(event).encode().map_err(|error| not_done(error.to_string()))?;
-        let deadline = Instant::now().checked_add(RECORD_WITHIN).unwrap_or_else(Instant::now);
+        let log = self
+            .0
+            .get()
+            .ok_or_else(|| not_done("the log is not open yet".to_owned()))?;
+        let bytes = Entry::Platform(event)
+            .encode()
+            .map_err(|error| not_done(error.to_string()))?;
+        let deadline = Instant::now()
+            .checked_add(RECORD_WITHIN)
+            .unwrap_or_else(Instant::now);
         match log.propose(Bytes::from(bytes), deadline).await {
             Ok(_committed) => Ok(()),
             Err(error) => match error.fate() {

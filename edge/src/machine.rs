@@ -16,7 +16,10 @@ pub struct Machine {
 impl Machine {
     /// A machine that has applied nothing.
     pub fn new(config: RegisterConfig) -> Self {
-        Self { register: Register::new(config), unreadable: 0 }
+        Self {
+            register: Register::new(config),
+            unreadable: 0,
+        }
     }
 
     /// The applied state.
@@ -35,7 +38,10 @@ impl StateMachine for Machine {
     type Outcome = Outcome;
 
     fn apply(&mut self, at: Applied, proposal: &[u8]) -> Outcome {
-        let position = LogPosition { index: at.index, slot: at.slot };
+        let position = LogPosition {
+            index: at.index,
+            slot: at.slot,
+        };
         match Entry::decode(proposal) {
             Ok(entry) => self.register.apply(position, at.log_time_ms, &entry),
             Err(error) => {

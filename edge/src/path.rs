@@ -157,15 +157,27 @@ struct Decisions {
 
 impl Given {
     fn committed(answer: Box<Answer>) -> Self {
-        Self { answer, replayed: false, faulted: false }
+        Self {
+            answer,
+            replayed: false,
+            faulted: false,
+        }
     }
 
     fn applied(recalled: Recalled) -> Self {
-        Self { answer: recalled.answer, replayed: true, faulted: recalled.faulted }
+        Self {
+            answer: recalled.answer,
+            replayed: true,
+            faulted: recalled.faulted,
+        }
     }
 
     fn booked(answer: Box<Answer>) -> Self {
-        Self { answer, replayed: true, faulted: false }
+        Self {
+            answer,
+            replayed: true,
+            faulted: false,
+        }
     }
 
     /// The answer.
@@ -192,22 +204,37 @@ impl Path {
         let fingerprint = identity::fingerprint(&request);
         let sight = self.look(&request, &budget).instrument(step("look")).await;
         let payment = self.identify(&request, &sight, fingerprint);
-        let _guard = match self.recall(payment, &budget).instrument(step("recall")).await? {
+        let _guard = match self
+            .recall(payment, &budget)
+            .instrument(step("recall"))
+            .await?
+        {
             Recollection::Given(given) => return Ok(given),
             Recollection::Mine(guard) => guard,
         };
         self.limit(&request)?;
         let applied = self.applied(&request, &sight, payment.id);
         let decisions = step("decide").in_scope(|| self.decide(&request, &sight, &applied));
+        let making = Making {
+            path: self,
+            request: &request,
+            payment,
+            sight: &sight,
+            applied: &applied,
+            decisions: &decisions,
+        };
         let asked = self
-            .ask_primary(&request, payment, &sight, &applied, &decisions, &budget)
+            .ask_primary(&making, &budget)
             .instrument(step("ask_primary"))
             .await?;
         let proposal = match asked {
             Asked::Propose(proposal) => proposal,
             Asked::Booked(answer) => return Ok(Given::booked(answer)),
         };
-        let given = self.write_ahead(proposal, &budget).instrument(step("write_ahead")).await?;
+        let given = self
+            .write_ahead(proposal, &budget)
+            .instrument(step("write_ahead"))
+            .await?;
         self.afterwards.answered(&given);
         Ok(given)
     }
@@ -243,17 +270,31 @@ impl Path {
 
     fn wants_reload(&self, sight: &Sight) -> bool {
         let mode = self.log.read(|machine| machine.register().mode());
-        let asks = matches!(self.primary.route(mode, self.chance.percent()), Route::Ask | Route::AskOnly);
+        let asks = matches!(
+            self.primary.route(mode, self.chance.percent()),
+            Route::Ask | Route::AskOnly
+        );
         let age_max = self.policy.load().primary.trip_age_max_ms;
         let fresh = sight.trip.is_some() && sight.age_ms.is_none_or(|age| age <= age_max);
         asks && !fresh
     }
 
-    fn identify(&self, request: &Authorization, sight: &Sight, fingerprint: Fingerprint) -> Identity {
+    fn identify(
+        &self,
+        request: &Authorization,
+        sight: &Sight,
+        fingerprint: Fingerprint,
+    ) -> Identity {
         let seen = sight.trip.as_ref().map(|trip| trip.id);
-        let latest = || self.log.read(|machine| machine.register().latest_trip(request.shopper));
+        let latest = || {
+            self.log
+                .read(|machine| machine.register().latest_trip(request.shopper))
+        };
         let trip = seen.or_else(latest);
-        Identity { id: identity::transaction_id(request, Operation::Authorize, trip), fingerprint }
+        Identity {
+            id: identity::transaction_id(request, Operation::Authorize, trip),
+            fingerprint,
+        }
     }
 
     /// Step 5: the answer given before, or the right to be the one who gives it.
@@ -279,8 +320,9 @@ impl Path {
     }
 
     fn recall_applied(&self, payment: Identity) -> Result<Option<Given>, Refusal> {
-        let known =
-            self.log.read(|machine| machine.register().recall(payment.id, &payment.fingerprint));
+        let known = self
+            .log
+            .read(|machine| machine.register().recall(payment.id, &payment.fingerprint));
         match known {
             Recall::Unknown => Ok(None),
             Recall::Known(recalled) => Ok(Some(Given::applied(recalled))),
@@ -294,14 +336,18 @@ impl Path {
         self.limits
             .bank(&request.bank)
             .and_then(|()| self.limits.shopper(request.shopper))
-            .map_err(|often| Refusal::Limited { retry_after: often.retry_after })
+            .map_err(|often| Refusal::Limited {
+                retry_after: often.retry_after,
+            })
     }
 
     fn applied(&self, request: &Authorization, sight: &Sight, id: TransactionId) -> Applied {
         let trip = sight.trip.as_ref().map(|trip| trip.id);
         self.log.read(|machine| {
             let register = machine.register();
-            let mut approvals = trip.map(|trip| register.approvals(trip)).unwrap_or_default();
+            let mut approvals = trip
+                .map(|trip| register.approvals(trip))
+                .unwrap_or_default();
             approvals.retain(|approval| approval.transaction_id != id);
             Applied {
                 payment: id,
@@ -320,7 +366,11 @@ impl Path {
         let mut approvals = applied.approvals.clone();
         for seen in &sight.approvals {
             let own = seen.transaction_id == applied.payment;
-            if !own && approvals.iter().all(|known| known.transaction_id != seen.transaction_id) {
+            if !own
+                && approvals
+                    .iter()
+                    .all(|known| known.transaction_id != seen.transaction_id)
+            {
                 approvals.push(*seen);
             }
         }
@@ -347,19 +397,11 @@ impl Path {
     }
 
     /// Step 8: the primary's word wins; without it, the stand-in decision, and why.
-    async fn ask_primary(
-        &self,
-        request: &Authorization,
-        payment: Identity,
-        sight: &Sight,
-        applied: &Applied,
-        decisions: &Decisions,
-        budget: &Budget,
-    ) -> Result<Asked, Refusal> {
+    async fn ask_primary(&self, making: &Making<'_>, budget: &Budget) -> Result<Asked, Refusal> {
+        let applied = making.applied;
         if applied.full {
             return Err(Refusal::LogFull);
         }
-        let making = Making { path: self, request, payment, sight, applied, decisions };
         let route = self.primary.route(applied.mode, self.chance.percent());
         let why = match route {
             Route::Refuse(why) => return Err(Refusal::StandInForbidden(why)),
@@ -367,7 +409,8 @@ impl Path {
             Route::Ask | Route::AskOnly => {
                 let proposal = making.on_primary();
                 let held = self.holds.hold(proposal.clone(), budget.postgres()).await;
-                self.primary.heard(held.as_ref().map(drop).map_err(|error| error.why));
+                self.primary
+                    .heard(held.as_ref().map(drop).map_err(|error| error.why));
                 match held {
                     Ok(word) => return primary_said(word, proposal),
                     Err(error) => self.why_not(&error),
@@ -386,7 +429,11 @@ impl Path {
     }
 
     /// Step 9: the outcome of the entry, once it is durable and applied, is the answer.
-    async fn write_ahead(&self, proposal: Box<Proposal>, budget: &Budget) -> Result<Given, Refusal> {
+    async fn write_ahead(
+        &self,
+        proposal: Box<Proposal>,
+        budget: &Budget,
+    ) -> Result<Given, Refusal> {
         let id = proposal.transaction_id;
         let bytes = Entry::Authorize(proposal).encode().map_err(|error| {
             tracing::error!(%error, "entry does not encode");
@@ -449,7 +496,12 @@ struct Making<'a> {
 
 impl Making<'_> {
     fn on_primary(&self) -> Proposal {
-        self.propose(&self.decisions.primary, Rung::Primary, None, self.decisions.stand_in.reason)
+        self.propose(
+            &self.decisions.primary,
+            Rung::Primary,
+            None,
+            self.decisions.stand_in.reason,
+        )
     }
 
     /// On `stand_in`, or on `isolated` when the trip is too old for that.
@@ -457,25 +509,45 @@ impl Making<'_> {
         let shadow = self.decisions.primary.reason;
         if self.sight.known {
             let decision = &self.decisions.stand_in;
-            return Ok(Box::new(self.propose(decision, Rung::StandIn, Some(why), shadow)));
+            return Ok(Box::new(self.propose(
+                decision,
+                Rung::StandIn,
+                Some(why),
+                shadow,
+            )));
         }
         if self.sight.trip.is_none() {
             return Err(Refusal::TripUnseen(why));
         }
         let decision = &self.decisions.isolated;
-        if let (Reason::FloorLimit, RuleLimits::Floor(limits)) = (decision.reason, decision.limits) {
+        if let (Reason::FloorLimit, RuleLimits::Floor(limits)) = (decision.reason, decision.limits)
+        {
             let used = self.applied.stand_in.reserve;
             if used.count >= limits.reserve.count || used.amount >= limits.reserve.amount {
                 return Err(Refusal::ReserveSpent(why));
             }
         }
-        Ok(Box::new(self.propose(decision, Rung::Isolated, Some(why), shadow)))
+        Ok(Box::new(self.propose(
+            decision,
+            Rung::Isolated,
+            Some(why),
+            shadow,
+        )))
     }
 
-    fn propose(&self, decision: &Decision, rung: Rung, why: Option<Why>, shadow: Reason) -> Proposal {
+    fn propose(
+        &self,
+        decision: &Decision,
+        rung: Rung,
+        why: Option<Why>,
+        shadow: Reason,
+    ) -> Proposal {
         let Identity { id, fingerprint } = self.payment;
         let known = |seen: &&Approval| {
-            self.applied.approvals.iter().all(|known| known.transaction_id != seen.transaction_id)
+            self.applied
+                .approvals
+                .iter()
+                .all(|known| known.transaction_id != seen.transaction_id)
         };
         let other = |seen: &&Approval| seen.transaction_id != id;
         Proposal {
@@ -492,7 +564,14 @@ impl Making<'_> {
             cap: decision.cap,
             approved_before: decision.approved_before,
             limits: decision.limits,
-            seen: self.sight.answered.iter().filter(known).filter(other).copied().collect(),
+            seen: self
+                .sight
+                .answered
+                .iter()
+                .filter(known)
+                .filter(other)
+                .copied()
+                .collect(),
             policy_version: self.path.policy.load().version,
             shadow: Some(shadow),
         }
@@ -519,7 +598,11 @@ impl Sight {
         known: bool,
     ) -> Self {
         match cached {
-            None => Self { known, age_ms: Some(age_ms), ..Self::nothing() },
+            None => Self {
+                known,
+                age_ms: Some(age_ms),
+                ..Self::nothing()
+            },
             Some(cached) => Self {
                 trip: Some(cached.trip),
                 answered: cached.approvals.clone(),

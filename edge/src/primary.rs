@@ -48,7 +48,10 @@ pub enum Route {
 impl Primary {
     /// A primary believed to be reachable.
     pub fn new(config: BreakerConfig) -> Self {
-        Self { breaker: Mutex::new(Breaker::new(config, 0)), epoch: Instant::now() }
+        Self {
+            breaker: Mutex::new(Breaker::new(config, 0)),
+            epoch: Instant::now(),
+        }
     }
 
     /// What to do with one request; `chance` is uniform over 0..100.
@@ -66,7 +69,11 @@ impl Primary {
     /// Hears how a try went.
     pub fn heard(&self, outcome: Result<(), Why>) {
         let now = self.now();
-        let change = self.breaker.lock().unwrap_or_else(PoisonError::into_inner).heard(outcome, now);
+        let change = self
+            .breaker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .heard(outcome, now);
         if let Some(change) = change {
             tracing::warn!(?change, "breaker");
         }
@@ -74,12 +81,18 @@ impl Primary {
 
     /// Where the breaker stands.
     pub fn position(&self) -> Position {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner).position()
+        self.breaker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .position()
     }
 
     /// Times the breaker opened or closed.
     pub fn changes(&self) -> u64 {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner).changes()
+        self.breaker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .changes()
     }
 
     fn now(&self) -> u64 {
@@ -119,7 +132,11 @@ impl Watch {
     async fn step(&self) {
         let (canary, change) = {
             let now = self.primary.now();
-            let mut breaker = self.primary.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut breaker = self
+                .primary
+                .breaker
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let change = breaker.tick(now);
             (breaker.wants_canary(now), change)
         };
@@ -132,7 +149,11 @@ impl Watch {
                 tracing::debug!(%error, "canary commit failed");
             }
             let now = self.primary.now();
-            let mut breaker = self.primary.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut breaker = self
+                .primary
+                .breaker
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             breaker.canary(tried.map_err(|error| error.why), now);
         }
         self.agree().await;
@@ -165,8 +186,14 @@ impl Watch {
         };
         let proposed = match entry.encode() {
             Ok(bytes) => {
-                let deadline = Instant::now().checked_add(AGREE_WITHIN).unwrap_or_else(Instant::now);
-                self.log.propose(Bytes::from(bytes), deadline).await.map(drop).map_err(|error| error.to_string())
+                let deadline = Instant::now()
+                    .checked_add(AGREE_WITHIN)
+                    .unwrap_or_else(Instant::now);
+                self.log
+                    .propose(Bytes::from(bytes), deadline)
+                    .await
+                    .map(drop)
+                    .map_err(|error| error.to_string())
             }
             Err(error) => Err(error.to_string()),
         };

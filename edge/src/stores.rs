@@ -54,7 +54,12 @@ impl Stores {
     ) -> Result<Self, StoresError> {
         let kept = read(&file)?.unwrap_or(seed);
         let directory = Arc::new(ArcSwap::from_pointee(StoreDirectory::new(kept)));
-        Ok(Self { directory, ledger, file, every })
+        Ok(Self {
+            directory,
+            ledger,
+            file,
+            every,
+        })
     }
 
     /// The directory, as it is now and will be.
@@ -99,19 +104,32 @@ impl Stores {
 
 fn read(path: &Path) -> Result<Option<Vec<Store>>, StoresError> {
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|source| StoresError::Parse { path: path.to_owned(), source }),
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|source| StoresError::Parse {
+                    path: path.to_owned(),
+                    source,
+                })
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(StoresError::Io { path: path.to_owned(), source }),
+        Err(source) => Err(StoresError::Io {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 /// Replaces the copy whole: a crash leaves the old one or the new one.
 fn write(path: &Path, stores: &[Store]) -> Result<(), StoresError> {
-    let failed = |source| StoresError::Io { path: path.to_owned(), source };
-    let bytes = serde_json::to_vec(stores)
-        .map_err(|source| StoresError::Parse { path: path.to_owned(), source })?;
+    let failed = |source| StoresError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let bytes = serde_json::to_vec(stores).map_err(|source| StoresError::Parse {
+        path: path.to_owned(),
+        source,
+    })?;
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, bytes).map_err(failed)?;
     std::fs::rename(&fresh, path).map_err(failed)

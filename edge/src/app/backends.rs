@@ -22,8 +22,6 @@ use crate::machine::Machine;
 
 /// Bytes of the log read at once while the embedded ledger is rebuilt.
 const REBUILD_BYTES: usize = 1 << 20;
-/// How often the embedded cache's heart beats.
-const BEAT_EVERY: Duration = Duration::from_millis(100);
 
 /// Ledger or trip cache could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +53,7 @@ pub(super) struct Backends {
 pub(super) struct Heart {
     cache: Arc<dyn TripCache>,
     clock: Arc<dyn Clock>,
+    every: Duration,
 }
 
 /// Connects, or makes what is embedded. No server needs to be up.
@@ -67,19 +66,29 @@ pub(super) fn open(
         None => {
             let journal: Arc<dyn Journal> = Arc::new(journal.clone());
             let memory = Arc::new(MemoryLedger::new(Arc::clone(&clock), Some(journal)));
-            (Arc::clone(&memory) as Arc<dyn Ledger>, Some(memory))
+            let ledger: Arc<dyn Ledger> = Arc::<MemoryLedger>::clone(&memory);
+            (ledger, Some(memory))
         }
         Some(postgres) => (Arc::new(PostgresLedger::connect(&postgres)?), None),
     };
     let (cache, heart): (Arc<dyn TripCache>, _) = match wiring::redis(config) {
         None => {
             let cache: Arc<dyn TripCache> = Arc::new(MemoryTripCache::new());
-            let heart = Heart { cache: Arc::clone(&cache), clock };
+            let heart = Heart {
+                cache: Arc::clone(&cache),
+                clock,
+                every: config.trip_cache.beat,
+            };
             (cache, Some(heart))
         }
         Some(redis) => (Arc::new(RedisTripCache::connect(redis)?), None),
     };
-    Ok(Backends { ledger, cache, heart, embedded })
+    Ok(Backends {
+        ledger,
+        cache,
+        heart,
+        embedded,
+    })
 }
 
 // === impl Backends ===
@@ -88,14 +97,18 @@ impl Backends {
     /// Replays the platform's events from the log into the embedded ledger; authorizations follow
     /// by the drain, whose cursor starts at nothing.
     pub(super) async fn rebuild(&self, log: &Wal<Machine>) -> Result<(), BackendsError> {
-        let Some(memory) = &self.embedded else { return Ok(()) };
+        let Some(memory) = &self.embedded else {
+            return Ok(());
+        };
         let last = log.status().last_index;
         let mut next = 1;
         while next <= last {
             let batches = log.read_batches(next, REBUILD_BYTES).await?;
             for batch in &batches {
                 for proposal in &batch.proposals {
-                    let Ok(Entry::Platform(event)) = Entry::decode(proposal) else { continue };
+                    let Ok(Entry::Platform(event)) = Entry::decode(proposal) else {
+                        continue;
+                    };
                     if memory.replay(&event) == Applied::Refused {
                         return Err(BackendsError::Misfit(batch.index));
                     }
@@ -135,7 +148,7 @@ impl Backends {
 
 impl Heart {
     pub(super) async fn run(self, stop: CancellationToken) {
-        let mut beat = tokio::time::interval(BEAT_EVERY);
+        let mut beat = tokio::time::interval(self.every);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {

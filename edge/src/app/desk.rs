@@ -55,7 +55,13 @@ pub enum OrderError {
 impl Desk {
     pub(super) fn new(shared: Shared, path: Arc<Path>, config: &Config) -> Self {
         let banks = i64::try_from(config.banks.len()).unwrap_or(i64::MAX);
-        Self { shared, path, region: config.region.clone(), edge_id: config.edge_id, banks }
+        Self {
+            shared,
+            path,
+            region: config.region.clone(),
+            edge_id: config.edge_id,
+            banks,
+        }
     }
 
     pub(super) fn ledger(&self) -> &Arc<dyn Ledger> {
@@ -93,18 +99,19 @@ impl Desk {
     pub async fn statusz(&self) -> Value {
         let trip_cache_age_ms = self.trip_cache_age_ms().await;
         let wal = self.shared.log.status();
-        let (counts, outage, outages, mode, answers, log_time_ms) = self.shared.log.read(|machine| {
-            let register = machine.register();
-            let outages: Vec<_> = register.outages().copied().collect();
-            (
-                register.counts(),
-                register.outage().copied(),
-                outages,
-                register.mode(),
-                register.len(),
-                register.log_time_ms(),
-            )
-        });
+        let (counts, outage, outages, mode, answers, log_time_ms) =
+            self.shared.log.read(|machine| {
+                let register = machine.register();
+                let outages: Vec<_> = register.outages().copied().collect();
+                (
+                    register.counts(),
+                    register.outage().copied(),
+                    outages,
+                    register.mode(),
+                    register.len(),
+                    register.log_time_ms(),
+                )
+            });
         let position = self.shared.primary.position();
         let progress = &self.shared.progress;
         let policy = self.path.policy.load();
@@ -168,7 +175,9 @@ impl Desk {
         reason: String,
     ) -> Result<(), OrderError> {
         tracing::warn!(mode = mode.as_str(), operator, reason, "operator's order");
-        self.propose(self.action(operator, reason, OperatorOrder::StandIn(mode))).await.map(drop)
+        self.propose(self.action(operator, reason, OperatorOrder::StandIn(mode)))
+            .await
+            .map(drop)
     }
 
     /// Lets the committed answer replay instead of the 500 stored for a payment.
@@ -178,11 +187,17 @@ impl Desk {
         operator: String,
         reason: String,
     ) -> Result<(), OrderError> {
-        if !self.shared.log.read(|machine| machine.register().is_faulted(id)) {
+        if !self
+            .shared
+            .log
+            .read(|machine| machine.register().is_faulted(id))
+        {
             return Err(OrderError::NothingToClear);
         }
         tracing::warn!(transaction = %id, operator, reason, "operator clears a stored 500");
-        self.propose(self.action(operator, reason, OperatorOrder::ClearAnswer(id))).await.map(drop)
+        self.propose(self.action(operator, reason, OperatorOrder::ClearAnswer(id)))
+            .await
+            .map(drop)
     }
 
     /// Puts a tombstone on a payment that has a hold and no outcome; says whether it came first.
@@ -193,15 +208,25 @@ impl Desk {
 
     fn action(&self, operator: String, reason: String, what: OperatorOrder) -> Entry {
         let at = self.shared.clock.now();
-        Entry::Operator(OperatorAction { id: Uuid::now_v7(), operator, reason, at, what })
+        Entry::Operator(OperatorAction {
+            id: Uuid::now_v7(),
+            operator,
+            reason,
+            at,
+            what,
+        })
     }
 
     async fn propose(&self, entry: Entry) -> Result<Outcome, OrderError> {
         let not_durable = |error: &dyn std::fmt::Display| OrderError::NotDurable(error.to_string());
         let bytes = entry.encode().map_err(|error| not_durable(&error))?;
-        let deadline = Instant::now().checked_add(ORDER_WITHIN).unwrap_or_else(Instant::now);
+        let deadline = Instant::now()
+            .checked_add(ORDER_WITHIN)
+            .unwrap_or_else(Instant::now);
         let committed = self.shared.log.propose(Bytes::from(bytes), deadline).await;
-        committed.map(standin_wal::Committed::into_outcome).map_err(|error| not_durable(&error))
+        committed
+            .map(standin_wal::Committed::into_outcome)
+            .map_err(|error| not_durable(&error))
     }
 }
 
@@ -225,7 +250,10 @@ impl Control for Desk {
         let metrics = &self.shared.metrics;
         let wal = self.shared.log.status();
         let (mode, exposed) = self.shared.log.read(|machine| {
-            (machine.register().mode(), machine.register().counts().exposed_minor)
+            (
+                machine.register().mode(),
+                machine.register().counts().exposed_minor,
+            )
         });
         let policy = self.path.policy.load();
         metrics.wal_space(wal.bytes_used, wal.budget_bytes);
@@ -237,13 +265,19 @@ impl Control for Desk {
             Position::Ramp(_) => BreakerState::Ramping,
         });
         metrics.exposure(Exposure::Now, exposed, policy.currency);
-        metrics.exposure(Exposure::WorstCase, worst_case(&policy, self.banks), policy.currency);
+        metrics.exposure(
+            Exposure::WorstCase,
+            worst_case(&policy, self.banks),
+            policy.currency,
+        );
     }
 
     fn stand_in(&self, mode: StandInMode, order: Order) -> BoxFuture<'_, Result<Value, Problem>> {
         Box::pin(async move {
             let Order { operator, reason } = order;
-            self.order_stand_in(mode, operator, reason).await.map_err(|error| error.problem())?;
+            self.order_stand_in(mode, operator, reason)
+                .await
+                .map_err(|error| error.problem())?;
             Ok(json!({ "mode": mode.as_str() }))
         })
     }
@@ -255,7 +289,9 @@ impl Control for Desk {
     ) -> BoxFuture<'_, Result<Value, Problem>> {
         Box::pin(async move {
             let Order { operator, reason } = order;
-            self.order_clear(id, operator, reason).await.map_err(|error| error.problem())?;
+            self.order_clear(id, operator, reason)
+                .await
+                .map_err(|error| error.problem())?;
             Ok(json!({ "cleared": id.to_string() }))
         })
     }
@@ -266,9 +302,9 @@ impl Control for Desk {
 impl OrderError {
     fn problem(&self) -> Problem {
         match self {
-            Self::NothingToClear => {
-                Problem::Conflict { detail: "no payment with this id has a stored 500" }
-            }
+            Self::NothingToClear => Problem::Conflict {
+                detail: "no payment with this id has a stored 500",
+            },
             Self::NotDurable(_) => Problem::Unavailable {
                 cause: Unavailable::LogTimeout,
                 retry_after: Duration::from_secs(1),
@@ -282,7 +318,9 @@ fn rung(mode: StandInMode, position: Position) -> &'static str {
     match (mode, position) {
         (StandInMode::Force, _) | (StandInMode::Auto, Position::Open(_)) => "stand_in",
         (StandInMode::Forbid, Position::Open(_)) => "refused",
-        (StandInMode::Auto | StandInMode::Forbid, Position::Closed | Position::Ramp(_)) => "primary",
+        (StandInMode::Auto | StandInMode::Forbid, Position::Closed | Position::Ramp(_)) => {
+            "primary"
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use standin_core::ledger::postgres::{PoolConfig, PostgresConfig};
+use standin_core::ledger::{BOOK_ROWS_MAX, HOLD_ROWS_MAX};
 use standin_core::merchant::Store;
 use standin_core::policy::{Policy, PolicyError};
 use standin_core::register::RegisterConfig;
@@ -46,21 +47,32 @@ pub enum WiringError {
 }
 
 pub(super) fn policy(path: Option<&Path>) -> Result<Policy, WiringError> {
-    let Some(path) = path else { return Ok(Policy::example()) };
+    let Some(path) = path else {
+        return Ok(Policy::example());
+    };
     let text = read(path)?;
-    Policy::parse(&text).map_err(|source| WiringError::Policy { path: path.to_owned(), source })
+    Policy::parse(&text).map_err(|source| WiringError::Policy {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 pub(super) fn stores(path: Option<&Path>) -> Result<Vec<Store>, WiringError> {
-    let Some(path) = path else { return Ok(Vec::new()) };
+    let Some(path) = path else {
+        return Ok(Vec::new());
+    };
     let text = read(path)?;
-    serde_json::from_str(&text)
-        .map_err(|source| WiringError::Stores { path: path.to_owned(), source })
+    serde_json::from_str(&text).map_err(|source| WiringError::Stores {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn read(path: &Path) -> Result<String, WiringError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| WiringError::Read { path: path.to_owned(), source })
+    std::fs::read_to_string(path).map_err(|source| WiringError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 pub(super) fn wal(config: &Config) -> standin_wal::Config {
@@ -68,12 +80,18 @@ pub(super) fn wal(config: &Config) -> standin_wal::Config {
         segment_bytes: config.wal.segment_bytes,
         budget_bytes: config.wal.budget_bytes,
         queue_proposals_max: config.wal.queue_proposals,
-        ..standin_wal::Config::new(&config.wal.dir, NodeId(config.edge_id), config.region.clone())
+        ..standin_wal::Config::new(
+            &config.wal.dir,
+            NodeId(config.edge_id),
+            config.region.clone(),
+        )
     }
 }
 
 pub(super) fn register(config: &Config) -> RegisterConfig {
-    RegisterConfig { answers_max: config.register.answers }
+    RegisterConfig {
+        answers_max: config.register.answers,
+    }
 }
 
 pub(super) fn breaker(config: &BreakerConfig) -> breaker::BreakerConfig {
@@ -93,13 +111,19 @@ pub(super) fn holds(config: &Config) -> HoldsConfig {
     let budget = config.banks.iter().map(|bank| bank.budgets.postgres).max();
     HoldsConfig {
         workers: config.ledger.connections,
+        rows_max: config.ledger.hold_batch.min(HOLD_ROWS_MAX),
         waiting_max: config.limits.in_flight,
-        transaction_max: budget.unwrap_or(Duration::from_millis(100)).saturating_mul(2),
+        transaction_max: budget
+            .unwrap_or(Duration::from_millis(100))
+            .saturating_mul(2),
     }
 }
 
 pub(super) fn drain(config: &DrainConfig) -> drain::DrainConfig {
-    drain::DrainConfig { retry_after: config.interval, ..drain::DrainConfig::default() }
+    drain::DrainConfig {
+        rows_max: config.batch.min(BOOK_ROWS_MAX),
+        ..drain::DrainConfig::default()
+    }
 }
 
 pub(super) fn postgres(config: &Config) -> Option<PostgresConfig> {
@@ -113,8 +137,10 @@ pub(super) fn postgres(config: &Config) -> Option<PostgresConfig> {
         connections: config.ledger.connections.saturating_add(2),
         ..postgres.foreground
     };
-    postgres.background =
-        PoolConfig { connections: config.ledger.background_connections, ..postgres.background };
+    postgres.background = PoolConfig {
+        connections: config.ledger.background_connections,
+        ..postgres.background
+    };
     postgres.application_name = format!("standin-edge-{}-{}", config.region, config.edge_id);
     Some(postgres)
 }
@@ -122,8 +148,16 @@ pub(super) fn postgres(config: &Config) -> Option<PostgresConfig> {
 pub(super) fn redis(config: &Config) -> Option<RedisConfig> {
     let first = config.trip_cache.redis.first()?;
     let primary = config.trip_cache.redis_home.as_ref().unwrap_or(first);
-    let read_budget = config.banks.iter().map(|bank| bank.budgets.trip_cache).max();
-    let replicas = config.trip_cache.redis.iter().map(|url| url.expose_secret().to_owned());
+    let read_budget = config
+        .banks
+        .iter()
+        .map(|bank| bank.budgets.trip_cache)
+        .max();
+    let replicas = config
+        .trip_cache
+        .redis
+        .iter()
+        .map(|url| url.expose_secret().to_owned());
     let mut redis = RedisConfig::new(primary.expose_secret().to_owned(), replicas.collect());
     redis.read_budget = read_budget.unwrap_or(Duration::from_millis(20));
     Some(redis)

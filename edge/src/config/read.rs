@@ -63,7 +63,6 @@ pub(super) fn config(from: &Settings) -> Read<Config> {
         },
         drain: DrainConfig {
             batch: from.whole("drain.batch", 1..=1_000)?,
-            interval: from.millis("drain.interval_ms")?,
         },
         telemetry: telemetry(from)?,
     })
@@ -131,7 +130,6 @@ fn trip_cache(from: &Settings) -> Read<TripCacheConfig> {
     Ok(TripCacheConfig {
         redis: redis.into_iter().map(SecretString::from).collect(),
         redis_home: home.map(SecretString::from),
-        connect_timeout: from.millis("trip_cache.connect_timeout_ms")?,
         beat: from.millis("trip_cache.beat_ms")?,
     })
 }

@@ -1,0 +1,336 @@
+#![allow(clippy::as_conversions, reason = "test code")]
+//! A whole edge in one process, embedded, over real HTTP and a real log.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use standin_core::BoxFuture;
+use standin_core::answer::Answer;
+use standin_core::authorization::Authorization;
+use standin_core::clock::Timestamp;
+use standin_core::id::{OrderId, ShopperId, StoreId, TripId};
+use standin_core::ledger::{BookedEvent, StartTrip, Started};
+use standin_core::merchant::Store;
+use standin_core::money::Currency;
+use standin_core::signature::{Secret, sign};
+use standin_core::trip::{Item, ItemStatus, Order, OrderStatus, TripChange, TripEvent};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+use super::*;
+use crate::config::BankConfig;
+use crate::native::Rendered;
+use crate::problem::Problem;
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const SEED: &str =
+    r#"{"shopper_id":123,"amount":300,"merchant":{"name":"Target","address":"123 Main St"}}"#;
+
+fn config(dir: &std::path::Path) -> Config {
+    let text = format!(
+        r#"
+        listen = "127.0.0.1:0"
+        admin_listen = "127.0.0.1:0"
+        deployment_key = "c3RhbmRpbi1leGFtcGxlLWRlcGxveW1lbnQta2V5ISE="
+        [wal]
+        dir = "{}"
+        segment_bytes = 4194304
+        budget_bytes = 67108864
+        [[banks]]
+        slug = "first"
+        secrets = ["{SECRET}"]
+        "#,
+        dir.display()
+    );
+    Config::load(Some(&text), []).unwrap().0
+}
+
+/// Shopper 123 at Target with goods worth 299.00 in the cart.
+async fn shop(edge: &Edge) {
+    let (ledger, cache) = (edge.ledger(), edge.cache());
+    let store: StoreId = "7".parse().unwrap();
+    let shopper: ShopperId = "123".parse().unwrap();
+    let (order, trip) = (OrderId(Uuid::from_u128(1)), TripId(Uuid::from_u128(2)));
+    let at = Timestamp::from_millis(0);
+    let target = Store {
+        id: store,
+        name: "Target".into(),
+        address: "123 Main St".into(),
+        lat_e6: 0,
+        lon_e6: 0,
+    };
+    ledger.put_store(target).await.unwrap();
+    let item = Item {
+        line: 1,
+        product: 1,
+        category: "GROCERY".into(),
+        quantity: 1,
+        listed: 29_900,
+        actual: None,
+        status: ItemStatus::Wanted,
+    };
+    let placed = Order {
+        id: order,
+        customer: "9".parse().unwrap(),
+        store,
+        currency: Currency::USD,
+        status: OrderStatus::Placed,
+        shopper: None,
+        items: vec![item],
+    };
+    ledger.place_order(placed).await.unwrap();
+    ledger.claim(order, shopper).await.unwrap();
+    let start = StartTrip {
+        trip,
+        shopper,
+        orders: vec![order],
+        at,
+    };
+    let Started::Trip(mut sheet) = ledger.start_trip(start).await.unwrap() else {
+        panic!("started")
+    };
+    let what = TripChange::Pick {
+        order,
+        line: 1,
+        actual: None,
+    };
+    sheet.apply(&what);
+    let event = TripEvent {
+        id: Uuid::from_u128(3),
+        trip,
+        shopper,
+        at,
+        what,
+    };
+    let version = Some(sheet.trip.version);
+    ledger
+        .book_events(vec![BookedEvent { event, version }])
+        .await
+        .unwrap();
+    cache.put(*sheet).await.unwrap();
+}
+
+async fn stores_known(edge: &Edge) {
+    while edge.desk().can_serve().is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Sends a request; gives status, replay header and body.
+async fn post(edge: &Edge, body: &str) -> (u16, bool, String) {
+    let secret: Secret = SECRET.parse().unwrap();
+    let now = SystemClock.now().as_secs();
+    let signature = sign(&secret, "msg_1", now, body.as_bytes());
+    let request = format!(
+        "POST /v1/banks/first/authorizations HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\nwebhook-id: msg_1\r\n\
+         webhook-timestamp: {now}\r\nwebhook-signature: {signature}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(edge.address()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (
+        status,
+        head.contains("idempotent-replayed: true"),
+        body.to_owned(),
+    )
+}
+
+async fn drained(edge: &Edge) {
+    while edge.desk.statusz().await["drain"]["backlog"] != 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_seeds_payment_is_approved_replayed_booked_and_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let edge = Edge::start(config(dir.path()), Hooks::default())
+        .await
+        .unwrap();
+    shop(&edge).await;
+    stores_known(&edge).await;
+    let (status, replayed, first) = post(&edge, SEED).await;
+    assert_eq!((status, replayed), (200, false), "{first}");
+    let (status, replayed, again) = post(&edge, SEED).await;
+    assert_eq!((status, replayed), (200, true));
+    assert_eq!(first, again);
+    let body: serde_json::Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(body["decision"], "approved");
+    assert_eq!(body["rung"], "primary");
+    assert_eq!(body["amount"], "300.00");
+    let (status, _, over) = post(&edge, &SEED.replace("300", "3000")).await;
+    assert_eq!(status, 402, "{over}");
+    assert!(over.contains(r#""reason":"over_cap""#), "{over}");
+    drained(&edge).await;
+    let rows = edge.ledger().authorizations(None, 10).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(edge.stop().await, Stopped::Clean);
+
+    let edge = Edge::start(config(dir.path()), Hooks::default())
+        .await
+        .unwrap();
+    let (status, replayed, after) = post(&edge, SEED).await;
+    assert_eq!((status, replayed), (200, true));
+    assert_eq!(first, after, "the same bytes after a restart");
+    drained(&edge).await;
+    let rebuilt = edge.ledger().authorizations(None, 10).await.unwrap();
+    assert_eq!(rows, rebuilt);
+    assert_eq!(edge.stop().await, Stopped::Clean);
+}
+
+/// Fails to render once.
+struct Clumsy(AtomicBool);
+
+impl Adapter for Clumsy {
+    fn understand(
+        &self,
+        bank: &BankConfig,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Authorization, Problem> {
+        Native.understand(bank, body, now)
+    }
+
+    fn render(&self, answer: &Answer) -> Rendered {
+        assert!(
+            self.0.swap(true, Ordering::SeqCst),
+            "planted: the first answer is not rendered"
+        );
+        Native.render(answer)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_500_after_the_commit_replays_until_an_operator_clears_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter: Arc<dyn Adapter> = Arc::new(Clumsy(AtomicBool::new(false)));
+    let hooks = Hooks {
+        adapter: Some(adapter),
+        ..Hooks::default()
+    };
+    let edge = Edge::start(config(dir.path()), hooks).await.unwrap();
+    shop(&edge).await;
+    stores_known(&edge).await;
+    let (status, _, first) = post(&edge, SEED).await;
+    assert_eq!(status, 500, "{first}");
+    let (status, _, again) = post(&edge, SEED).await;
+    assert_eq!((status, again), (500, first.clone()));
+    let problem: serde_json::Value = serde_json::from_str(&first).unwrap();
+    let id = problem["transaction_id"].as_str().unwrap().parse().unwrap();
+    let clear = || {
+        edge.desk()
+            .order_clear(id, "ops".into(), "looked at it".into())
+    };
+    assert_eq!(clear_result(clear()).await, Ok(()));
+    let (status, replayed, body) = post(&edge, SEED).await;
+    assert_eq!((status, replayed), (200, true), "{body}");
+    assert_eq!(clear_result(clear()).await, Err(OrderError::NothingToClear));
+    drained(&edge).await;
+    let audit = edge.ledger().audit(10).await.unwrap();
+    assert!(
+        audit
+            .iter()
+            .any(|row| row.operator == "ops" && row.action.contains(&id.to_string()))
+    );
+    assert_eq!(edge.stop().await, Stopped::Clean);
+}
+
+async fn clear_result(
+    order: impl Future<Output = Result<(), OrderError>>,
+) -> Result<(), OrderError> {
+    order.await
+}
+
+/// A ledger that can be taken away: every call then hangs.
+struct Away {
+    inner: Arc<dyn Ledger>,
+    away: Arc<AtomicBool>,
+}
+
+impl Away {
+    fn gate<'a, T: Send + 'a>(&self, call: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
+        if self.away.load(Ordering::SeqCst) {
+            Box::pin(std::future::pending())
+        } else {
+            call
+        }
+    }
+}
+
+macro_rules! gated {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty;)*) => {
+        impl Ledger for Away {$(
+            fn $name(&self, $($arg: $type),*) -> BoxFuture<'_, Result<$out, standin_core::ledger::LedgerError>> {
+                self.gate(self.inner.$name($($arg),*))
+            }
+        )*}
+    };
+}
+
+use standin_core::id::TransactionId;
+use standin_core::ledger as ledger_port;
+gated! {
+    hold(batch: Vec<standin_core::entry::Proposal>) -> Vec<ledger_port::HoldReply>;
+    open_trip(shopper: ShopperId) -> Option<ledger_port::OpenTrip>;
+    probe() -> ();
+    stores() -> Vec<Store>;
+    cursor(log: Uuid) -> u64;
+    book(step: ledger_port::DrainStep) -> ledger_port::Booked;
+    put_store(store: Store) -> ();
+    place_order(order: Order) -> ledger_port::Placed;
+    order(id: OrderId) -> Option<Order>;
+    offers(store: StoreId, limit: u32) -> Vec<Order>;
+    claim(order: OrderId, shopper: ShopperId) -> ledger_port::Claim;
+    start_trip(start: StartTrip) -> Started;
+    trip(shopper: ShopperId, trip: TripId) -> Option<ledger_port::OpenTrip>;
+    book_events(events: Vec<BookedEvent>) -> ledger_port::EventsBooked;
+    complete(shopper: ShopperId, trip: TripId) -> ledger_port::Completed;
+    authorizations(after: Option<(ShopperId, TransactionId)>, limit: u32) -> Vec<ledger_port::AuthorizationRow>;
+    stale_holds(before: Timestamp, limit: u32) -> Vec<ledger_port::StaleHold>;
+    release(holds: Vec<ledger_port::StaleHold>) -> u64;
+    conflicts(limit: u32) -> Vec<ledger_port::ConflictRow>;
+    audit(limit: u32) -> Vec<ledger_port::AuditRow>;
+    record_run(run: ledger_port::ReconcileRun) -> ();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_primary_it_stands_in_and_drains_when_the_primary_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let away = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&away);
+    let wrap: WrapLedger = Box::new(move |inner| {
+        Arc::new(Away {
+            inner,
+            away: switch,
+        })
+    });
+    let hooks = Hooks {
+        wrap_ledger: Some(wrap),
+        ..Hooks::default()
+    };
+    let edge = Edge::start(config(dir.path()), hooks).await.unwrap();
+    shop(&edge).await;
+    stores_known(&edge).await;
+    away.store(true, Ordering::SeqCst);
+    let (status, _, first) = post(&edge, &SEED.replace("300", "20")).await;
+    assert_eq!(status, 200, "{first}");
+    let body: serde_json::Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(
+        (&body["rung"], &body["why"]),
+        (&"stand_in".into(), &"timeout".into()),
+        "{first}"
+    );
+    away.store(false, Ordering::SeqCst);
+    let (status, replayed, again) = post(&edge, &SEED.replace("300", "20")).await;
+    assert_eq!((status, replayed, again), (200, true, first));
+    drained(&edge).await;
+    let rows = edge.ledger().authorizations(None, 10).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].answer.rung, standin_core::answer::Rung::StandIn);
+    assert_eq!(edge.stop().await, Stopped::Clean);
+}
