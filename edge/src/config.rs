@@ -191,6 +191,8 @@ pub struct DrainConfig {
 pub struct TelemetryConfig {
     /// Base URL of an OTLP/HTTP collector; `None`: no traces are made.
     pub otlp_endpoint: Option<String>,
+    /// How many of a hundred authorizations are traced.
+    pub trace_percent: u32,
     /// A tracing filter: `info`, `standin_edge=debug,warn`, ….
     pub log_level: String,
     /// How log lines look.

@@ -14,7 +14,7 @@ use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -64,7 +64,7 @@ impl Telemetry {
                 .boxed(),
         };
         let tracing = match &config.telemetry.otlp_endpoint {
-            Some(endpoint) => Some(provider(endpoint, &config.region, config.edge_id)?),
+            Some(endpoint) => Some(provider(endpoint, config)?),
             None => None,
         };
         let spans = tracing.as_ref().map(layer);
@@ -92,8 +92,7 @@ impl Telemetry {
 
 fn provider(
     endpoint: &str,
-    region: &str,
-    edge_id: u64,
+    config: &Config,
 ) -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
     let exporter = SpanExporter::builder()
         .with_http()
@@ -104,14 +103,23 @@ fn provider(
     let resource = Resource::builder()
         .with_service_name("standin-edge")
         .with_attributes([
-            KeyValue::new("service.instance.id", edge_id.to_string()),
-            KeyValue::new("cloud.region", region.to_owned()),
+            KeyValue::new("service.instance.id", config.edge_id.to_string()),
+            KeyValue::new("cloud.region", config.region.clone()),
         ])
         .build();
     Ok(SdkTracerProvider::builder()
         .with_resource(resource)
+        .with_sampler(sampler(config.telemetry.trace_percent))
         .with_batch_exporter(exporter)
         .build())
+}
+
+#[allow(
+    clippy::float_arithmetic,
+    reason = "the sampler's own interface; no money near"
+)]
+fn sampler(percent: u32) -> Sampler {
+    Sampler::TraceIdRatioBased(f64::from(percent) / 100.0)
 }
 
 type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;

@@ -252,6 +252,7 @@ fn telemetry(from: &Settings) -> Read<TelemetryConfig> {
     }
     Ok(TelemetryConfig {
         otlp_endpoint: endpoint.map(str::to_owned),
+        trace_percent: from.whole("telemetry.trace_percent", 0..=100)?,
         log_level: log_level.to_owned(),
         log_format: match from.text("telemetry.log_format") {
             Some("json") => LogFormat::Json,

@@ -20,6 +20,11 @@ impl Handler for Collector {
     }
 }
 
+fn config() -> Config {
+    let (config, _) = Config::load(Some(crate::config::EXAMPLE), Vec::new()).unwrap();
+    config
+}
+
 fn emit(provider: &SdkTracerProvider, spans: usize) {
     let subscriber = tracing_subscriber::registry().with(layer(provider));
     tracing::subscriber::with_default(subscriber, || {
@@ -44,7 +49,7 @@ async fn spans_reach_a_collector() {
         ..ServerLimits::default()
     };
     let serving = tokio::spawn(serve(listener, handler, limits, stop.clone()));
-    let provider = provider(&format!("http://{address}/"), "local", 3).unwrap();
+    let provider = provider(&format!("http://{address}/"), &config()).unwrap();
     emit(&provider, 2);
     Telemetry {
         tracing: Some(provider),
@@ -82,7 +87,7 @@ async fn a_dead_collector_stalls_nobody() {
         listener.local_addr().unwrap()
     };
     for address in [deaf.local_addr().unwrap(), closed] {
-        let provider = provider(&format!("http://{address}"), "local", 1).unwrap();
+        let provider = provider(&format!("http://{address}"), &config()).unwrap();
         let began = Instant::now();
         emit(&provider, 10_000);
         assert!(
@@ -96,4 +101,18 @@ async fn a_dead_collector_stalls_nobody() {
         let stopped = tokio::time::timeout(EXPORT_TIMEOUT * 3, telemetry.stop()).await;
         assert!(stopped.is_ok());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_percent_of_the_traces_is_none() {
+    let mut config = config();
+    config.telemetry.trace_percent = 0;
+    let none = provider("http://127.0.0.1:9", &config).unwrap();
+    let subscriber = tracing_subscriber::registry().with(layer(&none));
+    tracing::subscriber::with_default(subscriber, || {
+        use opentelemetry::trace::TraceContextExt as _;
+        use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+        let span = tracing::info_span!("authorization");
+        assert!(!span.context().span().span_context().is_sampled());
+    });
 }
