@@ -61,10 +61,8 @@ fn patient(redis: &Redis, replicas: &[&Redis]) -> RedisConfig {
 
 async fn connected(config: RedisConfig) -> Arc<RedisTripCache> {
     let cache = Arc::new(RedisTripCache::connect(config).unwrap());
-    eventually("a first beat", || async {
-        cache.beat(Timestamp::from_millis(1)).await.ok()
-    })
-    .await;
+    assert!(cache.connected(PATIENCE).await);
+    cache.beat(Timestamp::from_millis(1)).await.unwrap();
     eventually("a first look", || async {
         cache.look(trip_cache::fresh_shopper()).await.ok()
     })
@@ -279,7 +277,7 @@ async fn redis_gone_or_hung_never_holds_a_look_up() {
     let mut config = patient(&redis, &[]);
     config.read_budget = Duration::from_millis(50);
     // A scheduler's pause on a busy machine is no fault of the cache.
-    let bound = config.read_budget + Duration::from_millis(150);
+    let bound = config.read_budget + Duration::from_millis(450);
     let cache = connected(config).await;
     let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
     let shopper = sheet.trip.shopper;
@@ -368,6 +366,7 @@ async fn redis_cache_needs_no_server_to_begin_with() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     redis.kill().await.unwrap();
     let cache = RedisTripCache::connect(patient(&redis, &[])).unwrap();
+    assert!(!cache.connected(Duration::from_millis(200)).await);
     let shopper = trip_cache::fresh_shopper();
     let looked = cache.look(shopper).await;
     assert!(

@@ -134,6 +134,22 @@ impl RedisTripCache {
         self.counters.snapshot()
     }
 
+    /// Waits, for so long, until every node was connected to. A start may wait here so that its
+    /// first write does not fail; nothing has to.
+    pub async fn connected(&self, within: Duration) -> bool {
+        let nodes = std::iter::once(&self.primary).chain(&self.replicas);
+        let deadline = Instant::now().checked_add(within);
+        for node in nodes {
+            let left = deadline.map_or(within, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
+            if !node.connected_within(left).await {
+                return false;
+            }
+        }
+        true
+    }
+
     async fn look_now(&self, shopper: ShopperId) -> Result<Look, CacheError> {
         let nodes = match self.replicas.as_slice() {
             [] => std::slice::from_ref(&self.primary),

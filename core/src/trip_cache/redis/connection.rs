@@ -182,12 +182,13 @@ impl Node {
             .await
     }
 
-    /// Waits for a connection, for so long; the next call says whether there is one.
-    pub(super) async fn connected_within(&self, budget: Duration) {
+    /// Waits for a connection, for so long; whether there is one.
+    pub(super) async fn connected_within(&self, budget: Duration) -> bool {
         if !self.client.is_connected() {
-            // Both ends of the wait are answered by the call that follows.
+            // What came of the wait is read from the client's state below.
             drop(tokio::time::timeout(budget, self.client.wait_for_connect()).await);
         }
+        self.client.is_connected()
     }
 
     /// Tells of each time the connection was made, the first included.

@@ -160,7 +160,7 @@ impl Connection {
 
     /// Looks at a chunk of the client. A COMMIT is recognised when its first message is complete,
     /// so the bytes of that message that this chunk holds are still ours to hold back.
-    fn to_server(&mut self, bytes: &[u8]) -> Verdict {
+    fn see_client(&mut self, bytes: &[u8]) -> Verdict {
         for (index, byte) in bytes.iter().enumerate() {
             let Step::Message(kind, body) = self.client.push(*byte) else {
                 continue;
@@ -242,7 +242,7 @@ impl Connection {
         }
     }
 
-    fn to_client(&mut self, bytes: &[u8]) -> Verdict {
+    fn see_server(&mut self, bytes: &[u8]) -> Verdict {
         for (index, byte) in bytes.iter().enumerate() {
             if self.raw_answers > 0 {
                 self.raw_answers = self.raw_answers.saturating_sub(1);
@@ -298,8 +298,8 @@ impl Tap for Connection {
     fn pass(&mut self, direction: Direction, bytes: &[u8]) -> Verdict {
         match direction {
             _ if self.blind => Verdict::Pass,
-            Direction::ToServer => self.to_server(bytes),
-            Direction::ToClient => self.to_client(bytes),
+            Direction::ToServer => self.see_client(bytes),
+            Direction::ToClient => self.see_server(bytes),
         }
     }
 }
