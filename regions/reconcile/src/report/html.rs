@@ -169,7 +169,8 @@ fn demo_verdict(report: &DemoReport) -> String {
         .as_ref()
         .map_or(0, Reconciliation::all_findings);
     if findings > 0 {
-        wrong.push(format!("{findings} findings in reconciliation"));
+        let word = if findings == 1 { "finding" } else { "findings" };
+        wrong.push(format!("{findings} {word} in reconciliation"));
     }
     if wrong.is_empty() {
         format!(

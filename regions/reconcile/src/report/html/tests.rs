@@ -240,7 +240,7 @@ fn a_broken_run_says_so_first() {
     let html = demo(&report).unwrap();
     keep("broken.html", &html);
     for words in [
-        "Not held: 3 wrong; 7 left in the log; broken: S4; 1 findings in reconciliation.",
+        "Not held: 3 wrong; 7 left in the log; broken: S4; 1 finding in reconciliation.",
         "✗ S4",
         "&#60;rows&#62;",
         "It does not add up.",
