@@ -300,3 +300,6 @@ fn rung_word(said: Option<&Said>) -> &'static str {
 fn bump(count: &mut u64) {
     *count = count.saturating_add(1);
 }
+
+#[cfg(test)]
+mod tests;
