@@ -353,3 +353,6 @@ fn full(what: &'static str) -> LedgerError {
         detail: format!("the memory ledger is full: no room for more {what}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,13 @@ use super::super::{Fate, LedgerError, Retry};
 use super::{PoolConfig, PostgresConfig, PostgresConfigError};
 use crate::answer::Why;
 
+/// How statements are planned. Each is a look-up by key of as many rows as its arrays are long, so
+/// one plan serves for good: planning again for every call costs more than the call (the custom plan
+/// of a short array always looks cheaper), and a plan made while tables were empty must not be the
+/// scan that was right then.
+const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
+     -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off";
+
 /// A pool of connections to the primary. Connects when first asked.
 pub(super) struct Link(Pool);
 
@@ -42,7 +49,7 @@ impl Link {
         let mut server: Config = config.url.expose_secret().parse()?;
         let millis = |limit: Duration| limit.as_millis().max(1);
         let options = format!(
-            "{} -c statement_timeout={} -c lock_timeout={} -c jit=off \
+            "{} {PLANS} -c statement_timeout={} -c lock_timeout={} \
              -c idle_in_transaction_session_timeout={}",
             server.get_options().unwrap_or_default(),
             millis(pool.statement_timeout),
