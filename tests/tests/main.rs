@@ -3,3 +3,4 @@
 mod checker;
 mod ledger;
 mod trip_cache;
+mod trips;
