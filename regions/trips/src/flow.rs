@@ -327,10 +327,13 @@ impl Platform {
     /// Shows the edges what the ledger has; a failed write is remembered for a repair.
     async fn write_through(&self, sheet: TripSheet) -> Shown {
         let (shopper, trip) = (sheet.trip.shopper, sheet.trip.id);
-        match timeout(self.budgets.cache, self.ports.cache.put(sheet)).await {
-            Ok(Ok(_)) => Shown::Current,
-            Ok(Err(_)) | Err(_) => self.repair_later(shopper, trip),
-        }
+        let error = match timeout(self.budgets.cache, self.ports.cache.put(sheet)).await {
+            Ok(Ok(_)) => return Shown::Current,
+            Ok(Err(error)) => error,
+            Err(_elapsed) => CacheError::Timeout,
+        };
+        tracing::warn!(%trip, %error, "the trip cache is behind the ledger");
+        self.repair_later(shopper, trip)
     }
 
     async fn show_completed(&self, shopper: ShopperId, trip: TripId) -> Shown {
