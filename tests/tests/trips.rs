@@ -4,6 +4,7 @@
 #![allow(
     clippy::as_conversions,
     clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
     reason = "test code"
 )]
 

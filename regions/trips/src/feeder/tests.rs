@@ -1,6 +1,7 @@
 #![allow(
     clippy::as_conversions,
     clippy::arithmetic_side_effects,
+    clippy::too_many_lines,
     reason = "test code"
 )]
 
