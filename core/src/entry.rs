@@ -218,3 +218,41 @@ impl StandInMode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trip::{Position, TripChange};
+
+    #[test]
+    fn every_trip_change_comes_back_from_its_bytes() {
+        let order = OrderId(Uuid::from_u128(1));
+        let position = Position {
+            lat_e6: -1,
+            lon_e6: 2,
+            at: Timestamp::from_millis(3),
+        };
+        let changes = [
+            TripChange::Pick {
+                order,
+                line: 1,
+                actual: Some(250),
+            },
+            TripChange::Unpick { order, line: 1 },
+            TripChange::OutOfStock { order, line: 2 },
+            TripChange::Moved { position },
+            TripChange::Finish,
+        ];
+        for what in changes {
+            let entry = Entry::Platform(PlatformEvent::TripChanged(TripEvent {
+                id: Uuid::from_u128(9),
+                trip: TripId(Uuid::from_u128(7)),
+                shopper: ShopperId::try_from(123_i64).unwrap(),
+                at: Timestamp::from_millis(4),
+                what,
+            }));
+            let bytes = entry.encode().unwrap();
+            assert_eq!(Entry::decode(&bytes).unwrap(), entry);
+        }
+    }
+}
