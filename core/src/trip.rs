@@ -168,10 +168,9 @@ pub struct TripEvent {
     pub what: TripChange,
 }
 
-/// What a [`TripEvent`] says. Not internally tagged: entries of the log hold it in a format that is
-/// not self-describing.
+/// What a [`TripEvent`] says.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TripChange {
     /// A line went into the cart.
     Pick {

@@ -16,6 +16,7 @@ pub mod authenticate;
 pub mod breaker;
 pub mod budget;
 pub mod chance;
+pub mod command;
 pub mod config;
 pub mod door;
 pub mod drain;

@@ -44,7 +44,7 @@ async fn server() -> Postgres {
     let settings = vec![("max_connections".to_owned(), "300".to_owned())];
     Postgres::start_with(PostgresOptions {
         settings,
-        port: None,
+        ..PostgresOptions::default()
     })
     .await
     .unwrap()

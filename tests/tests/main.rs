@@ -2,5 +2,6 @@
 
 mod checker;
 mod ledger;
+mod scenarios;
 mod trip_cache;
 mod trips;

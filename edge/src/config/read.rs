@@ -19,6 +19,8 @@ use crate::server::ServerLimits;
 
 const COUNT: RangeInclusive<i64> = 1..=100_000_000;
 const MILLIS: RangeInclusive<i64> = 1..=3_600_000;
+/// A segment holds at least one batch of the size that the log makes (1 MiB) and its frame.
+const SEGMENT_BYTES: RangeInclusive<i64> = 2_097_152..=1_073_741_824;
 const SECRET_FILE_BYTES_MAX: usize = 64 * 1024;
 
 type Read<T> = Result<T, ConfigError>;
@@ -82,8 +84,11 @@ fn deployment_key(from: &Settings) -> Read<DeploymentKey> {
 fn wal(from: &Settings) -> Read<WalConfig> {
     let wal = WalConfig {
         dir: from.required("wal.dir", "must name a directory")?.into(),
-        segment_bytes: from.whole("wal.segment_bytes", 65_536..=1_073_741_824)?,
-        budget_bytes: from.whole("wal.budget_bytes", 131_072..=i64::MAX)?,
+        segment_bytes: from.whole("wal.segment_bytes", SEGMENT_BYTES)?,
+        budget_bytes: from.whole(
+            "wal.budget_bytes",
+            SEGMENT_BYTES.start().saturating_mul(2)..=i64::MAX,
+        )?,
         queue_proposals: from.whole("wal.queue_proposals", COUNT)?,
     };
     if !wal.segment_bytes.is_multiple_of(4_096) {

@@ -22,7 +22,6 @@ pub struct Cli {
 enum Command {
     Bank(Box<crate::bank::Args>),
     Policy(crate::policy::Args),
-    Demo(Box<crate::demo::Args>),
 }
 
 // === impl Cli ===
@@ -36,7 +35,6 @@ impl Cli {
         match self.command {
             Command::Bank(args) => args.run().await,
             Command::Policy(args) => args.run(),
-            Command::Demo(args) => Box::pin(args.run()).await,
         }
     }
 }

@@ -32,6 +32,9 @@ pub struct PostgresOptions {
     pub settings: Vec<(String, String)>,
     /// The port; a free one when absent.
     pub port: Option<u16>,
+    /// Data of a stopped cluster to begin with a copy of, instead of making one: as good, and an
+    /// order of magnitude cheaper. See [`Postgres::save`].
+    pub copy_of: Option<PathBuf>,
 }
 
 /// A running Postgres. Dropping it kills it and removes its data.
@@ -71,7 +74,11 @@ impl Postgres {
         if let Some(Owner { uid, gid }) = owner {
             chown(folder.path(), Some(uid), Some(gid))?;
         }
-        let PostgresOptions { settings, port } = options;
+        let PostgresOptions {
+            settings,
+            port,
+            copy_of,
+        } = options;
         let mut server = Self {
             bin,
             owner,
@@ -80,7 +87,10 @@ impl Postgres {
             process: Mutex::new(None),
             folder,
         };
-        server.init().await?;
+        match copy_of {
+            Some(saved) => copy_tree(&saved, &server.data(), server.owner)?,
+            None => server.init().await?,
+        }
         for attempt in 1_u32.. {
             server.port = match port {
                 Some(port) => port,
@@ -176,6 +186,19 @@ impl Postgres {
             Ok(()) | Err(ServerError::NotRunning { .. }) => self.launch().await,
             Err(error) => Err(error),
         }
+    }
+
+    /// Stops the server in order and copies its data to `folder`, for
+    /// [`PostgresOptions::copy_of`]. The copy is there whole or not at all.
+    pub async fn save(&self, folder: &Path) -> Result<(), ServerError> {
+        self.stop().await?;
+        let partial = folder.with_extension("partial");
+        if partial.exists() {
+            fs::remove_dir_all(&partial)?;
+        }
+        copy_tree(&self.data(), &partial, None)?;
+        fs::rename(&partial, folder)?;
+        Ok(())
     }
 
     async fn init(&self) -> Result<(), ServerError> {
@@ -312,6 +335,30 @@ fn find_binaries() -> Result<PathBuf, ServerError> {
     } else {
         Err(missing("postgres"))
     }
+}
+
+/// Copies a folder with its permissions; symbolic links are followed.
+fn copy_tree(from: &Path, to: &Path, owner: Option<Owner>) -> Result<(), ServerError> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if fs::metadata(&source)?.is_dir() {
+            copy_tree(&source, &target, owner)?;
+        } else {
+            fs::copy(&source, &target)?;
+            give(&target, owner)?;
+        }
+    }
+    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
+    give(to, owner)
+}
+
+fn give(path: &Path, owner: Option<Owner>) -> Result<(), ServerError> {
+    if let Some(Owner { uid, gid }) = owner {
+        chown(path, Some(uid), Some(gid))?;
+    }
+    Ok(())
 }
 
 fn owner() -> Result<Option<Owner>, ServerError> {

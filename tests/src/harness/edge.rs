@@ -1,0 +1,351 @@
+//! The edge under test: a child process with its own folder, ports and log.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use serde_json::Value;
+use standin_cli::client::{Call, Pool, Reply};
+use standin_drill::process::{Process, free_port};
+
+use super::bank::{Bank, SECRET, SLUG};
+use super::stage::{Stage, WIDE_POLICY};
+use super::wait::until;
+
+/// How long an edge may take to be ready, on a machine that builds things meanwhile.
+pub const READY_MAX: Duration = Duration::from_secs(30);
+/// How long it may take to stop.
+pub const STOP_MAX: Duration = Duration::from_secs(20);
+/// How long draining what is left may take.
+pub const DRAIN_MAX: Duration = Duration::from_secs(40);
+const ASK_MAX: Duration = Duration::from_secs(5);
+const KEY: &str = "c3RhbmRpbi10ZXN0cy1kZXBsb3ltZW50LWtleSEh";
+
+/// The programs built for tests; a test gives them by `env!("CARGO_BIN_EXE_…")`.
+#[derive(Clone, Copy, Debug)]
+pub struct Programs {
+    /// The edge.
+    pub edge: &'static str,
+    /// The `standin` command.
+    pub standin: &'static str,
+}
+
+/// How an edge is set up.
+#[derive(Clone, Debug)]
+pub struct EdgeOptions {
+    /// Connection text of the ledger.
+    pub postgres: String,
+    /// Redis to read from, the local one first.
+    pub redis: Vec<String>,
+    /// Redis to write to.
+    pub redis_home: String,
+    /// The rules.
+    pub policy: String,
+    /// Deadline of the bank and parts of it: trip cache, Postgres, WAL (ms).
+    pub budgets_ms: [u64; 4],
+    /// Further tables, as TOML.
+    pub more: String,
+}
+
+/// An edge as a child process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Edge {
+    programs: Programs,
+    folder: PathBuf,
+    address: SocketAddr,
+    admin: Pool,
+    process: Option<Process>,
+    history: super::bank::History,
+}
+
+// === impl EdgeOptions ===
+
+impl EdgeOptions {
+    /// On the servers of a stage, with budgets that a busy machine does not overrun by itself.
+    pub fn on(stage: &Stage) -> Self {
+        Self {
+            postgres: stage.postgres_url(),
+            redis: vec![stage.redis.url()],
+            redis_home: stage.redis.url(),
+            policy: WIDE_POLICY.to_owned(),
+            budgets_ms: [8_000, 500, 1_000, 5_000],
+            more: String::new(),
+        }
+    }
+
+    fn text(&self, folder: &Path, address: SocketAddr, admin: SocketAddr) -> String {
+        let [deadline, trip_cache, postgres, wal] = self.budgets_ms;
+        let Self {
+            postgres: url,
+            redis,
+            redis_home,
+            policy: _,
+            budgets_ms: _,
+            more,
+        } = self;
+        let wal_dir = folder.join("wal");
+        let policy = folder.join("policy.toml");
+        format!(
+            r#"
+listen = "{address}"
+admin_listen = "{admin}"
+region = "test"
+edge_id = 1
+deployment_key = "{KEY}"
+policy = {policy:?}
+
+[wal]
+dir = {wal_dir:?}
+segment_bytes = 2097152
+budget_bytes = 268435456
+
+[ledger]
+postgres = "{url}"
+
+[trip_cache]
+redis = {redis:?}
+redis_home = "{redis_home}"
+
+[limits]
+shopper_per_minute = 1000000
+address_failures_per_minute = 1000000
+
+[telemetry]
+log_level = "info"
+
+[[banks]]
+slug = "{SLUG}"
+currency = "USD"
+secrets = ["{SECRET}"]
+deadline_ms = {deadline}
+trip_cache_ms = {trip_cache}
+postgres_ms = {postgres}
+wal_ms = {wal}
+requests_per_second = 1000000
+burst = 1000000
+
+{more}
+"#
+        )
+    }
+}
+
+// === impl Edge ===
+
+impl Edge {
+    /// Starts an edge on a stage and waits until it is ready.
+    pub async fn start(programs: Programs, stage: &Stage) -> Self {
+        Self::start_with(programs, stage, EdgeOptions::on(stage)).await
+    }
+
+    /// Starts an edge as told and waits until it is ready.
+    pub async fn start_with(programs: Programs, stage: &Stage, options: EdgeOptions) -> Self {
+        let mut edge = Self::set_up(programs, stage, &options);
+        edge.restart().await;
+        edge
+    }
+
+    /// Writes an edge's files without starting it.
+    pub fn set_up(programs: Programs, stage: &Stage, options: &EdgeOptions) -> Self {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (address, admin) = (local(free_port().unwrap()), local(free_port().unwrap()));
+        let folder = stage.folder().join(format!("edge-{}", address.port()));
+        std::fs::create_dir(&folder).unwrap();
+        let text = options.text(&folder, address, admin);
+        std::fs::write(folder.join("edge.toml"), text).unwrap();
+        std::fs::write(folder.join("policy.toml"), &options.policy).unwrap();
+        Self {
+            programs,
+            folder,
+            address,
+            admin: Pool::new(admin.into(), 4),
+            process: None,
+            history: stage.history.clone(),
+        }
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.join("edge.toml")
+    }
+
+    /// Its log's directory.
+    pub fn wal(&self) -> PathBuf {
+        self.folder.join("wal")
+    }
+
+    /// Where banks connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The bank of the harness at this edge, with at most `connections` connections.
+    pub fn bank(&self, connections: usize) -> Bank {
+        Bank::new(self.address, "edge-1", connections, self.history.clone())
+    }
+
+    /// Starts the process on the same folder and ports, and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.spawn();
+        self.ready().await;
+    }
+
+    /// Starts the process without waiting.
+    pub fn spawn(&mut self) {
+        assert!(self.process.is_none(), "the edge already runs");
+        let mut command = Command::new(self.programs.edge);
+        command.arg("--config").arg(self.config());
+        command.current_dir(&self.folder);
+        let log = self.folder.join("edge.log");
+        self.process = Some(Process::spawn("standin-edge", command, &log).unwrap());
+    }
+
+    /// Waits until `/readyz` says so.
+    pub async fn ready(&mut self) {
+        let deadline = tokio::time::Instant::now().checked_add(READY_MAX).unwrap();
+        loop {
+            let asked = self.admin.ask(Call::get("/readyz"), ASK_MAX).await;
+            let why = match asked {
+                Ok(reply) if reply.status == 200 => return,
+                Ok(reply) => String::from_utf8_lossy(&reply.body).into_owned(),
+                Err(error) => error.to_string(),
+            };
+            let process = self.process.as_mut().expect("started before");
+            let ended = process.status();
+            let late = tokio::time::Instant::now() >= deadline;
+            assert!(
+                ended.is_none() && !late,
+                "the edge is not ready: {why} {ended:?}\n{}",
+                process.tail()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The process; fails the test when it does not run.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the edge runs")
+    }
+
+    /// Kills the process at once and waits until it is gone.
+    pub async fn kill(&mut self) {
+        let mut process = self.process.take().expect("the edge runs");
+        process.kill().unwrap();
+        process.ended(STOP_MAX).await.unwrap();
+    }
+
+    /// Asks the process to stop (SIGTERM) and waits until it has.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("the edge runs");
+        process.terminate().unwrap();
+        match process.ended(STOP_MAX).await {
+            Ok(status) => status,
+            Err(error) => panic!("{error}\n{}", process.tail()),
+        }
+    }
+
+    /// `/statusz`.
+    pub async fn status(&self) -> Value {
+        let reply = self.admin(Call::get("/statusz")).await;
+        assert_eq!(reply.status, 200);
+        serde_json::from_slice(&reply.body).unwrap()
+    }
+
+    /// Polls `/statusz` until `look` finds what it wants.
+    pub async fn status_until<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        look: impl Fn(&Value) -> Option<T>,
+    ) -> T {
+        let mut last = Value::Null;
+        let deadline = tokio::time::Instant::now().checked_add(within).unwrap();
+        loop {
+            if let Ok(reply) = self.admin.ask(Call::get("/statusz"), ASK_MAX).await {
+                last = serde_json::from_slice(&reply.body).unwrap_or_default();
+                if let Some(found) = look(&last) {
+                    return found;
+                }
+            }
+            let late = tokio::time::Instant::now() >= deadline;
+            assert!(!late, "{what}: not within {within:?}: {last:#}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until everything in the log is in the ledger.
+    pub async fn drained(&self) {
+        self.status_until("drained", DRAIN_MAX, |status| {
+            let drain = &status["drain"];
+            let known = drain["cursor"].as_u64()? > 0 || status["wal"]["last_index"] == 0;
+            (known && drain["backlog"] == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the next request will likely be answered on this rung.
+    pub async fn on_rung(&self, rung: &str, within: Duration) {
+        self.status_until(rung, within, |status| {
+            let settled = status["breaker"]["state"] != "ramp";
+            (status["rung"] == rung && settled).then_some(())
+        })
+        .await;
+    }
+
+    /// Orders stand-in `auto`, `force` or `forbid`.
+    pub async fn order(&self, mode: &str, operator: &str, reason: &str) -> Reply {
+        let body = serde_json::json!({"operator": operator, "reason": reason}).to_string();
+        self.admin(Call::post(format!("/stand-in/{mode}"), body))
+            .await
+    }
+
+    /// `/metrics`.
+    pub async fn metrics(&self) -> String {
+        let reply = self.admin(Call::get("/metrics")).await;
+        assert_eq!(reply.status, 200);
+        String::from_utf8(reply.body.to_vec()).unwrap()
+    }
+
+    /// Sums the samples of a metric whose line holds every one of `labels`.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let text = self.metrics().await;
+        text.lines()
+            .filter(|line| line.starts_with(name))
+            .filter(|line| labels.iter().all(|label| line.contains(label)))
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter_map(|(_, value)| value.parse::<u64>().ok())
+            .sum()
+    }
+
+    /// One call to the admin listener.
+    pub async fn admin(&self, call: Call) -> Reply {
+        let path = call.path.clone();
+        until(&path, READY_MAX, || async {
+            self.admin.ask(call.clone(), ASK_MAX).await.ok()
+        })
+        .await
+    }
+
+    /// Everything it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("edge.log")).unwrap()
+    }
+
+    /// Its resident memory, KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let id = self.process.as_ref().expect("the edge runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let words = line.unwrap().split_whitespace();
+        words.filter_map(|word| word.parse().ok()).next().unwrap()
+    }
+
+    /// Runs the edge's program with arguments and gives its output.
+    pub fn run(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new(self.programs.edge)
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+}

@@ -1,0 +1,77 @@
+//! The end of a scenario: everything is drained, the edge stops in order, and the checker judges
+//! what every client saw against the ledger and the log on disk.
+
+use std::time::Duration;
+
+use standin_core::answer::Verdict;
+use standin_core::ledger::{AuthorizationRow, AuthorizationState, Ledger};
+use standin_reconcile::checker::{Check, Evidence, Recovery, judge};
+use standin_reconcile::drain;
+use standin_reconcile::log::LogContents;
+use standin_reconcile::log::source::{DirectoryLog, contents};
+use standin_reconcile::reconcile::all_rows;
+use standin_reconcile::totals::{Totals, is_final};
+
+use super::edge::Edge;
+use super::stage::Stage;
+
+/// For each call to the ledger.
+const CALL_MAX: Duration = Duration::from_secs(20);
+
+/// What was found at the end of a scenario.
+#[derive(Debug)]
+pub struct End {
+    /// Every row of the ledger.
+    pub rows: Vec<AuthorizationRow>,
+    /// The edge's log.
+    pub log: LogContents,
+    /// What the checker said; all of it ok.
+    pub checks: Vec<Check>,
+}
+
+/// Drains, stops and judges; fails the test on any breach.
+pub async fn end(stage: &Stage, edge: &mut Edge, recoveries: &[Recovery]) -> End {
+    edge.drained().await;
+    let status = edge.terminate().await;
+    assert!(status.success(), "the edge ended with {status}");
+    judge_all(stage, edge, recoveries).await
+}
+
+/// Judges a stopped edge whose log is drained.
+pub async fn judge_all(stage: &Stage, edge: &Edge, recoveries: &[Recovery]) -> End {
+    let log = contents(&DirectoryLog::new(edge.wal())).await.unwrap();
+    let ledger = stage.ledger.as_ref();
+    let cursor = ledger.cursor(log.incarnation).await.unwrap();
+    assert_eq!(log.undrained(cursor), 0, "the edge had said it was drained");
+    let drains = [drain::again(ledger, &log, CALL_MAX).await.unwrap()];
+    let rows = all_rows(ledger, CALL_MAX).await.unwrap();
+    let history = stage.history.attempts();
+    let logs = [log];
+    let checks = judge(&Evidence {
+        history: &history,
+        rows: &rows,
+        logs: &logs,
+        drains: &drains,
+        recoveries,
+        reported: &Totals::of_rows(rows.iter().filter(|row| is_final(row))),
+    });
+    for check in &checks {
+        let word = if check.ok { "ok" } else { "BREACH" };
+        println!("{} {word}: {}", check.id, check.detail);
+    }
+    let [log] = logs;
+    assert!(checks.iter().all(|check| check.ok), "{checks:#?}");
+    End { rows, log, checks }
+}
+
+// === impl End ===
+
+impl End {
+    /// Final approvals in the ledger.
+    pub fn approved(&self) -> usize {
+        let approved = |row: &&AuthorizationRow| {
+            row.state == AuthorizationState::Final && row.answer.verdict == Verdict::Approved
+        };
+        self.rows.iter().filter(approved).count()
+    }
+}
