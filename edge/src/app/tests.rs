@@ -222,14 +222,12 @@ async fn a_500_after_the_commit_replays_until_an_operator_clears_it() {
     assert_eq!((status, again), (500, first.clone()));
     let problem: serde_json::Value = serde_json::from_str(&first).unwrap();
     let id = problem["transaction_id"].as_str().unwrap().parse().unwrap();
-    let clear = || {
-        edge.desk()
-            .order_clear(id, "ops".into(), "looked at it".into())
-    };
-    assert_eq!(clear_result(clear()).await, Ok(()));
+    let desk = edge.desk();
+    let clear = || desk.order_clear(id, "ops".into(), "looked at it".into());
+    assert_eq!(clear().await, Ok(()));
     let (status, replayed, body) = post(&edge, SEED).await;
     assert_eq!((status, replayed), (200, true), "{body}");
-    assert_eq!(clear_result(clear()).await, Err(OrderError::NothingToClear));
+    assert_eq!(clear().await, Err(OrderError::NothingToClear));
     drained(&edge).await;
     let audit = edge.ledger().audit(10).await.unwrap();
     assert!(
@@ -238,12 +236,6 @@ async fn a_500_after_the_commit_replays_until_an_operator_clears_it() {
             .any(|row| row.operator == "ops" && row.action.contains(&id.to_string()))
     );
     assert_eq!(edge.stop().await, Stopped::Clean);
-}
-
-async fn clear_result(
-    order: impl Future<Output = Result<(), OrderError>>,
-) -> Result<(), OrderError> {
-    order.await
 }
 
 /// A ledger that can be taken away: every call then hangs.
