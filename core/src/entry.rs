@@ -218,3 +218,201 @@ impl StandInMode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::authorization::Merchant;
+    use crate::decide::{FloorLimits, StandInLimits, Tally};
+    use crate::money::{Currency, Money};
+    use crate::trip::{Item, ItemStatus, OrderStatus, Position, TripChange, TripStatus};
+
+    fn order() -> Order {
+        Order {
+            id: OrderId(Uuid::from_u128(1)),
+            customer: "5".parse().unwrap(),
+            store: "7".parse().unwrap(),
+            currency: Currency::USD,
+            status: OrderStatus::Placed,
+            shopper: Some("123".parse().unwrap()),
+            items: vec![Item {
+                line: 1,
+                product: 2,
+                category: "PRODUCE".into(),
+                quantity: 3,
+                listed: 400,
+                actual: Some(398),
+                status: ItemStatus::Picked,
+            }],
+        }
+    }
+
+    fn proposal(limits: Limits) -> Proposal {
+        let id = TransactionId::from_bytes([4; 16]);
+        Proposal {
+            request: Authorization {
+                bank: "first".parse().unwrap(),
+                shopper: "123".parse().unwrap(),
+                amount: Money::from_minor(30_000, Currency::USD),
+                merchant: Merchant {
+                    name: "Target".into(),
+                    address: String::new(),
+                },
+                bank_key: Some("k".into()),
+                received_at: Timestamp::from_millis(5),
+            },
+            transaction_id: id,
+            fingerprint: Fingerprint::from_bytes([5; 32]),
+            code: Code::from_mac(&[6; 32]),
+            reason: Reason::WithinCap,
+            rung: Rung::StandIn,
+            why: Some(Why::Timeout),
+            trip: Some(Trip {
+                id: TripId(Uuid::from_u128(2)),
+                shopper: "123".parse().unwrap(),
+                store: "7".parse().unwrap(),
+                currency: Currency::USD,
+                status: TripStatus::Shopping,
+                version: 3,
+                picked: 398,
+                picked_listed: 400,
+                mix: BTreeMap::from([("PRODUCE".to_owned(), 398)]),
+                started_at: Timestamp::from_millis(1),
+            }),
+            trip_age_ms: Some(9),
+            store: Some("7".parse().unwrap()),
+            cap: Some(898),
+            approved_before: 0,
+            limits,
+            seen: vec![Approval {
+                transaction_id: id,
+                amount: 1,
+                at: Timestamp::from_millis(2),
+            }],
+            policy_version: 1,
+            shadow: Some(Reason::StandInLimit),
+        }
+    }
+
+    fn changes() -> Vec<TripChange> {
+        let order = OrderId(Uuid::from_u128(1));
+        let at = Timestamp::from_millis(3);
+        vec![
+            TripChange::Pick {
+                order,
+                line: 1,
+                actual: Some(5),
+            },
+            TripChange::Unpick { order, line: 1 },
+            TripChange::OutOfStock { order, line: 1 },
+            TripChange::Moved {
+                position: Position {
+                    lat_e6: 1,
+                    lon_e6: -1,
+                    at,
+                },
+            },
+            TripChange::Finish,
+        ]
+    }
+
+    fn entries() -> Vec<Entry> {
+        let (trip, shopper) = (TripId(Uuid::from_u128(2)), "123".parse().unwrap());
+        let (id, at) = (
+            TransactionId::from_bytes([4; 16]),
+            Timestamp::from_millis(3),
+        );
+        let tally = Tally {
+            amount: 1,
+            count: 1,
+        };
+        let stand_in = StandInLimits {
+            transaction: 1,
+            trip: 1,
+            shopper_outage: tally,
+            shopper_hour: tally,
+            bank_outage: tally,
+            bank_hour: tally,
+        };
+        let floor = FloorLimits {
+            floor: 1,
+            window_ms: 1,
+            reserve: tally,
+        };
+        let store = Store {
+            id: "7".parse().unwrap(),
+            name: "Target".into(),
+            address: "123 Main St".into(),
+            lat_e6: 1,
+            lon_e6: 2,
+        };
+        let action = |what| OperatorAction {
+            id: Uuid::from_u128(9),
+            operator: "ops".into(),
+            reason: "why".into(),
+            at,
+            what,
+        };
+        let mut entries = vec![
+            Entry::TripClosed(trip),
+            Entry::OutageStarted(Why::Connection),
+            Entry::OutageEnded,
+            Entry::Tombstone(id),
+            Entry::Drained(7),
+            Entry::Faulted(id),
+            Entry::Operator(action(OperatorOrder::StandIn(StandInMode::Force))),
+            Entry::Operator(action(OperatorOrder::ClearAnswer(id))),
+            Entry::Platform(PlatformEvent::StorePut(store)),
+            Entry::Platform(PlatformEvent::OrderPlaced(order())),
+            Entry::Platform(PlatformEvent::OrderClaimed {
+                order: order().id,
+                shopper,
+            }),
+            Entry::Platform(PlatformEvent::TripStarted {
+                trip,
+                shopper,
+                orders: vec![order().id],
+                at,
+            }),
+            Entry::Platform(PlatformEvent::TripCompleted { trip, shopper }),
+        ];
+        for limits in [Limits::Cap, Limits::StandIn(stand_in), Limits::Floor(floor)] {
+            entries.push(Entry::Authorize(Box::new(proposal(limits))));
+        }
+        for what in changes() {
+            let event = TripEvent {
+                id: Uuid::from_u128(8),
+                trip,
+                shopper,
+                at,
+                what,
+            };
+            entries.push(Entry::Platform(PlatformEvent::TripChanged(event)));
+        }
+        entries
+    }
+
+    #[test]
+    fn every_kind_of_entry_is_read_back_as_it_was_written() {
+        for entry in entries() {
+            let bytes = entry.encode().unwrap();
+            assert_eq!(Entry::decode(&bytes).unwrap(), entry);
+            for cut in 0..bytes.len() {
+                assert!(
+                    Entry::decode(&bytes[..cut]).is_err(),
+                    "cut at {cut}: {entry:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_schema_is_refused() {
+        let mut bytes = Entry::OutageEnded.encode().unwrap();
+        bytes[0] = bytes[0].wrapping_add(1);
+        assert!(matches!(Entry::decode(&bytes), Err(EntryError::Schema(2))));
+        assert!(matches!(Entry::decode(&[1]), Err(EntryError::Short(1))));
+    }
+}
