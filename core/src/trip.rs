@@ -168,9 +168,10 @@ pub struct TripEvent {
     pub what: TripChange,
 }
 
-/// What a [`TripEvent`] says.
+/// What a [`TripEvent`] says. Not internally tagged: entries of the log hold it in a format that is
+/// not self-describing.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum TripChange {
     /// A line went into the cart.
     Pick {

@@ -1,4 +1,5 @@
 //! Harness, scenarios and benches that prove Standin's promises on real servers.
 
+pub mod bench;
 pub mod conformance;
 pub mod harness;

@@ -22,6 +22,7 @@ pub struct Cli {
 enum Command {
     Bank(Box<crate::bank::Args>),
     Policy(crate::policy::Args),
+    Demo(Box<crate::demo::Args>),
 }
 
 // === impl Cli ===
@@ -35,6 +36,7 @@ impl Cli {
         match self.command {
             Command::Bank(args) => args.run().await,
             Command::Policy(args) => args.run(),
+            Command::Demo(args) => Box::pin(args.run()).await,
         }
     }
 }

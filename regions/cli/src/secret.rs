@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use standin_core::signature::Secret;
 
 /// The bank's secret of `standin serve --example`: public, for trying things out on loopback.
@@ -20,6 +22,18 @@ pub struct SecretArgs {
     /// A file with the secret.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
+}
+
+/// A fresh secret.
+pub(crate) fn fresh() -> String {
+    format!("whsec_{}", fresh_key())
+}
+
+/// 32 fresh bytes in base64. They come from two random UUIDs: 244 random bits.
+pub(crate) fn fresh_key() -> String {
+    let mut bytes = uuid::Uuid::new_v4().as_bytes().to_vec();
+    bytes.extend_from_slice(uuid::Uuid::new_v4().as_bytes());
+    STANDARD.encode(bytes)
 }
 
 // === impl SecretArgs ===

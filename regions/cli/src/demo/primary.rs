@@ -1,0 +1,122 @@
+//! The primary that fails on schedule: the embedded ledger behind a switch, or a real Postgres.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use standin_drill::servers::{Postgres, Redis, RedisOptions};
+use tokio::time::Instant;
+
+use super::fault::{State, Switch};
+use super::plan::Timing;
+
+/// Name of the database made in a real Postgres.
+const DATABASE: &str = "standin";
+
+/// What can fail.
+pub(super) enum Primary {
+    /// In this process.
+    Embedded(Switch),
+    /// A process of its own.
+    Real(Box<Postgres>),
+}
+
+/// The servers beside the edge, started for this run; dropping them stops them.
+pub(super) struct Servers {
+    pub(super) primary: Primary,
+    pub(super) postgres_url: Option<String>,
+    pub(super) redis_url: Option<String>,
+    redis: Option<Redis>,
+}
+
+// === impl Servers ===
+
+impl Servers {
+    /// Starts the real servers that are asked for, in temporary folders.
+    pub(super) async fn start(postgres: Server, redis: Server) -> anyhow::Result<Self> {
+        let (primary, postgres_url) = match postgres {
+            Server::Embedded => (Primary::Embedded(Switch::new()), None),
+            Server::Real => {
+                let server = Postgres::start().await.context("Postgres did not start")?;
+                let url = server.create_database(DATABASE).await?;
+                (Primary::Real(Box::new(server)), Some(url))
+            }
+        };
+        let redis = match redis {
+            Server::Embedded => None,
+            Server::Real => {
+                // What the queue acknowledges must survive a crash of the server.
+                let extra = [
+                    "--appendfsync",
+                    "always",
+                    "--maxmemory-policy",
+                    "volatile-lru",
+                ];
+                let options = RedisOptions {
+                    appendonly: true,
+                    extra: extra.map(str::to_owned).to_vec(),
+                    ..RedisOptions::default()
+                };
+                Some(Redis::start(options).await.context("Redis did not start")?)
+            }
+        };
+        let redis_url = redis.as_ref().map(Redis::url);
+        Ok(Self {
+            primary,
+            postgres_url,
+            redis_url,
+            redis,
+        })
+    }
+
+    /// Stops the servers in order.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        if let Primary::Real(postgres) = &self.primary {
+            postgres.stop().await?;
+        }
+        if let Some(redis) = &self.redis {
+            redis.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a part of the world is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Server {
+    /// In this process.
+    Embedded,
+    /// A process of its own.
+    Real,
+}
+
+// === impl Primary ===
+
+impl Primary {
+    /// Hangs, is gone and comes back when the timing says.
+    pub(super) async fn fail(&self, timing: Timing, start: Instant) -> anyhow::Result<()> {
+        let at = |ms: u64| {
+            start
+                .checked_add(Duration::from_millis(ms))
+                .unwrap_or(start)
+        };
+        tokio::time::sleep_until(at(timing.hang_ms)).await;
+        match self {
+            Self::Embedded(switch) => switch.set(State::Hung),
+            Self::Real(postgres) => postgres.pause().context("stopping Postgres")?,
+        }
+        tokio::time::sleep_until(at(timing.gone_ms)).await;
+        match self {
+            Self::Embedded(switch) => switch.set(State::Gone),
+            Self::Real(postgres) => postgres.kill().await.context("killing Postgres")?,
+        }
+        tokio::time::sleep_until(at(timing.back_ms)).await;
+        match self {
+            Self::Embedded(switch) => switch.set(State::Up),
+            Self::Real(postgres) => postgres
+                .restart()
+                .await
+                .context("starting Postgres again")?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,480 @@
+//! What is measured, in which order, on what.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use standin_core::clock::{Clock, SystemClock};
+use standin_core::signature::Secret;
+use standin_core::trip_cache::TripCache;
+use standin_core::trip_cache::redis::{RedisConfig, RedisTripCache};
+use standin_drill::servers::{Postgres, PostgresOptions, Redis, RedisOptions};
+use tokio::time::Instant;
+
+use super::children::{Child, Folder, SECRET};
+use super::load::{Load, Numbers};
+use super::measure::{Bench, Measurement};
+use super::plain::SCHEMA;
+use super::wire::Wire;
+use super::work::{Payments, Picks};
+use super::world::World;
+
+/// The database that every round's is a copy of.
+const SEEDED: &str = "seeded";
+/// How long a backlog may take to be gone.
+const SETTLE_MAX: Duration = Duration::from_secs(300);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Measures one edge with real Postgres and Redis, a bare hyper server, a plain service, and the
+/// trips API, in turns on this machine.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Plan {
+    /// Length of a measured window.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
+    /// Uncounted load before each window.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    pub warm: u64,
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub rounds: u32,
+    /// Connections of the load generator.
+    #[arg(long, default_value_t = 128)]
+    pub connections: usize,
+    /// Arrivals a second of the open loop.
+    #[arg(long, default_value_t = 2_500)]
+    pub rate: u64,
+    /// Open trips that payments are spread over.
+    #[arg(long, default_value_t = 20_000)]
+    pub trips: u32,
+    /// Open trips that picks are spread over.
+    #[arg(long, default_value_t = 2_000)]
+    pub pick_trips: u32,
+    /// Connections of the load generator for picks.
+    #[arg(long, default_value_t = 32)]
+    pub pick_connections: usize,
+    /// Connections of the plain service to Postgres.
+    #[arg(long, default_value_t = 16)]
+    pub plain_pool: usize,
+    /// Only these: edge, ceiling, plain, picks.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "edge,ceiling,plain,picks"
+    )]
+    pub only: Vec<String>,
+    /// Tells this run's payments and picks from another's.
+    #[arg(long, default_value_t = 0x005e_ed00)]
+    pub seed: u64,
+    /// Folder for the log and the servers' output; a temporary one without it.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Also write every measurement here.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// The real servers and the world on them.
+pub struct Stage {
+    postgres: Postgres,
+    redis: Redis,
+    world: Arc<World>,
+    folder: Folder,
+    bench: Bench,
+    secret: Secret,
+    plan: Plan,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    fn has(&self, what: &str) -> bool {
+        self.only.iter().any(|only| only == what)
+    }
+
+    /// Loads of payments: what can be done at most, then how it is at the given rate.
+    fn loads(&self) -> [Load; 2] {
+        [
+            Load::Saturation {
+                connections: self.connections,
+            },
+            Load::Rate {
+                per_second: self.rate,
+                connections: self.connections,
+            },
+        ]
+    }
+}
+
+// === impl Stage ===
+
+impl Stage {
+    /// Starts Postgres and Redis and makes the world.
+    pub async fn set(plan: &Plan, folder: Folder) -> anyhow::Result<Self> {
+        note("starting Postgres and Redis");
+        let setting = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let postgres = Postgres::start_with(PostgresOptions {
+            settings: vec![
+                setting("fsync", "on"),
+                setting("synchronous_commit", "on"),
+                setting("full_page_writes", "on"),
+                setting("shared_buffers", "512MB"),
+                // No checkpoint inside a window: one is made before each.
+                setting("max_wal_size", "8GB"),
+                setting("checkpoint_timeout", "30min"),
+            ],
+            port: None,
+        })
+        .await?;
+        // What the queue of picks asks for: nothing acknowledged is lost in a crash.
+        let redis = Redis::start(RedisOptions {
+            appendonly: true,
+            ..RedisOptions::default()
+        })
+        .await?;
+        let (pay, pick) = (plan.trips, plan.pick_trips);
+        note(&format!(
+            "making {pay} trips that pay and {pick} that are picked on"
+        ));
+        let url = postgres.create_database(SEEDED).await?;
+        let world = World::make(&url, pay, pick).await?;
+        Ok(Self {
+            postgres,
+            redis,
+            world: Arc::new(world),
+            folder,
+            bench: Bench {
+                warm: Duration::from_secs(plan.warm),
+                counted: Duration::from_secs(plan.seconds),
+                numbers: Arc::new(Numbers::default()),
+            },
+            secret: SECRET.parse()?,
+            plan: plan.clone(),
+        })
+    }
+
+    /// Every program once.
+    pub async fn round(&self, round: u32) -> anyhow::Result<Vec<Measurement>> {
+        let mut found = Vec::new();
+        if self.plan.has("edge") {
+            found.extend(self.edge(round).await?);
+        }
+        if self.plan.has("ceiling") {
+            let child = Child::ceiling(&self.folder).await?;
+            found.extend(self.payments(&child, &[], "ceiling", round).await?);
+            child.stop().await?;
+        }
+        if self.plan.has("plain") {
+            found.extend(self.plain(round).await?);
+        }
+        if self.plan.has("picks") {
+            found.push(self.picks(round).await?);
+        }
+        Ok(found)
+    }
+
+    /// The two loads of payments on one server.
+    async fn payments(
+        &self,
+        child: &Child,
+        others: &[&Child],
+        label: &str,
+        round: u32,
+    ) -> anyhow::Result<Vec<Measurement>> {
+        let mut found = Vec::new();
+        for load in self.plan.loads() {
+            if label != "edge, stand_in" {
+                self.postgres.execute("postgres", "checkpoint").await?;
+            }
+            let work = Payments {
+                world: Arc::clone(&self.world),
+                secret: self.secret.clone(),
+                run: self.plan.seed,
+            };
+            let measured = self
+                .bench
+                .measure(child, others, (label, round), load, Arc::new(work));
+            let mut measured = measured.await?;
+            if label == "edge, primary" {
+                let took = self.until_drained(child).await?;
+                measured
+                    .details
+                    .insert("seconds to drain after".to_owned(), took);
+            }
+            say(&measured);
+            found.push(measured);
+        }
+        Ok(found)
+    }
+
+    /// On rung `primary`; then Postgres is frozen, and on rung `stand_in`; then it is back, and the
+    /// log is drained.
+    async fn edge(&self, round: u32) -> anyhow::Result<Vec<Measurement>> {
+        let (database, url) = self.fresh("edge").await?;
+        let trips = Child::trips(&self.folder, &url, &self.redis.url()).await?;
+        let edge = Child::edge(&self.folder, &url, &self.redis.url()).await?;
+        let mut found = self
+            .payments(&edge, &[&trips], "edge, primary", round)
+            .await?;
+        self.postgres.pause()?;
+        self.until_standing_in(&edge).await?;
+        let standing_in = self
+            .payments(&edge, &[&trips], "edge, stand_in", round)
+            .await;
+        self.postgres.resume()?;
+        let mut standing_in = standing_in?;
+        let backlog = backlog(&edge).await?;
+        let took = self.until_drained(&edge).await?;
+        note(&format!(
+            "drained {backlog} batches of the log in {took:.1} s"
+        ));
+        if let Some(last) = standing_in.last_mut() {
+            last.details.insert("batches to drain".to_owned(), backlog);
+            last.details
+                .insert("seconds to drain after".to_owned(), took);
+        }
+        found.extend(standing_in);
+        edge.stop().await?;
+        trips.stop().await?;
+        self.drop_database(&database).await?;
+        Ok(found)
+    }
+
+    async fn plain(&self, round: u32) -> anyhow::Result<Vec<Measurement>> {
+        let database = "plain";
+        self.drop_database(database).await?;
+        let url = self.postgres.create_database(database).await?;
+        self.postgres.execute(database, SCHEMA).await?;
+        self.fill_plain(database).await?;
+        let child = Child::plain(&self.folder, &url, self.plan.plain_pool).await?;
+        let found = self.payments(&child, &[], "plain", round).await?;
+        child.stop().await?;
+        self.drop_database(database).await?;
+        Ok(found)
+    }
+
+    /// Picks as fast as they are taken; then until all of them are in the ledger.
+    async fn picks(&self, round: u32) -> anyhow::Result<Measurement> {
+        let (database, url) = self.fresh("picks").await?;
+        let trips = Child::trips(&self.folder, &url, &self.redis.url()).await?;
+        self.postgres.execute("postgres", "checkpoint").await?;
+        let work = Arc::new(Picks {
+            world: Arc::clone(&self.world),
+            secret: self.secret.clone(),
+            run: self.plan.seed,
+        });
+        let load = Load::Saturation {
+            connections: self.plan.pick_connections,
+        };
+        let window = self.bench.warm..self.bench.warm + self.bench.counted;
+        let begun = Instant::now();
+        let watching = async {
+            tokio::time::sleep_until(begun + window.start).await;
+            let before = Counts::of(&trips).await?;
+            tokio::time::sleep_until(begun + window.end).await;
+            anyhow::Ok((before, Counts::of(&trips).await?))
+        };
+        let measuring = self
+            .bench
+            .measure(&trips, &[], ("trips API", round), load, work);
+        let (measured, watched) = tokio::join!(measuring, watching);
+        let (mut measured, (before, after)) = (measured?, watched?);
+        let (all, took) = self.until_booked(&trips, begun).await?;
+        let seconds = measured.seconds;
+        for (name, value) in [
+            (
+                "picks acknowledged a second",
+                (after.appended - before.appended) / seconds,
+            ),
+            (
+                "picks in the trip cache a second",
+                (after.fed - before.fed) / seconds,
+            ),
+            (
+                "picks in the ledger a second",
+                (after.booked - before.booked) / seconds,
+            ),
+            ("picks in all", all.appended),
+            ("seconds until all were in the ledger", took),
+            ("picks a second from end to end", all.appended / took),
+            ("refused", all.refused),
+        ] {
+            measured.details.insert(name.to_owned(), value);
+        }
+        say(&measured);
+        trips.stop().await?;
+        self.drop_database(&database).await?;
+        Ok(measured)
+    }
+
+    /// An empty log, a copy of the seeded database, a cache with every trip.
+    async fn fresh(&self, name: &str) -> anyhow::Result<(String, String)> {
+        self.drop_database(name).await?;
+        let copy = format!("create database \"{name}\" template \"{SEEDED}\"");
+        self.postgres.execute("postgres", &copy).await?;
+        // Statistics are not copied with the tables' use; the planner needs them.
+        self.postgres.execute(name, "analyze").await?;
+        self.redis.command(&["FLUSHALL"]).await?;
+        let cache = RedisTripCache::connect(RedisConfig::new(self.redis.url(), Vec::new()))?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while let Err(error) = cache.beat(SystemClock.now()).await {
+            ensure!(Instant::now() < deadline, "no connection to Redis: {error}");
+            tokio::time::sleep(POLL).await;
+        }
+        self.world.warm(&cache).await?;
+        Ok((name.to_owned(), self.postgres.url(name)))
+    }
+
+    async fn drop_database(&self, name: &str) -> anyhow::Result<()> {
+        let drop = format!("drop database if exists \"{name}\" with (force)");
+        Ok(self.postgres.execute("postgres", &drop).await?)
+    }
+
+    async fn fill_plain(&self, database: &str) -> anyhow::Result<()> {
+        let quoted = |text: &str| text.replace('\'', "''");
+        let stores = self.world.stores.iter().map(|store| {
+            format!(
+                "({}, '{}', '{}')",
+                store.id,
+                quoted(&store.name),
+                quoted(&store.address)
+            )
+        });
+        let stores: Vec<String> = stores.collect();
+        let insert = format!("insert into stores values {}", stores.join(","));
+        self.postgres.execute(database, &insert).await?;
+        for trips in self.world.paying.chunks(5_000) {
+            let rows = trips.iter().map(|open| {
+                let store = self.world.stores.get(open.store).map(|store| store.id);
+                let store = store.context("every trip has a store")?;
+                Ok(format!(
+                    "('{}', {}, {store}, 'SHOPPING', 900000000)",
+                    open.trip, open.shopper
+                ))
+            });
+            let rows: Vec<String> = rows.collect::<anyhow::Result<_>>()?;
+            let insert = format!("insert into trips values {}", rows.join(","));
+            self.postgres.execute(database, &insert).await?;
+        }
+        Ok(self.postgres.execute(database, "analyze").await?)
+    }
+
+    /// Sends payments until the edge stands in for the frozen primary.
+    async fn until_standing_in(&self, edge: &Child) -> anyhow::Result<()> {
+        let work = Payments {
+            world: Arc::clone(&self.world),
+            secret: self.secret.clone(),
+            run: !self.plan.seed,
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut number = 0_u64;
+        loop {
+            let rung = edge.get("/statusz").await?;
+            if rung.get("rung").and_then(|rung| rung.as_str()) == Some("stand_in") {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the edge did not stand in");
+            // Some at once, as load would: the breaker goes by rate and count.
+            let mut wires = Vec::new();
+            for _ in 0..16 {
+                wires.push(Wire::connect(edge.address).await?);
+            }
+            let asked = wires.iter_mut().map(|wire| {
+                let mut bytes = Vec::new();
+                super::load::Work::write(&work, number, &mut bytes);
+                number += 1;
+                async move { wire.exchange(&bytes).await.map(|(status, _)| status) }
+            });
+            for status in futures_util::future::join_all(asked).await {
+                ensure!(
+                    status? < 500,
+                    "a payment was not answered while the primary hung"
+                );
+            }
+        }
+    }
+
+    /// Seconds until the ledger has everything the log has.
+    async fn until_drained(&self, edge: &Child) -> anyhow::Result<f64> {
+        let begun = Instant::now();
+        while backlog(edge).await? > 0.0 {
+            ensure!(
+                begun.elapsed() < SETTLE_MAX,
+                "the log did not drain in {SETTLE_MAX:?}"
+            );
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(begun.elapsed().as_secs_f64())
+    }
+
+    /// The counts when everything acknowledged is booked, and seconds since `begun`.
+    async fn until_booked(&self, trips: &Child, begun: Instant) -> anyhow::Result<(Counts, f64)> {
+        let waited = Instant::now();
+        loop {
+            let counts = Counts::of(trips).await?;
+            if counts.booked + counts.refused >= counts.appended {
+                return Ok((counts, begun.elapsed().as_secs_f64()));
+            }
+            if waited.elapsed() > SETTLE_MAX {
+                bail!("picks were not booked in {SETTLE_MAX:?}: {counts:?}");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    appended: f64,
+    fed: f64,
+    booked: f64,
+    refused: f64,
+}
+
+// === impl Counts ===
+
+impl Counts {
+    async fn of(trips: &Child) -> anyhow::Result<Self> {
+        let page = trips.get("/counters").await?;
+        let of = |name: &str| {
+            let count = page.get(name).and_then(serde_json::Value::as_f64);
+            count.with_context(|| format!("no counter {name}"))
+        };
+        Ok(Self {
+            appended: of("appended")?,
+            fed: of("fed")?,
+            booked: of("booked")?,
+            refused: of("refused")?,
+        })
+    }
+}
+
+async fn backlog(edge: &Child) -> anyhow::Result<f64> {
+    let status = edge.get("/statusz").await?;
+    let backlog = status
+        .pointer("/drain/backlog")
+        .and_then(serde_json::Value::as_f64);
+    backlog.context("the status page has no backlog")
+}
+
+/// One line of progress for who watches.
+pub fn note(line: &str) {
+    eprintln!("# {line}");
+}
+
+fn say(measured: &Measurement) {
+    note(&format!(
+        "round {} {} at {}: {:.0}/s, p50 {:.2} p99 {:.2} max {:.1} ms, {:?}, cpu {:?}",
+        measured.round,
+        measured.program,
+        measured.load,
+        measured.per_second,
+        measured.latency.p50,
+        measured.latency.p99,
+        measured.latency.max,
+        measured.kinds,
+        measured.cpu.cores,
+    ));
+    note(&format!("    {:?}", measured.details));
+}
