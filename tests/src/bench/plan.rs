@@ -124,7 +124,7 @@ impl Stage {
                 setting("max_wal_size", "8GB"),
                 setting("checkpoint_timeout", "30min"),
             ],
-            port: None,
+            ..PostgresOptions::default()
         })
         .await?;
         // What the queue of picks asks for: nothing acknowledged is lost in a crash.
