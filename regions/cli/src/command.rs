@@ -20,9 +20,15 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    Bank(Box<crate::bank::Args>),
-    Policy(crate::policy::Args),
     Demo(Box<crate::demo::Args>),
+    Serve(Box<crate::serve::Args>),
+    Bank(Box<crate::bank::Args>),
+    Trips(Box<crate::trips::Args>),
+    Status(crate::admin::StatusArgs),
+    StandIn(crate::admin::StandInArgs),
+    Answer(crate::admin::AnswerArgs),
+    Reconcile(Box<crate::reconcile::Args>),
+    Policy(crate::policy::Args),
 }
 
 // === impl Cli ===
@@ -34,9 +40,15 @@ impl Cli {
     /// When the command could not do what it was asked; exit code 1.
     pub async fn run(self) -> anyhow::Result<u8> {
         match self.command {
-            Command::Bank(args) => args.run().await,
-            Command::Policy(args) => args.run(),
             Command::Demo(args) => Box::pin(args.run()).await,
+            Command::Serve(args) => Box::pin(args.run()).await,
+            Command::Bank(args) => Box::pin(args.run()).await,
+            Command::Trips(args) => Box::pin(args.run()).await,
+            Command::Status(args) => args.run().await,
+            Command::StandIn(args) => args.run().await,
+            Command::Answer(args) => args.run().await,
+            Command::Reconcile(args) => Box::pin(args.run()).await,
+            Command::Policy(args) => args.run(),
         }
     }
 }

@@ -6,23 +6,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
-use standin_core::BoxFuture;
 use standin_core::clock::SystemClock;
-use standin_core::id::TransactionId;
-use standin_edge::app::{Desk, Edge};
+use standin_edge::app::Edge;
 use standin_reconcile::checker::{Check, DrainEvidence, Evidence, judge};
 use standin_reconcile::drain;
 use standin_reconcile::history::Attempt;
 use standin_reconcile::log::LogContents;
 use standin_reconcile::log::source::{LogSource, contents};
-use standin_reconcile::reconcile::{
-    Inputs, Options, Placed, TombstoneError, Tombstones, all_rows, run,
-};
+use standin_reconcile::reconcile::{Inputs, Options, all_rows, run};
 use standin_reconcile::report::reconciliation::Reconciliation;
 use standin_reconcile::report::{LedgerFigures, WalFigures};
 use standin_reconcile::totals::is_final;
 use tokio::time::Instant;
 use uuid::Uuid;
+
+use crate::tombstones::DeskTombstones;
 
 /// How long the drain may take after the load.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
@@ -37,34 +35,6 @@ pub(super) struct Judgement {
     pub(super) checks: Vec<Check>,
     pub(super) wal: WalFigures,
     pub(super) ledger: LedgerFigures,
-}
-
-/// Places tombstones through the edge's own desk.
-struct DeskTombstones(Arc<Desk>);
-
-// === impl DeskTombstones ===
-
-impl Tombstones for DeskTombstones {
-    fn place(
-        &self,
-        payments: Vec<TransactionId>,
-    ) -> BoxFuture<'_, Result<Vec<Placed>, TombstoneError>> {
-        Box::pin(async move {
-            let mut placed = Vec::with_capacity(payments.len());
-            for payment in payments {
-                let first = self.0.tombstone(payment).await;
-                let first = first.map_err(|error| TombstoneError {
-                    detail: error.to_string(),
-                })?;
-                placed.push(if first {
-                    Placed::First
-                } else {
-                    Placed::Answered
-                });
-            }
-            Ok(placed)
-        })
-    }
 }
 
 /// Answers in the log that are not booked yet, as the edge's status page counts them.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use standin_core::ledger::postgres::{PostgresConfig, PostgresLedger};
 use standin_drill::servers::{Postgres, Redis, RedisOptions};
 use tokio::time::Instant;
 
@@ -38,6 +39,12 @@ impl Servers {
             Server::Real => {
                 let server = Postgres::start().await.context("Postgres did not start")?;
                 let url = server.create_database(DATABASE).await?;
+                let ledger = PostgresLedger::connect(&PostgresConfig::new(url.clone()))?;
+                ledger
+                    .migrate()
+                    .await
+                    .context("making the ledger's tables")?;
+                ledger.close();
                 (Primary::Real(Box::new(server)), Some(url))
             }
         };

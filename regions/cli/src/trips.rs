@@ -1,0 +1,281 @@
+//! `standin trips`: the platform's side, one signed call each.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::client::{Call, Signer, Target};
+use crate::out::{say, say_json};
+use crate::platform_client::{self, EventIn, ItemIn, OrderIn, PlatformClient};
+use crate::secret::SecretArgs;
+
+/// Plays the platform: orders, claims, trips, picks.
+///
+/// Each command is one signed call to the trips API and prints its reply. Ids may be given; left
+/// out, fresh ones are made and shown. Repeating a call with the same ids changes nothing.
+///
+/// Exit code: 0 done, 4 refused (with the reason), 1 no reply, 2 wrong usage.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+A trip from beginning to end (STANDIN_PLATFORM_SECRET is set):
+  standin trips place --store 1 --item 11:PRODUCE:2:4.50 --item 12:GROCERY:1:9.99
+  standin trips offers --store 1
+  standin trips claim ORDER --shopper 7
+  standin trips start --shopper 7 --order ORDER
+  standin trips position TRIP --shopper 7 --lat 39.1 --lon -84.5
+  standin trips pick TRIP --shopper 7 --order ORDER --line 1 --actual 4.71
+  standin trips show TRIP --shopper 7
+  standin trips finish TRIP --shopper 7
+  standin trips complete TRIP --shopper 7")]
+pub struct Args {
+    /// The trips API.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8082",
+        env = "STANDIN_TRIPS"
+    )]
+    url: Target,
+    #[command(flatten)]
+    secret: SecretArgs,
+    /// JSON in one document, as it came.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Places an order.
+    Place {
+        /// The store.
+        #[arg(long)]
+        store: i64,
+        /// Who orders.
+        #[arg(long, default_value_t = 1)]
+        customer: i64,
+        /// The order's id; left out, a fresh one.
+        #[arg(long)]
+        order: Option<Uuid>,
+        /// A line: PRODUCT:CATEGORY:QUANTITY:LISTED, in major units.
+        #[arg(long = "item", value_name = "LINE", required = true, value_parser = line)]
+        items: Vec<Line>,
+    },
+    /// Lists what may be claimed at a store.
+    Offers {
+        /// The store.
+        #[arg(long)]
+        store: i64,
+        /// At most so many.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Claims an order; of any number of shoppers one wins.
+    Claim {
+        /// The order.
+        order: Uuid,
+        /// Who claims it.
+        #[arg(long)]
+        shopper: u64,
+    },
+    /// Starts a trip with claimed orders.
+    Start {
+        /// Who shops.
+        #[arg(long)]
+        shopper: u64,
+        /// A claimed order; several of one store make one trip.
+        #[arg(long = "order", required = true)]
+        orders: Vec<Uuid>,
+        /// The trip's id; left out, a fresh one.
+        #[arg(long)]
+        trip: Option<Uuid>,
+    },
+    /// Puts a line into the cart.
+    Pick {
+        #[command(flatten)]
+        at: AtLine,
+        /// The price on the shelf for the line, major units.
+        #[arg(long)]
+        actual: Option<String>,
+    },
+    /// Puts a line back.
+    Unpick(AtLine),
+    /// Says that the store has none of it.
+    OutOfStock(AtLine),
+    /// Says where the shopper is.
+    Position {
+        #[command(flatten)]
+        on: OnTrip,
+        /// Degrees.
+        #[arg(long, allow_hyphen_values = true)]
+        lat: String,
+        /// Degrees.
+        #[arg(long, allow_hyphen_values = true)]
+        lon: String,
+    },
+    /// Ends shopping: nothing more is authorized.
+    Finish(OnTrip),
+    /// Ends the trip: delivered.
+    Complete(OnTrip),
+    /// Shows a trip.
+    Show(OnTrip),
+}
+
+/// A shopper's trip.
+#[derive(Debug, clap::Args)]
+struct OnTrip {
+    /// The trip.
+    trip: Uuid,
+    /// Whose.
+    #[arg(long)]
+    shopper: u64,
+}
+
+/// A line of an order on a trip.
+#[derive(Debug, clap::Args)]
+struct AtLine {
+    #[command(flatten)]
+    on: OnTrip,
+    /// The order.
+    #[arg(long)]
+    order: Uuid,
+    /// The line, from 1.
+    #[arg(long)]
+    line: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Line {
+    product: i64,
+    category: String,
+    quantity: u32,
+    listed: String,
+}
+
+// === impl Args ===
+
+impl Args {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// When there is no reply.
+    pub async fn run(self) -> anyhow::Result<u8> {
+        let signer = Signer::new(self.secret.platform()?);
+        let client = PlatformClient::new(self.url, 1, signer);
+        let reply = client.call(self.command.call()?).await?;
+        let done = (200..300).contains(&reply.status);
+        let value: Value = serde_json::from_slice(&reply.body)
+            .unwrap_or_else(|_| String::from_utf8_lossy(&reply.body).into_owned().into());
+        if self.json || done {
+            say_json(&value)?;
+        } else {
+            let word = |name| value.get(name).and_then(Value::as_str);
+            let why = word("detail")
+                .or_else(|| word("title"))
+                .unwrap_or("no reason given");
+            say(format_args!("refused ({}): {why}", reply.status));
+        }
+        Ok(if done { 0 } else { 4 })
+    }
+}
+
+// === impl Command ===
+
+impl Command {
+    fn call(&self) -> Result<Call, serde_json::Error> {
+        match self {
+            Self::Place {
+                store,
+                customer,
+                order,
+                items,
+            } => {
+                let items = items.iter().map(|line| ItemIn {
+                    product: line.product,
+                    category: &line.category,
+                    quantity: line.quantity,
+                    listed: line.listed.clone(),
+                });
+                platform_client::place(&OrderIn {
+                    order_id: order.unwrap_or_else(Uuid::now_v7),
+                    customer_id: *customer,
+                    store_id: *store,
+                    items: items.collect(),
+                })
+            }
+            Self::Offers { store, limit } => Ok(platform_client::offers(*store, *limit)),
+            Self::Claim { order, shopper } => platform_client::claim(*order, *shopper),
+            Self::Start {
+                shopper,
+                orders,
+                trip,
+            } => platform_client::start(trip.unwrap_or_else(Uuid::now_v7), *shopper, orders),
+            Self::Pick { at, actual } => at.event("pick", actual.clone()),
+            Self::Unpick(at) => at.event("unpick", None),
+            Self::OutOfStock(at) => at.event("out_of_stock", None),
+            Self::Position { on, lat, lon } => on.event(EventIn {
+                lat: Some(lat.clone()),
+                lon: Some(lon.clone()),
+                ..EventIn::of("position", Uuid::now_v7())
+            }),
+            Self::Finish(on) => on.event(EventIn::of("finish", Uuid::now_v7())),
+            Self::Complete(on) => platform_client::complete(on.trip, on.shopper),
+            Self::Show(on) => Ok(platform_client::trip(on.shopper, on.trip)),
+        }
+    }
+}
+
+// === impl OnTrip ===
+
+impl OnTrip {
+    fn event(&self, event: EventIn) -> Result<Call, serde_json::Error> {
+        platform_client::events(self.trip, self.shopper, &[event])
+    }
+}
+
+// === impl AtLine ===
+
+impl AtLine {
+    fn event(&self, kind: &'static str, actual: Option<String>) -> Result<Call, serde_json::Error> {
+        self.on.event(EventIn {
+            order_id: Some(self.order),
+            line: Some(self.line),
+            actual,
+            ..EventIn::of(kind, Uuid::now_v7())
+        })
+    }
+}
+
+fn line(text: &str) -> Result<Line, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let [product, category, quantity, listed] = parts.as_slice() else {
+        return Err("write PRODUCT:CATEGORY:QUANTITY:LISTED, as in 11:PRODUCE:2:4.50".to_owned());
+    };
+    Ok(Line {
+        product: product
+            .parse()
+            .map_err(|_| format!("product {product}: a whole number"))?,
+        category: (*category).to_owned(),
+        quantity: quantity
+            .parse()
+            .map_err(|_| format!("quantity {quantity}: a whole number"))?,
+        listed: (*listed).to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_four_words() {
+        let read = line("11:PRODUCE:2:4.50").unwrap();
+        assert_eq!(
+            (read.product, read.quantity, read.listed.as_str()),
+            (11, 2, "4.50")
+        );
+        assert!(line("11:PRODUCE:2").is_err());
+        assert!(line("x:PRODUCE:2:1").is_err());
+    }
+}
