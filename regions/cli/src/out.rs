@@ -4,8 +4,11 @@ use std::io::{IsTerminal, Write};
 use std::ops::Range;
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Width of tables where there is no terminal.
+const TABLE_COLUMNS: u16 = 120;
 
 /// Writes a line to standard output. A reader that went away (`| head`) is no error.
 pub fn say(line: impl std::fmt::Display) {
@@ -45,6 +48,10 @@ pub fn live_line() -> ProgressBar {
 pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    if table.width().is_none() {
+        table.set_width(TABLE_COLUMNS);
+    }
     table.set_header(header);
     table
 }

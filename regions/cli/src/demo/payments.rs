@@ -72,7 +72,7 @@ impl Bank {
         let attempt = Attempt {
             expectation: Some(expectation(payment.want, &outcome)),
             payment: payment.name,
-            transaction_id: Some(payment.id),
+            transaction_id: payment.id,
             bank: self.id.clone(),
             shopper: payment.shopper,
             body: BodyHash::of(&payment.body),

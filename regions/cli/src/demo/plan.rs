@@ -17,7 +17,7 @@ use standin_core::money::{Currency, Money};
 use uuid::Uuid;
 
 use super::chance::Chance;
-use super::stories::{Ask, Cart, Deed, Place, Script, Story, Want};
+use super::stories::{Ask, Cart, Deed, GAP_MS, Place, Script, Story, Want};
 use crate::bank::Payment;
 use crate::baskets::{Basket, Line};
 use crate::open_loop::moment;
@@ -90,7 +90,8 @@ pub(super) struct PaymentPlan {
     pub(super) at: Duration,
     /// The payment's name: the bank's key, or one for its derived identity.
     pub(super) name: String,
-    pub(super) id: TransactionId,
+    /// Its identity, where the bank's key gives it.
+    pub(super) id: Option<TransactionId>,
     pub(super) shopper: ShopperId,
     pub(super) amount: Money,
     pub(super) body: Bytes,
@@ -103,7 +104,6 @@ struct Telling {
     number: i64,
     shopper: ShopperId,
     store: usize,
-    trip: Option<TripId>,
     derived: bool,
     script: Script,
 }
@@ -140,6 +140,14 @@ impl Timing {
             gone_ms: part(1, 3).saturating_add(part(1, 15).min(2_000)),
             back_ms: part(2, 3),
         }
+    }
+
+    /// Whether an answer of the primary would be replayed well into the outage: a replay has its
+    /// first answer's bytes, rung and all, and the phase should show what is answered then.
+    fn replays_across(&self, story: Story, first_ms: u64) -> bool {
+        let reach = GAP_MS.saturating_add(200);
+        story == Story::Retried
+            && (self.hang_ms.saturating_sub(reach)..=self.hang_ms).contains(&first_ms)
     }
 
     /// Whether a trip with this first payment must be open before the load begins: right at the
@@ -220,6 +228,7 @@ impl Planner<'_> {
         let told = |story: Story| {
             let script = story.tell(cart.paid, cart.listed)?;
             let fits = script.span_ms() <= room && self.suits(story, store);
+            let fits = fits && !self.timing.replays_across(story, at_ms);
             fits.then_some((story, script))
         };
         let Some((story, script)) = told(wanted).or_else(|| told(Story::Plain)) else {
@@ -245,7 +254,6 @@ impl Planner<'_> {
             number,
             shopper,
             store,
-            trip,
             derived,
             script,
         });
@@ -413,7 +421,7 @@ impl Planner<'_> {
         PaymentPlan {
             at,
             name: label,
-            id: transaction_id(&request, Operation::Authorize, told.trip),
+            id: (!told.derived).then(|| transaction_id(&request, Operation::Authorize, None)),
             shopper: told.shopper,
             amount,
             body: body.body().expect("texts have a JSON form"),

@@ -25,8 +25,37 @@ pub(super) enum Primary {
 pub(super) struct Servers {
     pub(super) primary: Primary,
     pub(super) postgres_url: Option<String>,
-    pub(super) redis_url: Option<String>,
-    redis: Option<Redis>,
+    pub(super) cache_url: Option<String>,
+    pub(super) queue_url: Option<String>,
+    redis: Option<Redises>,
+}
+
+/// One Redis for the trip cache and one for the queue: what the queue acknowledges waits for the
+/// disk, and no look at a trip should wait with it.
+struct Redises {
+    cache: Redis,
+    queue: Redis,
+}
+
+// === impl Redises ===
+
+impl Redises {
+    async fn start() -> anyhow::Result<Self> {
+        let words = |extra: &[&str]| extra.iter().map(|word| (*word).to_owned()).collect();
+        let cache = RedisOptions {
+            extra: words(&["--maxmemory-policy", "volatile-lru"]),
+            ..RedisOptions::default()
+        };
+        let queue = RedisOptions {
+            appendonly: true,
+            extra: words(&["--appendfsync", "always"]),
+            ..RedisOptions::default()
+        };
+        Ok(Self {
+            cache: Redis::start(cache).await.context("Redis did not start")?,
+            queue: Redis::start(queue).await.context("Redis did not start")?,
+        })
+    }
 }
 
 // === impl Servers ===
@@ -50,27 +79,13 @@ impl Servers {
         };
         let redis = match redis {
             Server::Embedded => None,
-            Server::Real => {
-                // What the queue acknowledges must survive a crash of the server.
-                let extra = [
-                    "--appendfsync",
-                    "always",
-                    "--maxmemory-policy",
-                    "volatile-lru",
-                ];
-                let options = RedisOptions {
-                    appendonly: true,
-                    extra: extra.map(str::to_owned).to_vec(),
-                    ..RedisOptions::default()
-                };
-                Some(Redis::start(options).await.context("Redis did not start")?)
-            }
+            Server::Real => Some(Redises::start().await?),
         };
-        let redis_url = redis.as_ref().map(Redis::url);
         Ok(Self {
             primary,
             postgres_url,
-            redis_url,
+            cache_url: redis.as_ref().map(|redis| redis.cache.url()),
+            queue_url: redis.as_ref().map(|redis| redis.queue.url()),
             redis,
         })
     }
@@ -81,7 +96,8 @@ impl Servers {
             postgres.stop().await?;
         }
         if let Some(redis) = &self.redis {
-            redis.stop().await?;
+            redis.cache.stop().await?;
+            redis.queue.stop().await?;
         }
         Ok(())
     }

@@ -494,7 +494,7 @@ async fn world(
     if let Some(url) = &servers.postgres_url {
         set("ledger", "postgres", url.clone().into());
     }
-    if let Some(url) = &servers.redis_url {
+    if let Some(url) = &servers.cache_url {
         set("trip_cache", "redis", vec![url.clone()].into());
     }
     // Everybody is on one address here, and the load is the one asked for.
@@ -534,7 +534,7 @@ async fn world(
         hooks,
         trips_listen: "127.0.0.1:0".parse()?,
         platform_secret: secrets.platform.clone(),
-        queue: servers.redis_url.clone(),
+        queue: servers.queue_url.clone(),
     };
     Box::pin(World::start(setup)).await
 }

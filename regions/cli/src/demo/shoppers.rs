@@ -154,18 +154,11 @@ impl Shoppers {
         tokio::time::sleep_until(at(trip.finish_at)).await;
         let patience = Duration::from_secs(10);
         let until = Instant::now().checked_add(patience).unwrap_or(start);
-        self.note("finishing", self.finish(&trip, until).await);
+        let finish = [EventIn::of("finish", Uuid::now_v7())];
+        self.note("finishing", self.tell(&trip, &finish, until).await);
         tokio::time::sleep_until(at(self.completes_at(&trip))).await;
         let until = Instant::now().checked_add(patience).unwrap_or(start);
-        let completed = match platform_client::complete(trip.trip, trip.shopper.into()) {
-            Ok(call) => self
-                .client
-                .insist(call, until)
-                .await
-                .map(drop)
-                .map_err(Into::into),
-            Err(error) => Err(error.into()),
-        };
+        let completed = self.complete(&trip, until).await;
         if self.note("completing", completed) {
             Counts::add(&self.counts.completed, 1);
         }
@@ -323,6 +316,20 @@ impl Shoppers {
             seen.status == "DELIVERING"
         })
         .await
+    }
+
+    /// Completes the trip; a finish that was acknowledged may still be on its way to the ledger.
+    async fn complete(&self, trip: &TripPlan, until: Instant) -> Result<(), StepError> {
+        let call = platform_client::complete(trip.trip, trip.shopper.into())?;
+        loop {
+            match self.client.insist(call.clone(), until).await {
+                Ok(_) => return Ok(()),
+                Err(PlatformError::Refused { status: 409, .. }) if Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     async fn tell(
