@@ -150,14 +150,22 @@ impl Timing {
             && (self.hang_ms.saturating_sub(reach)..=self.hang_ms).contains(&first_ms)
     }
 
-    /// Whether a trip with this first payment must be open before the load begins: right at the
-    /// start, and while the ledger is away or has only just come back.
-    fn opens_early(&self, first_ms: u64) -> bool {
-        let sixth = self.end_ms.checked_div(6).unwrap_or(0);
-        let settled = self
-            .back_ms
-            .saturating_add(sixth.max(OPEN_AHEAD_MS.saturating_add(500)));
-        first_ms < EARLY_MS || (self.hang_ms..settled).contains(&first_ms)
+    /// When a trip with this first payment is opened; `None`: before the load begins, which is so
+    /// right at the start and while the ledger is away or busy with what the outage left to book.
+    fn opens_at(&self, first_ms: u64) -> Option<u64> {
+        let two_ninths = self.end_ms.saturating_mul(2).checked_div(9).unwrap_or(0);
+        let settled = self.back_ms.saturating_add(two_ninths);
+        if first_ms < EARLY_MS || (self.hang_ms..settled).contains(&first_ms) {
+            return None;
+        }
+        match first_ms.checked_sub(settled) {
+            None => Some(first_ms.saturating_sub(OPEN_AHEAD_MS)),
+            // Spread over half of the time, so that the later ones have more of it.
+            Some(late) => {
+                let spread = late.checked_div(2).unwrap_or(0);
+                Some(self.back_ms.saturating_add(1_000).saturating_add(spread))
+            }
+        }
     }
 }
 
@@ -304,7 +312,6 @@ impl Planner<'_> {
     ) -> TripPlan {
         let ms = Duration::from_millis;
         let last = at_ms.saturating_add(script.span_ms());
-        let early = self.timing.opens_early(at_ms);
         TripPlan {
             shopper,
             customer: basket.household,
@@ -320,7 +327,7 @@ impl Planner<'_> {
             prices: script.prices,
             far: story == Story::FarAway,
             rival: self.chance.below(20) == 0,
-            open_at: (!early).then(|| ms(at_ms.saturating_sub(OPEN_AHEAD_MS))),
+            open_at: self.timing.opens_at(at_ms).map(ms),
             shop_at: at_ms.checked_sub(SHOP_AHEAD_MS).map(ms),
             deed: script
                 .deed
@@ -536,7 +543,7 @@ mod tests {
     #[test]
     fn trips_of_the_outage_are_open_before_it() {
         let plan = plan(200, 30);
-        let away = Duration::from_secs(10)..Duration::from_secs(22);
+        let away = Duration::from_secs(10)..Duration::from_secs(21);
         for trip in &plan.trips {
             assert!(
                 trip.open_at.is_none_or(|at| !away.contains(&at)),
