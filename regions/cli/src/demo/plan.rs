@@ -150,22 +150,12 @@ impl Timing {
             && (self.hang_ms.saturating_sub(reach)..=self.hang_ms).contains(&first_ms)
     }
 
-    /// When a trip with this first payment is opened; `None`: before the load begins, which is so
-    /// right at the start and while the ledger is away or busy with what the outage left to book.
+    /// When a trip with this first payment is opened; `None`: before the load begins. That is so
+    /// right at the start and from the outage on: how soon after it the ledger has time for new
+    /// orders, beside what the outage left to book, is not what the payments are to be judged by.
     fn opens_at(&self, first_ms: u64) -> Option<u64> {
-        let two_ninths = self.end_ms.saturating_mul(2).checked_div(9).unwrap_or(0);
-        let settled = self.back_ms.saturating_add(two_ninths);
-        if first_ms < EARLY_MS || (self.hang_ms..settled).contains(&first_ms) {
-            return None;
-        }
-        match first_ms.checked_sub(settled) {
-            None => Some(first_ms.saturating_sub(OPEN_AHEAD_MS)),
-            // Spread over half of the time, so that the later ones have more of it.
-            Some(late) => {
-                let spread = late.checked_div(2).unwrap_or(0);
-                Some(self.back_ms.saturating_add(1_000).saturating_add(spread))
-            }
-        }
+        let live = (EARLY_MS..self.hang_ms).contains(&first_ms);
+        live.then(|| first_ms.saturating_sub(OPEN_AHEAD_MS))
     }
 }
 
