@@ -14,7 +14,7 @@ use standin_core::clock::Clock;
 use standin_core::decide::{
     Decision, Facts, Limits as RuleLimits, Rules, StandInUse, decide, stand_in_differs,
 };
-use standin_core::entry::{Entry, Proposal, StandInMode};
+use standin_core::entry::{Entry, Proposal};
 use standin_core::id::{Fingerprint, TransactionId};
 use standin_core::identity::{self, DeploymentKey, Operation};
 use standin_core::ledger::{HoldReply, Ledger, LedgerError};
@@ -128,6 +128,8 @@ struct Sight {
     age_ms: Option<u64>,
     /// Whether "no trip" is a fact rather than a gap.
     known: bool,
+    /// Why the primary did not show the trip, when it was asked to.
+    missed: Option<Why>,
 }
 
 /// Who the payment is.
@@ -142,7 +144,6 @@ struct Applied {
     payment: TransactionId,
     approvals: Vec<Approval>,
     stand_in: StandInUse,
-    mode: StandInMode,
     full: bool,
 }
 
@@ -202,7 +203,11 @@ impl Path {
     /// Answers one authorization, or says why there is no answer.
     pub async fn answer(&self, request: Authorization, budget: Budget) -> Result<Given, Refusal> {
         let fingerprint = identity::fingerprint(&request);
-        let sight = self.look(&request, &budget).instrument(step("look")).await;
+        let route = self.route();
+        let sight = self
+            .look(&request, route, &budget)
+            .instrument(step("look"))
+            .await;
         let payment = self.identify(&request, &sight, fingerprint);
         let _guard = match self
             .recall(payment, &budget)
@@ -218,6 +223,7 @@ impl Path {
         let making = Making {
             path: self,
             request: &request,
+            route,
             payment,
             sight: &sight,
             applied: &applied,
@@ -240,7 +246,7 @@ impl Path {
     }
 
     /// Step 4: the trip, and how old it is. From the primary when the cache has none or an old one.
-    async fn look(&self, request: &Authorization, budget: &Budget) -> Sight {
+    async fn look(&self, request: &Authorization, route: Route, budget: &Budget) -> Sight {
         let looked =
             tokio::time::timeout_at(budget.trip_cache(), self.cache.look(request.shopper)).await;
         let now = self.clock.now();
@@ -256,27 +262,33 @@ impl Path {
             }
             Err(_elapsed) => Sight::nothing(),
         };
-        if !self.wants_reload(&sight) {
+        let asks = matches!(route, Route::Ask | Route::AskOnly);
+        if !asks || self.is_fresh(&sight) {
             return sight;
         }
         let loading = self.ledger.open_trip(request.shopper);
-        match tokio::time::timeout_at(budget.postgres(), loading).await {
-            Ok(Ok(open)) => sight.reload(open),
-            Ok(Err(error)) => self.primary.heard(Err(error.why)),
-            Err(_elapsed) => self.primary.heard(Err(Why::Timeout)),
-        }
+        let missed = match tokio::time::timeout_at(budget.postgres(), loading).await {
+            Ok(Ok(open)) => {
+                sight.reload(open);
+                return sight;
+            }
+            Ok(Err(error)) => self.why_not(&error),
+            Err(_elapsed) => Why::Timeout,
+        };
+        self.primary.heard(Err(missed));
+        sight.missed = Some(missed);
         sight
     }
 
-    fn wants_reload(&self, sight: &Sight) -> bool {
+    /// Whether this request may try the primary: decided once, so that its steps agree.
+    fn route(&self) -> Route {
         let mode = self.log.read(|machine| machine.register().mode());
-        let asks = matches!(
-            self.primary.route(mode, self.chance.percent()),
-            Route::Ask | Route::AskOnly
-        );
+        self.primary.route(mode, self.chance.percent())
+    }
+
+    fn is_fresh(&self, sight: &Sight) -> bool {
         let age_max = self.policy.load().primary.trip_age_max_ms;
-        let fresh = sight.trip.is_some() && sight.age_ms.is_none_or(|age| age <= age_max);
-        asks && !fresh
+        sight.trip.is_some() && sight.age_ms.is_none_or(|age| age <= age_max)
     }
 
     fn identify(
@@ -353,7 +365,6 @@ impl Path {
                 payment: id,
                 approvals,
                 stand_in: register.stand_in_use(request.shopper, &request.bank),
-                mode: register.mode(),
                 full: register.is_full(),
             }
         })
@@ -402,11 +413,14 @@ impl Path {
         if applied.full {
             return Err(Refusal::LogFull);
         }
-        let route = self.primary.route(applied.mode, self.chance.percent());
-        let why = match route {
-            Route::Refuse(why) => return Err(Refusal::StandInForbidden(why)),
-            Route::StandIn(why) => why,
-            Route::Ask | Route::AskOnly => {
+        let route = making.route;
+        let why = match (route, making.sight.missed) {
+            (Route::Refuse(why), _) => return Err(Refusal::StandInForbidden(why)),
+            (Route::StandIn(why), _) => why,
+            // A primary that could not show the trip is not asked to hold on it: what it would
+            // commit was decided without the trip.
+            (Route::Ask | Route::AskOnly, Some(why)) => why,
+            (Route::Ask | Route::AskOnly, None) => {
                 let proposal = making.on_primary();
                 let held = self.holds.hold(proposal.clone(), budget.postgres()).await;
                 self.primary
@@ -486,6 +500,7 @@ fn primary_said(word: HoldReply, mut proposal: Proposal) -> Result<Asked, Refusa
 struct Making<'a> {
     path: &'a Path,
     request: &'a Authorization,
+    route: Route,
     payment: Identity,
     sight: &'a Sight,
     applied: &'a Applied,
@@ -589,6 +604,7 @@ impl Sight {
             position: None,
             age_ms: None,
             known: false,
+            missed: None,
         }
     }
 
@@ -610,6 +626,7 @@ impl Sight {
                 position: cached.position,
                 age_ms: Some(age_ms),
                 known,
+                missed: None,
             },
         }
     }
