@@ -40,6 +40,11 @@ pub trait TripCache: Send + Sync + 'static {
 
     /// Beats the heart: proves to every replica that it still hears its primary.
     fn beat(&self, now: Timestamp) -> BoxFuture<'_, Result<(), CacheError>>;
+
+    /// What went wrong so far, by kind; each count only grows. Empty where nothing can.
+    fn troubles(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
 
 /// What a look saw.

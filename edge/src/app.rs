@@ -280,6 +280,7 @@ impl Shared {
         wrap_ledger: Option<WrapLedger>,
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new()?);
+        metrics.watch_trip_cache(Arc::clone(&backends.cache));
         let ledger = Arc::clone(&backends.ledger);
         Ok(Self {
             alarms: Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock))),

@@ -4,6 +4,7 @@
 //! so that labels come from closed sets and never from what a client sent. Amounts are exposed as
 //! sums of minor units, never per payment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -13,6 +14,7 @@ use prometheus::{Registry, TextEncoder};
 use standin_core::answer::{Reason, Rung, Verdict, Why};
 use standin_core::id::BankId;
 use standin_core::money::Currency;
+use standin_core::trip_cache::TripCache;
 
 use crate::authenticate::AuthenticationError;
 use crate::problem::Problem;
@@ -22,7 +24,7 @@ use crate::problem::Problem;
 pub struct Metrics {
     registry: Registry,
     // Dropping it would end collection.
-    _provider: SdkMeterProvider,
+    provider: SdkMeterProvider,
     answers: Counter<u64>,
     answer_seconds: Histogram<f64>,
     replays: Counter<u64>,
@@ -174,6 +176,21 @@ impl Metrics {
         Ok(Self::of(&meter, registry, provider))
     }
 
+    /// Reads the trip cache's troubles at every scrape from now on.
+    pub fn watch_trip_cache(&self, cache: Arc<dyn TripCache>) {
+        let meter = self.provider.meter("standin-edge");
+        // The meter keeps the callback; nobody needs the handle.
+        let _handle = meter
+            .u64_observable_counter("standin_trip_cache_troubles")
+            .with_description("What went wrong with the trip cache, by kind; a miss each.")
+            .with_callback(move |observer| {
+                for (kind, count) in cache.troubles() {
+                    observer.observe(count, &[KeyValue::new("kind", kind)]);
+                }
+            })
+            .build();
+    }
+
     fn of(meter: &Meter, registry: Registry, provider: SdkMeterProvider) -> Self {
         let count = |name, help| meter.u64_counter(name).with_description(help).build();
         let gauge = |name, help| meter.u64_gauge(name).with_description(help).build();
@@ -214,7 +231,7 @@ impl Metrics {
                 .build(),
             alarms: gauge("standin_alarm", "1 while the alarm is raised."),
             registry,
-            _provider: provider,
+            provider,
         }
     }
 

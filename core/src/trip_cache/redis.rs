@@ -366,6 +366,23 @@ impl TripCache for RedisTripCache {
         })
     }
 
+    fn troubles(&self) -> Vec<(&'static str, u64)> {
+        let CacheCounters {
+            garbage,
+            timeouts,
+            unreachable,
+            refused,
+            passed_over,
+        } = self.counters();
+        vec![
+            ("garbage", garbage),
+            ("timeouts", timeouts),
+            ("unreachable", unreachable),
+            ("refused", refused),
+            ("passed_over", passed_over),
+        ]
+    }
+
     fn beat(&self, now: Timestamp) -> BoxFuture<'_, Result<(), CacheError>> {
         let arguments = vec![HEARTBEAT.into(), Value::from(now.as_millis().to_string())];
         Box::pin(async move {
