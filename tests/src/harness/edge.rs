@@ -44,6 +44,8 @@ pub struct EdgeOptions {
     pub policy: String,
     /// Deadline of the bank and parts of it: trip cache, Postgres, WAL (ms).
     pub budgets_ms: [u64; 4],
+    /// Failures in a second that open the breaker (when they are half of the tries).
+    pub breaker_failures: u64,
     /// Further tables, as TOML.
     pub more: String,
 }
@@ -70,6 +72,7 @@ impl EdgeOptions {
             redis_home: stage.redis.url(),
             policy: WIDE_POLICY.to_owned(),
             budgets_ms: [8_000, 500, 1_000, 5_000],
+            breaker_failures: 10,
             more: String::new(),
         }
     }
@@ -82,6 +85,7 @@ impl EdgeOptions {
             redis_home,
             policy: _,
             budgets_ms: _,
+            breaker_failures,
             more,
         } = self;
         let wal_dir = folder.join("wal");
@@ -110,6 +114,11 @@ redis_home = "{redis_home}"
 [limits]
 shopper_per_minute = 1000000
 address_failures_per_minute = 1000000
+
+[breaker]
+failures = {breaker_failures}
+dwell_ms = 300
+ramp_step_ms = 100
 
 [telemetry]
 log_level = "info"
@@ -287,7 +296,7 @@ impl Edge {
     /// Waits until the next request will likely be answered on this rung.
     pub async fn on_rung(&self, rung: &str, within: Duration) {
         self.status_until(rung, within, |status| {
-            let settled = status["breaker"]["state"] != "ramp";
+            let settled = status["breaker"]["position"]["state"] != "ramp";
             (status["rung"] == rung && settled).then_some(())
         })
         .await;

@@ -1,9 +1,10 @@
 //! The end of a scenario: everything is drained, the edge stops in order, and the checker judges
 //! what every client saw against the ledger and the log on disk.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use standin_core::answer::Verdict;
+use standin_core::answer::{Reason, Rung, Verdict};
 use standin_core::ledger::{AuthorizationRow, AuthorizationState, Ledger};
 use standin_reconcile::checker::{Check, Evidence, Recovery, judge};
 use standin_reconcile::drain;
@@ -46,6 +47,7 @@ pub async fn judge_all(stage: &Stage, edge: &Edge, recoveries: &[Recovery]) -> E
     let drains = [drain::again(ledger, &log, CALL_MAX).await.unwrap()];
     let rows = all_rows(ledger, CALL_MAX).await.unwrap();
     let history = stage.history.attempts();
+    println!("answers by rung and reason: {:?}", by_reason(&rows));
     let logs = [log];
     let checks = judge(&Evidence {
         history: &history,
@@ -64,9 +66,27 @@ pub async fn judge_all(stage: &Stage, edge: &Edge, recoveries: &[Recovery]) -> E
     End { rows, log, checks }
 }
 
+fn by_reason(rows: &[AuthorizationRow]) -> BTreeMap<(Rung, Reason), u64> {
+    let mut counts = BTreeMap::new();
+    for row in rows.iter().filter(|row| is_final(row)) {
+        let count: &mut u64 = counts
+            .entry((row.answer.rung, row.answer.reason))
+            .or_default();
+        *count = count.saturating_add(1);
+    }
+    counts
+}
+
 // === impl End ===
 
 impl End {
+    /// Fails the test unless every payment was approved: for payments that were made to be.
+    pub fn all_approved(&self) {
+        let declined = |row: &&AuthorizationRow| row.answer.verdict == Verdict::Declined;
+        let declined: Vec<_> = self.rows.iter().filter(declined).take(3).collect();
+        assert!(declined.is_empty(), "declined: {declined:#?}");
+    }
+
     /// Final approvals in the ledger.
     pub fn approved(&self) -> usize {
         let approved = |row: &&AuthorizationRow| {

@@ -44,6 +44,8 @@ struct State {
     armed: Option<u64>,
     seen: u64,
     last: Option<Exchange>,
+    /// The exchange that was cut since an offset was armed.
+    cut: Option<Exchange>,
 }
 
 /// What one connection says, as far as it matters here.
@@ -101,7 +103,9 @@ impl CommitCutter {
 
     /// The next COMMIT that begins is cut after so many bytes of its exchange.
     pub fn arm(&self, offset: u64) {
-        self.lock().armed = Some(offset);
+        let mut state = self.lock();
+        state.armed = Some(offset);
+        state.cut = None;
     }
 
     /// Forgets an offset that no COMMIT has met.
@@ -117,6 +121,11 @@ impl CommitCutter {
     /// The exchange that ended last, or was cut.
     pub fn last(&self) -> Option<Exchange> {
         self.lock().last
+    }
+
+    /// The exchange that was cut since an offset was armed last; `None` while it passed whole.
+    pub fn cut(&self) -> Option<Exchange> {
+        self.lock().cut
     }
 
     /// What to give to [`super::Proxy::start_with`].
@@ -136,7 +145,11 @@ impl CommitCutter {
     }
 
     fn end(&self, exchange: Exchange) {
-        self.lock().last = Some(exchange);
+        let mut state = self.lock();
+        state.last = Some(exchange);
+        if exchange.cut {
+            state.cut = Some(exchange);
+        }
     }
 }
 
