@@ -73,6 +73,8 @@ pub struct Proposal {
     pub seen: Vec<Approval>,
     /// Version of the policy it was decided by.
     pub policy_version: u32,
+    /// Time in which the same amount on the same trip under another key is a double swipe.
+    pub swipe_window_ms: u64,
     /// What the other rules (stand-in on rung `primary`, primary on `stand_in`) said.
     pub shadow: Option<Reason>,
 }
@@ -292,6 +294,7 @@ mod tests {
                 at: Timestamp::from_millis(2),
             }],
             policy_version: 1,
+            swipe_window_ms: 90_000,
             shadow: Some(Reason::StandInLimit),
         }
     }

@@ -9,6 +9,9 @@
 //!   cap of the trip's highest version, the trip is not closed, and the limits the entry names
 //!   hold; otherwise it becomes a decline.
 //!
+//! What was approved while standing in counts by hour and by outage; an outage that comes back within
+//! an hour goes on counting, so that a flapping primary does not renew the limits.
+//!
 //! Answers are kept for the idempotency window (24 h of log time) and at least until they are
 //! drained. Memory is bounded by [`RegisterConfig::answers_max`]: past it the register says it is
 //! full ([`Register::is_full`]) and the edge refuses new payments rather than forget one.
@@ -22,9 +25,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use crate::answer::{Answer, Reason, Rung, Verdict, Why};
 use crate::clock::Timestamp;
 use crate::decide::{FloorLimits, Limits, StandInLimits, StandInUse, Tally};
-use crate::entry::{Entry, LogPosition, OperatorOrder, Proposal, StandInMode};
+use crate::entry::{Entry, LogPosition, OperatorOrder, PlatformEvent, Proposal, StandInMode};
 use crate::id::{BankId, Fingerprint, ShopperId, TransactionId, TripId};
-use crate::trip::{Approval, TripStatus};
+use crate::trip::{Approval, TripChange, TripEvent, TripStatus};
 
 use self::tally::StandInTallies;
 
@@ -32,6 +35,9 @@ use self::tally::StandInTallies;
 pub const WINDOW_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long a closed trip is remembered, in log time.
 const CLOSED_TRIP_KEPT_MS: u64 = WINDOW_MS;
+/// Without standing in for so long, in log time, what counts by outage starts from nothing again.
+/// An outage that comes back sooner (a flapping primary, an edge that restarts) goes on counting.
+pub const OUTAGE_FORGOTTEN_MS: u64 = 60 * 60 * 1_000;
 /// Outages kept for the status page and the drain proof.
 const OUTAGES_MAX: usize = 64;
 
@@ -209,8 +215,10 @@ impl Register {
                 }
                 Outcome::Noted
             }
-            // The embedded ledger reads these back from the log; the register has no use for them.
-            Entry::Platform(_) => Outcome::Noted,
+            Entry::Platform(event) => {
+                self.hear(event);
+                Outcome::Noted
+            }
         }
     }
 
@@ -253,6 +261,13 @@ impl Register {
     /// The latest trip that the log knows of a shopper.
     pub fn latest_trip(&self, shopper: ShopperId) -> Option<TripId> {
         self.latest.get(&shopper).copied()
+    }
+
+    /// The latest trip that the log knows of a shopper, if it has not heard of its close.
+    pub fn open_trip(&self, shopper: ShopperId) -> Option<TripId> {
+        let latest = self.latest_trip(shopper)?;
+        let closed = self.trips.get(&latest).is_none_or(|trip| trip.closed);
+        if closed { None } else { Some(latest) }
     }
 
     /// Every approval of a trip that the log knows, by transaction id.
@@ -323,6 +338,11 @@ impl Register {
             Recall::Tombstoned => return Outcome::Tombstoned,
         }
         let (reason, approved_before) = self.judge(proposal);
+        // The primary sees other regions: what it said was spent is what the bank is told.
+        let approved_before = match (proposal.reason, proposal.rung) {
+            (Reason::OverCap, Rung::Primary) => approved_before.max(proposal.approved_before),
+            _ => approved_before,
+        };
         let answer = Answer {
             transaction_id: proposal.transaction_id,
             fingerprint: proposal.fingerprint,
@@ -380,6 +400,7 @@ impl Register {
         let log_time_ms = self.log_time_ms;
         let reason = match before.checked_add(amount) {
             _ if record.closed => Reason::NotShopping,
+            _ if record.is_double_swipe(proposal, log_time_ms) => Reason::DoubleSwipe,
             None => Reason::OverCap,
             Some(sum) if sum > record.cap => Reason::OverCap,
             Some(sum) => match &proposal.limits {
@@ -442,6 +463,23 @@ impl Register {
         self.counts.exposed_minor = self.counts.exposed_minor.saturating_add(amount);
     }
 
+    /// Embedded mode: what the platform did to a trip is in the same log.
+    fn hear(&mut self, event: &PlatformEvent) {
+        match event {
+            PlatformEvent::TripChanged(TripEvent {
+                trip,
+                what: TripChange::Finish,
+                ..
+            })
+            | PlatformEvent::TripCompleted { trip, .. } => self.close(*trip),
+            PlatformEvent::TripChanged(_)
+            | PlatformEvent::StorePut(_)
+            | PlatformEvent::OrderPlaced(_)
+            | PlatformEvent::OrderClaimed { .. }
+            | PlatformEvent::TripStarted { .. } => {}
+        }
+    }
+
     fn close(&mut self, trip: TripId) {
         let log_time_ms = self.log_time_ms;
         // A close may come before any payment: it is kept, so that none is approved after it.
@@ -466,8 +504,6 @@ impl Register {
             why,
             until: None,
         });
-        self.tallies.start_outage();
-        self.counts.exposed_minor = 0;
     }
 
     fn end_outage(&mut self, at: LogPosition) {
@@ -531,6 +567,11 @@ impl Register {
             self.remove_trip(id);
         }
         self.tallies.forget(self.log_time_ms);
+        let on = self.outage().is_some();
+        if !on && self.tallies.idle_ms(self.log_time_ms) > OUTAGE_FORGOTTEN_MS {
+            self.tallies.forget_outage();
+            self.counts.exposed_minor = 0;
+        }
     }
 
     /// A trip that never closes goes with the last answer that names it.
@@ -577,6 +618,17 @@ enum Faulted {
 // === impl TripRecord ===
 
 impl TripRecord {
+    /// Whether the same amount was approved moments ago under another key. The rules looked already;
+    /// two that were decided at the same time meet here.
+    fn is_double_swipe(&self, proposal: &Proposal, log_time_ms: u64) -> bool {
+        let now = i64::try_from(log_time_ms).unwrap_or(i64::MAX);
+        self.approvals.values().any(|approval| {
+            approval.transaction_id != proposal.transaction_id
+                && approval.amount == proposal.request.amount.minor()
+                && now.abs_diff(approval.at.as_millis()) < proposal.swipe_window_ms
+        })
+    }
+
     /// Sum of the trip's approvals but one; saturates, which only ever declines more.
     fn sum_without(&self, id: TransactionId) -> i64 {
         self.approvals

@@ -23,6 +23,8 @@ pub enum Alarm {
     WalPoisoned,
     /// Outcomes wait longer than they should for the ledger.
     DrainStalled,
+    /// The drain cannot go on by itself: the log and the ledger do not fit each other.
+    DrainStuck,
     /// An outcome could not be booked as it is.
     Conflict,
     /// The reserve for answers on stale data is nearly spent.
@@ -57,12 +59,13 @@ pub struct Alarms {
 
 impl Alarm {
     /// Every alarm.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::PrimaryAway,
         Self::TripCacheStale,
         Self::WalNearlyFull,
         Self::WalPoisoned,
         Self::DrainStalled,
+        Self::DrainStuck,
         Self::Conflict,
         Self::ReserveLow,
         Self::Faulted,
@@ -78,6 +81,7 @@ impl Alarm {
             Self::WalNearlyFull => "wal_nearly_full",
             Self::WalPoisoned => "wal_poisoned",
             Self::DrainStalled => "drain_stalled",
+            Self::DrainStuck => "drain_stuck",
             Self::Conflict => "conflict",
             Self::ReserveLow => "reserve_low",
             Self::Faulted => "faulted",

@@ -171,6 +171,7 @@ impl Edge {
         let door = shared.door(&config, Arc::clone(&path), hooks.adapter);
         let metrics = Arc::clone(&shared.metrics);
         let desk = Arc::new(Desk::new(shared, path, &config));
+        desk.start_in(config.stand_in).await;
         let control: Arc<dyn Control> = Arc::<Desk>::clone(&desk);
         let stop_accepting = CancellationToken::new();
         let (address, banks) = listen_on(config.listen).await?;
@@ -281,13 +282,14 @@ impl Shared {
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new()?);
         metrics.watch_trip_cache(Arc::clone(&backends.cache));
+        let outage = log.read(|machine| machine.register().outage().map(|outage| outage.why));
         let ledger = Arc::clone(&backends.ledger);
         Ok(Self {
             alarms: Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock))),
             ledger: wrap_ledger
                 .map_or_else(|| Arc::clone(&ledger), |wrap| wrap(Arc::clone(&ledger))),
             cache: Arc::clone(&backends.cache),
-            primary: Arc::new(Primary::new(wiring::breaker(&config.breaker))),
+            primary: Arc::new(Primary::new(wiring::breaker(&config.breaker), outage)),
             progress: Arc::new(Progress::default()),
             clock,
             metrics,
@@ -350,6 +352,11 @@ impl Shared {
             primary: Arc::clone(&self.primary),
             ledger: Arc::clone(&self.ledger),
             log: Arc::clone(&self.log),
+            progress: config
+                .ledger
+                .postgres
+                .as_ref()
+                .map(|_| Arc::clone(&self.progress)),
             canary_max: config.breaker.canary,
         };
         tasks.spawn(watch.run(stop.clone()));
@@ -360,7 +367,7 @@ impl Shared {
             progress: Arc::clone(&self.progress),
             metrics: Arc::clone(&self.metrics),
             alarms: Arc::clone(&self.alarms),
-            config: wiring::drain(&config.drain),
+            config: wiring::drain(config),
         };
         tasks.spawn(drain.run(stop.clone()));
     }

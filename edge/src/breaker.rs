@@ -3,7 +3,7 @@
 //! Whether one request stands in is that request's own matter (its budget ran out, or the breaker
 //! is open). The breaker opens on rate *and* count of failures, tries a canary commit each dwell,
 //! and after one that holds admits 1, 10, 50, then all of 100 requests; the first failure on the
-//! way opens it again with its dwell doubled, up to a minute. A dwell that was long is forgotten
+//! way, or a loss soon after it closed, opens it again with its dwell doubled, up to a minute. A dwell that was long is forgotten
 //! after the breaker has stayed closed as long as the longest one.
 //!
 //! Pure: time (milliseconds of any monotonic clock) and chance come in as arguments.
@@ -112,6 +112,13 @@ impl Breaker {
         }
     }
 
+    /// An open breaker, for an edge that starts in an outage: the canary says when it is over.
+    pub fn opened(config: BreakerConfig, why: Why, now: u64) -> Self {
+        let mut breaker = Self::new(config, now);
+        breaker.open(why, now);
+        breaker
+    }
+
     /// Where it stands.
     pub fn position(&self) -> Position {
         match self.state {
@@ -160,6 +167,13 @@ impl Breaker {
                     >= tries.saturating_mul(self.config.failure_percent);
                 if *failures < self.config.failures_min || !often {
                     return None;
+                }
+                // Soon after it closed is a re-opening too: the ramp was climbed in vain.
+                if self.changes > 0 && now.saturating_sub(*since) <= self.config.dwell_max_ms {
+                    self.dwell_ms = self
+                        .dwell_ms
+                        .saturating_mul(2)
+                        .min(self.config.dwell_max_ms);
                 }
                 self.open(why, now);
                 Some(Change::Lost(why))
@@ -303,6 +317,16 @@ mod tests {
         climb(&mut breaker, 2_000);
         assert_eq!(breaker.position(), Position::Closed);
         assert_eq!(breaker.changes(), 2);
+    }
+
+    #[test]
+    fn a_loss_soon_after_it_closed_doubles_the_dwell_too() {
+        let mut breaker = opened(0);
+        let closed = climb(&mut breaker, 1_000);
+        for _ in 0..5 {
+            breaker.heard(LATE, closed + 10);
+        }
+        assert!(!breaker.wants_canary(closed + 2_009) && breaker.wants_canary(closed + 2_010));
     }
 
     #[test]

@@ -6,6 +6,9 @@ use tokio::time::Instant;
 
 use crate::config::{BankConfig, Budgets};
 
+/// Kept back from a bank's deadline for rendering and the way back.
+const REPLY_MARGIN: Duration = Duration::from_millis(30);
+
 /// What is left of a request's time.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
@@ -18,14 +21,16 @@ pub struct Budget {
 impl Budget {
     /// The budget of a request of `bank` accepted at `received`.
     pub fn new(received: Instant, bank: &BankConfig) -> Self {
-        let deadline = received.checked_add(bank.deadline).unwrap_or(received);
+        // The answer still has to be written and read: it must be there before the deadline is.
+        let until_answer = bank.deadline.saturating_sub(REPLY_MARGIN);
+        let deadline = received.checked_add(until_answer).unwrap_or(received);
         Self {
             deadline,
             steps: bank.budgets,
         }
     }
 
-    /// When the bank stops listening.
+    /// When an answer must be there.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -38,6 +43,18 @@ impl Budget {
     /// Until when one round trip to the primary may take.
     pub fn postgres(&self) -> Instant {
         self.within(self.steps.postgres)
+    }
+
+    /// Whether a round trip to the primary has its whole budget: only then does its lateness say
+    /// something of the primary.
+    pub fn has_whole_postgres(&self) -> bool {
+        let end = Instant::now().checked_add(self.steps.postgres);
+        end.is_some_and(|end| end <= self.deadline)
+    }
+
+    /// Whether no time is left.
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
     }
 
     /// Until when writing ahead may take.

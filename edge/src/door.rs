@@ -30,9 +30,6 @@ use crate::server::{Handler, Request};
 /// Tells a bank that it reads an answer given before.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// How long a fault of ours may take to become durable.
-const FAULT_WITHIN: Duration = Duration::from_millis(700);
-
 /// Answers banks.
 pub struct Door {
     /// Knows the banks and their secrets.
@@ -104,12 +101,17 @@ impl Door {
         let budget = Budget::new(received, bank);
         let answered = self.path.answer(authorization, budget).await;
         let given = answered.map_err(|refusal| problem_of(&refusal))?;
-        self.respond(&given, received).await
+        self.respond(&given, received, budget.deadline()).await
     }
 
     /// Renders an answer. It is durable by now: if we fail here, the payment's answer is a 500 from
     /// now on, on every retry, until an operator clears it.
-    async fn respond(&self, given: &Given, received: Instant) -> Result<Response<Bytes>, Problem> {
+    async fn respond(
+        &self,
+        given: &Given,
+        received: Instant,
+        deadline: Instant,
+    ) -> Result<Response<Bytes>, Problem> {
         let answer = given.answer();
         let transaction_id = answer.transaction_id;
         let span = tracing::Span::current();
@@ -121,8 +123,7 @@ impl Door {
         }
         let rendered = catch_unwind(AssertUnwindSafe(|| self.adapter.render(answer)));
         let Ok(rendered) = rendered else {
-            self.keep_fault(given).await;
-            return Err(Problem::Faulted { transaction_id });
+            return Err(self.keep_fault(given, deadline).await);
         };
         let mut response = Response::new(rendered.body);
         *response.status_mut() = rendered.status;
@@ -147,21 +148,32 @@ impl Door {
         Ok(response)
     }
 
-    async fn keep_fault(&self, given: &Given) {
+    /// The 500 is said only if it is durable; else the sender does not know, and a retry gets the
+    /// answer.
+    async fn keep_fault(&self, given: &Given, deadline: Instant) -> Problem {
         let id = given.answer().transaction_id;
         self.alarms.raise(
             Alarm::Faulted,
             "an answer could not be rendered; see the log",
         );
         tracing::error!(transaction = %id, "rendering an answer failed after its commit");
-        let Ok(bytes) = Entry::Faulted(id).encode() else {
-            return;
+        let stored = match Entry::Faulted(id).encode() {
+            Ok(bytes) => {
+                let proposed = self.log.propose(Bytes::from(bytes), deadline).await;
+                proposed.map(drop).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
         };
-        let deadline = Instant::now()
-            .checked_add(FAULT_WITHIN)
-            .unwrap_or_else(Instant::now);
-        if let Err(error) = self.log.propose(Bytes::from(bytes), deadline).await {
-            tracing::error!(%error, transaction = %id, "the fault is not stored: a retry gets the answer");
+        match stored {
+            Ok(()) => Problem::Faulted { transaction_id: id },
+            Err(error) => {
+                tracing::error!(error, transaction = %id, "the fault is not stored");
+                let retry_after = Duration::from_secs(1);
+                Problem::Unavailable {
+                    cause: Unavailable::LogTimeout,
+                    retry_after,
+                }
+            }
         }
     }
 
@@ -209,6 +221,8 @@ fn problem_of(refusal: &Refusal) -> Problem {
         Refusal::ReserveSpent(_) => unavailable(Unavailable::ReserveSpent),
         Refusal::LogFull => unavailable(Unavailable::LogFull),
         Refusal::Unknown => unavailable(Unavailable::LogTimeout),
+        Refusal::Deadline => unavailable(Unavailable::Deadline),
+        Refusal::NotReady => unavailable(Unavailable::NotReady),
         Refusal::Released => unavailable(Unavailable::Released),
         Refusal::Encode => Problem::Internal,
     }

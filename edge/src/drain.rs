@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use standin_core::entry::{Booking, Entry, EntryError, LogPosition, OperatorAction, Proposal};
 use standin_core::ledger::{BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, Ledger, LedgerError};
+use standin_core::register::WINDOW_MS;
 use standin_wal::{Batch, ReadError, Stopped, Wal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ use crate::machine::Machine;
 use crate::metrics::{DrainResult, Metrics};
 use crate::primary::Primary;
 
+/// Kept beyond the window.
+const TRIM_MARGIN_MS: u64 = 10 * 60 * 1_000;
 /// Longest rest between two steps that went well.
 const REST_MAX: Duration = Duration::from_millis(250);
 
@@ -36,6 +39,10 @@ pub struct DrainConfig {
     pub step_max: Duration,
     /// Rest after a step that failed.
     pub retry_after: Duration,
+    /// The ledger is rebuilt from the log at start.
+    pub embedded: bool,
+    /// How often segments that are drained and outside the window are given up.
+    pub trim_every: Duration,
     /// The log hears of the cursor each time it has moved by so many batches.
     pub tell_every: u64,
 }
@@ -80,6 +87,20 @@ pub enum DrainError {
     /// The log could not be read.
     #[error("reading the log: {0}")]
     Read(#[from] ReadError),
+    /// The ledger is ahead of the log: this log is an old copy of itself.
+    #[error("the cursor is at {cursor}, the log ends at {last}")]
+    AheadOfLog {
+        /// Where the ledger's cursor is.
+        cursor: u64,
+        /// The log's last batch.
+        last: u64,
+    },
+    /// The register does not know a payment of the log any more: it cannot be booked.
+    #[error("batch {index} holds a payment that was forgotten before it was drained")]
+    Forgotten {
+        /// Its batch.
+        index: u64,
+    },
     /// The log has stopped.
     #[error(transparent)]
     Stopped(Stopped),
@@ -108,6 +129,8 @@ impl Default for DrainConfig {
             step_bytes: 256 * 1024,
             step_max: Duration::from_secs(5),
             retry_after: Duration::from_millis(250),
+            embedded: false,
+            trim_every: Duration::from_secs(10 * 60),
             tell_every: 20_000,
         }
     }
@@ -120,6 +143,7 @@ impl Drain {
     pub async fn run(self, stop: CancellationToken) {
         let mut told = 0;
         let mut cursor = None;
+        let mut trimmed_at = Instant::now();
         loop {
             let began = Instant::now();
             let step = async {
@@ -128,7 +152,6 @@ impl Drain {
                     None => self.find_cursor().await?,
                 };
                 cursor = Some(from);
-                // More than the log holds is the mark of a log that was replaced: wait, and alarm.
                 self.log
                     .wait_for(from.saturating_add(1))
                     .await
@@ -144,10 +167,14 @@ impl Drain {
                 Ok(now_at) => {
                     cursor = Some(now_at);
                     told = self.tell(told, now_at).await;
+                    if trimmed_at.elapsed() >= self.config.trim_every {
+                        trimmed_at = Instant::now();
+                        self.trim(now_at).await;
+                    }
                     began.elapsed().min(REST_MAX)
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "drain waits");
+                    self.complain(&error);
                     cursor = None;
                     self.config.retry_after
                 }
@@ -156,6 +183,21 @@ impl Drain {
                 biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    /// A ledger that is away is the breaker's news; everything else needs an operator.
+    fn complain(&self, error: &DrainError) {
+        match error {
+            DrainError::Ledger(_) | DrainError::Stopped(_) => {
+                tracing::debug!(%error, "drain waits")
+            }
+            DrainError::AheadOfLog { .. }
+            | DrainError::Forgotten { .. }
+            | DrainError::Read(_)
+            | DrainError::Entry { .. } => {
+                self.alarms.raise(Alarm::DrainStuck, error.to_string());
             }
         }
     }
@@ -178,6 +220,10 @@ impl Drain {
         }
         let asked = self.ledger.cursor(self.log.incarnation());
         let cursor = within(self.config.step_max, asked).await?;
+        let last = self.log.status().last_index;
+        if cursor > last {
+            return Err(DrainError::AheadOfLog { cursor, last });
+        }
         self.progress.cursor.store(cursor, Ordering::Relaxed);
         Ok(cursor)
     }
@@ -246,19 +292,23 @@ impl Drain {
             }
         }
         self.log.read(|machine| {
+            let register = machine.register();
             for (at, proposal) in proposals {
-                // An entry that met an earlier answer has none of its own to book.
-                if let Some(answer) = machine.register().answer_at(proposal.transaction_id, at) {
-                    haul.outcomes.push(Booking {
+                let id = proposal.transaction_id;
+                match register.answer_at(id, at) {
+                    Some(answer) => haul.outcomes.push(Booking {
                         answer: answer.clone(),
                         proposal: *proposal,
                         at,
                         log_time_ms: batch.log_time_ms,
-                    });
+                    }),
+                    // An entry that met an earlier answer has none of its own to book.
+                    None if register.knows(id) => {}
+                    None => return Err(DrainError::Forgotten { index }),
                 }
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn count(&self, counts: BookedCounts) {
@@ -284,9 +334,56 @@ impl Drain {
         }
     }
 
-    /// Tells the log now and then how far it was drained, so that answers may be forgotten.
+    /// Gives up segments that lie below the cursor, as the ledger says it again, and outside the
+    /// window: the register is rebuilt from the log. Never in embedded mode.
+    async fn trim(&self, cursor: u64) {
+        if self.config.embedded {
+            return;
+        }
+        let confirmed = match within(
+            self.config.step_max,
+            self.ledger.cursor(self.log.incarnation()),
+        )
+        .await
+        {
+            Ok(confirmed) => confirmed.min(cursor),
+            Err(error) => {
+                tracing::debug!(%error, "the log is not trimmed: the cursor was not confirmed");
+                return;
+            }
+        };
+        match self.first_inside_window(confirmed).await {
+            Ok(index) => {
+                if let Err(error) = self.log.trim(index).await {
+                    tracing::warn!(%error, index, "the log is not trimmed");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the log is not trimmed"),
+        }
+    }
+
+    /// The first batch up to `end` that is younger than the window; by halving, since log time grows.
+    async fn first_inside_window(&self, end: u64) -> Result<u64, ReadError> {
+        let status = self.log.status();
+        let horizon = status
+            .log_time_ms
+            .saturating_sub(WINDOW_MS.saturating_add(TRIM_MARGIN_MS));
+        let (mut low, mut high) = (status.first_index, end);
+        while low < high {
+            let middle = low.midpoint(high);
+            let batches = self.log.read_batches(middle, 1).await?;
+            match batches.first() {
+                Some(batch) if batch.log_time_ms < horizon => low = middle.saturating_add(1),
+                Some(_) | None => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    /// Tells the log now and then how far it was drained, so that answers may be forgotten. Never
+    /// in embedded mode: there the ledger is rebuilt from the log, all of it.
     async fn tell(&self, told: u64, cursor: u64) -> u64 {
-        if cursor.saturating_sub(told) < self.config.tell_every {
+        if self.config.embedded || cursor.saturating_sub(told) < self.config.tell_every {
             return told;
         }
         let Ok(bytes) = Entry::Drained(cursor).encode() else {

@@ -14,14 +14,14 @@ use standin_core::clock::Clock;
 use standin_core::decide::{
     Decision, Facts, Limits as RuleLimits, Rules, StandInUse, decide, stand_in_differs,
 };
-use standin_core::entry::{Entry, Proposal};
-use standin_core::id::{Fingerprint, TransactionId};
+use standin_core::entry::{Entry, Proposal, StandInMode};
+use standin_core::id::{Fingerprint, ShopperId, TransactionId};
 use standin_core::identity::{self, DeploymentKey, Operation};
-use standin_core::ledger::{HoldReply, Ledger, LedgerError};
+use standin_core::ledger::{HoldReply, Ledger, LedgerError, Retry};
 use standin_core::merchant::StoreDirectory;
 use standin_core::policy::Policy;
 use standin_core::register::{Outcome, Recall, Recalled};
-use standin_core::trip::{Approval, Position, Trip};
+use standin_core::trip::{Approval, Position, Trip, TripStatus};
 use standin_core::trip_cache::TripCache;
 use standin_wal::{Fate, Wal};
 use tracing::{Instrument, info_span};
@@ -104,6 +104,12 @@ pub enum Refusal {
     /// The log takes nothing more: it is full, busy, or the register has its declared size.
     #[error("the log takes nothing more")]
     LogFull,
+    /// No time is left.
+    #[error("the deadline passed before the payment was decided")]
+    Deadline,
+    /// This edge knows no store yet.
+    #[error("this edge knows no store yet")]
+    NotReady,
     /// Proposed, but not known to be committed: it may still become the answer.
     #[error("the answer was not durable in time")]
     Unknown,
@@ -128,9 +134,12 @@ struct Sight {
     age_ms: Option<u64>,
     /// Whether "no trip" is a fact rather than a gap.
     known: bool,
-    /// Why the primary did not show the trip, when it was asked to.
-    missed: Option<Why>,
+    /// The primary was asked for the trip and did not give it in time.
+    not_reloaded: Option<Why>,
 }
+
+/// A trip whose cache never showed a heartbeat counts as ten years old.
+const UNKNOWN_AGE_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1_000;
 
 /// Who the payment is.
 #[derive(Clone, Copy)]
@@ -202,6 +211,10 @@ impl Given {
 impl Path {
     /// Answers one authorization, or says why there is no answer.
     pub async fn answer(&self, request: Authorization, budget: Budget) -> Result<Given, Refusal> {
+        // Without a directory every merchant would be unknown, durably: that is no answer.
+        if self.stores.load().is_empty() {
+            return Err(Refusal::NotReady);
+        }
         let fingerprint = identity::fingerprint(&request);
         let route = self.route();
         let sight = self
@@ -223,14 +236,13 @@ impl Path {
         let making = Making {
             path: self,
             request: &request,
-            route,
             payment,
             sight: &sight,
             applied: &applied,
             decisions: &decisions,
         };
         let asked = self
-            .ask_primary(&making, &budget)
+            .ask_primary(&making, route, &budget)
             .instrument(step("ask_primary"))
             .await?;
         let proposal = match asked {
@@ -252,9 +264,13 @@ impl Path {
         let now = self.clock.now();
         let mut sight = match looked {
             Ok(Ok(look)) => {
-                let age_ms = look.beat.map_or(u64::MAX, |beat| now.millis_since(beat));
-                let known = age_ms <= self.policy.load().stand_in.trip_age_max_ms;
-                Sight::cached(look.trip, age_ms, known)
+                let age_ms = look
+                    .beat
+                    .map_or(UNKNOWN_AGE_MS, |beat| now.millis_since(beat));
+                let fresh = age_ms <= self.policy.load().stand_in.trip_age_max_ms;
+                // A fresh cache without the trip that the log saw is a cache that lost it.
+                let lost = look.trip.is_none() && self.has_open_trip(request.shopper);
+                Sight::cached(look.trip, age_ms.min(UNKNOWN_AGE_MS), fresh && !lost)
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "trip cache gave no answer");
@@ -262,33 +278,52 @@ impl Path {
             }
             Err(_elapsed) => Sight::nothing(),
         };
-        let asks = matches!(route, Route::Ask | Route::AskOnly);
-        if !asks || self.is_fresh(&sight) {
+        if !self.wants_reload(&sight, route) {
             return sight;
         }
+        let whole_budget = budget.has_whole_postgres();
         let loading = self.ledger.open_trip(request.shopper);
-        let missed = match tokio::time::timeout_at(budget.postgres(), loading).await {
-            Ok(Ok(open)) => {
-                sight.reload(open);
-                return sight;
-            }
-            Ok(Err(error)) => self.why_not(&error),
-            Err(_elapsed) => Why::Timeout,
-        };
-        self.primary.heard(Err(missed));
-        sight.missed = Some(missed);
+        let loaded = tokio::time::timeout_at(budget.postgres(), loading)
+            .await
+            .unwrap_or_else(|_elapsed| Err(LedgerError::timeout("loading the trip took too long")));
+        self.heard(loaded.as_ref().map(drop), whole_budget);
+        match loaded {
+            Ok(open) => sight.reload(open),
+            Err(error) => sight.not_reloaded = Some(error.why),
+        }
         sight
     }
 
-    /// Whether this request may try the primary: decided once, so that its steps agree.
+    /// Drawn once a request, so that it is tried wholly or not at all.
     fn route(&self) -> Route {
         let mode = self.log.read(|machine| machine.register().mode());
         self.primary.route(mode, self.chance.percent())
     }
 
-    fn is_fresh(&self, sight: &Sight) -> bool {
+    fn has_open_trip(&self, shopper: ShopperId) -> bool {
+        self.log
+            .read(|machine| machine.register().open_trip(shopper).is_some())
+    }
+
+    /// Tells the breaker how a try went, unless it failed for a reason of ours (no time was left) or
+    /// of a row's (a lock), which say nothing of the primary.
+    fn heard(&self, tried: Result<(), &LedgerError>, whole_budget: bool) {
+        match tried {
+            Ok(()) => self.primary.heard(Ok(())),
+            Err(error) if error.retry == Retry::Now => {}
+            Err(error) if error.why == Why::Timeout && !whole_budget => {}
+            Err(error) => self.primary.heard(Err(error.why)),
+        }
+    }
+
+    fn wants_reload(&self, sight: &Sight, route: Route) -> bool {
+        let asks = matches!(route, Route::Ask | Route::AskOnly);
         let age_max = self.policy.load().primary.trip_age_max_ms;
-        sight.trip.is_some() && sight.age_ms.is_none_or(|age| age <= age_max)
+        // After a completed trip the shopper may have started another that the cache has not seen.
+        let going_on = |trip: &Trip| trip.status != TripStatus::Complete;
+        let fresh = sight.trip.as_ref().is_some_and(going_on)
+            && sight.age_ms.is_none_or(|age| age <= age_max);
+        asks && !fresh
     }
 
     fn identify(
@@ -408,30 +443,39 @@ impl Path {
     }
 
     /// Step 8: the primary's word wins; without it, the stand-in decision, and why.
-    async fn ask_primary(&self, making: &Making<'_>, budget: &Budget) -> Result<Asked, Refusal> {
-        let applied = making.applied;
-        if applied.full {
+    async fn ask_primary(
+        &self,
+        making: &Making<'_>,
+        route: Route,
+        budget: &Budget,
+    ) -> Result<Asked, Refusal> {
+        if making.applied.full {
             return Err(Refusal::LogFull);
         }
-        let route = making.route;
-        let why = match (route, making.sight.missed) {
-            (Route::Refuse(why), _) => return Err(Refusal::StandInForbidden(why)),
-            (Route::StandIn(why), _) => why,
-            // A primary that could not show the trip is not asked to hold on it: what it would
-            // commit was decided without the trip.
-            (Route::Ask | Route::AskOnly, Some(why)) => why,
-            (Route::Ask | Route::AskOnly, None) => {
+        if budget.is_over() {
+            return Err(Refusal::Deadline);
+        }
+        let why = match route {
+            Route::Refuse(why) => return Err(Refusal::StandInForbidden(why)),
+            Route::StandIn(why) => why,
+            // The cache has no trip to decide from and the primary did not give it either.
+            Route::Ask | Route::AskOnly if making.sight.not_reloaded.is_some() => {
+                making.sight.not_reloaded.unwrap_or(Why::Timeout)
+            }
+            Route::Ask | Route::AskOnly => {
                 let proposal = making.on_primary();
+                let whole_budget = budget.has_whole_postgres();
                 let held = self.holds.hold(proposal.clone(), budget.postgres()).await;
-                self.primary
-                    .heard(held.as_ref().map(drop).map_err(|error| error.why));
+                self.heard(held.as_ref().map(drop), whole_budget);
                 match held {
                     Ok(word) => return primary_said(word, proposal),
                     Err(error) => self.why_not(&error),
                 }
             }
         };
-        if route == Route::AskOnly {
+        // An operator may have forbidden it while the primary was asked.
+        let mode = self.log.read(|machine| machine.register().mode());
+        if route == Route::AskOnly || mode == StandInMode::Forbid {
             return Err(Refusal::StandInForbidden(why));
         }
         making.standing_in(why).map(Asked::Propose)
@@ -500,7 +544,6 @@ fn primary_said(word: HoldReply, mut proposal: Proposal) -> Result<Asked, Refusa
 struct Making<'a> {
     path: &'a Path,
     request: &'a Authorization,
-    route: Route,
     payment: Identity,
     sight: &'a Sight,
     applied: &'a Applied,
@@ -564,6 +607,7 @@ impl Making<'_> {
                 .iter()
                 .all(|known| known.transaction_id != seen.transaction_id)
         };
+        let policy = self.path.policy.load();
         let other = |seen: &&Approval| seen.transaction_id != id;
         Proposal {
             request: self.request.clone(),
@@ -587,7 +631,8 @@ impl Making<'_> {
                 .filter(other)
                 .copied()
                 .collect(),
-            policy_version: self.path.policy.load().version,
+            policy_version: policy.version,
+            swipe_window_ms: policy.double_swipe.window_ms,
             shadow: Some(shadow),
         }
     }
@@ -604,7 +649,7 @@ impl Sight {
             position: None,
             age_ms: None,
             known: false,
-            missed: None,
+            not_reloaded: None,
         }
     }
 
@@ -626,7 +671,7 @@ impl Sight {
                 position: cached.position,
                 age_ms: Some(age_ms),
                 known,
-                missed: None,
+                not_reloaded: None,
             },
         }
     }
@@ -635,6 +680,10 @@ impl Sight {
     fn reload(&mut self, open: Option<standin_core::ledger::OpenTrip>) {
         self.age_ms = Some(0);
         self.known = true;
+        let before = self.trip.as_ref().map(|trip| trip.id);
+        if before != open.as_ref().map(|open| open.sheet.trip.id) {
+            self.answered.clear();
+        }
         (self.trip, self.approvals) = match open {
             Some(open) => (Some(open.sheet.trip), open.approvals),
             None => (None, Vec::new()),

@@ -4,6 +4,7 @@
 //! watch ([`Watch::run`]) tries the canary, climbs the ramp, and has the log agree on when an
 //! outage began and ended.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::{Breaker, BreakerConfig, Position};
+use crate::drain::Progress;
 use crate::machine::Machine;
 use standin_wal::Wal;
 
@@ -22,6 +24,8 @@ use standin_wal::Wal;
 const WATCH_EVERY: Duration = Duration::from_millis(25);
 /// How long the watch waits for the log to agree on an outage before it tries again.
 const AGREE_WITHIN: Duration = Duration::from_millis(700);
+/// How often a full register is nudged.
+const NUDGE_EVERY: Duration = Duration::from_secs(5);
 
 /// What this edge believes of the primary.
 #[derive(Debug)]
@@ -46,10 +50,14 @@ pub enum Route {
 // === impl Primary ===
 
 impl Primary {
-    /// A primary believed to be reachable.
-    pub fn new(config: BreakerConfig) -> Self {
+    /// A primary believed to be reachable, unless the log says that an outage is on.
+    pub fn new(config: BreakerConfig, outage: Option<Why>) -> Self {
+        let breaker = match outage {
+            Some(why) if why != Why::Forced => Breaker::opened(config, why, 0),
+            Some(_) | None => Breaker::new(config, 0),
+        };
         Self {
-            breaker: Mutex::new(Breaker::new(config, 0)),
+            breaker: Mutex::new(breaker),
             epoch: Instant::now(),
         }
     }
@@ -108,6 +116,8 @@ pub struct Watch {
     pub ledger: Arc<dyn Ledger>,
     /// Where outages are agreed.
     pub log: Arc<Wal<Machine>>,
+    /// How far the log was drained; `None` in embedded mode, where nothing is ever forgotten.
+    pub progress: Option<Arc<Progress>>,
     /// How long a canary may take.
     pub canary_max: Duration,
 }
@@ -117,6 +127,7 @@ pub struct Watch {
 impl Watch {
     /// Runs until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
+        let mut nudged = Instant::now();
         let mut beat = tokio::time::interval(WATCH_EVERY);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -126,6 +137,10 @@ impl Watch {
                 _ = beat.tick() => {}
             }
             self.step().await;
+            if nudged.elapsed() >= NUDGE_EVERY {
+                nudged = Instant::now();
+                self.nudge().await;
+            }
         }
     }
 
@@ -159,6 +174,30 @@ impl Watch {
         self.agree().await;
     }
 
+    /// A full register takes no payment, so log time would stand still and nothing would ever be
+    /// forgotten: an entry now and then moves it on.
+    async fn nudge(&self) {
+        let Some(progress) = &self.progress else {
+            return;
+        };
+        if !self.log.read(|machine| machine.register().is_full()) {
+            return;
+        }
+        let entry = Entry::Drained(progress.cursor.load(Ordering::Relaxed));
+        if let Err(error) = self.propose(&entry).await {
+            tracing::warn!(%error, "the full register was not nudged");
+        }
+    }
+
+    async fn propose(&self, entry: &Entry) -> Result<(), String> {
+        let bytes = entry.encode().map_err(|error| error.to_string())?;
+        let deadline = Instant::now()
+            .checked_add(AGREE_WITHIN)
+            .unwrap_or_else(Instant::now);
+        let proposed = self.log.propose(Bytes::from(bytes), deadline).await;
+        proposed.map(drop).map_err(|error| error.to_string())
+    }
+
     async fn try_canary(&self) -> Result<(), LedgerError> {
         tokio::time::timeout(self.canary_max, self.ledger.probe())
             .await
@@ -184,20 +223,7 @@ impl Watch {
             (true, None) => Entry::OutageEnded,
             (true, Some(_)) | (false, None) => return,
         };
-        let proposed = match entry.encode() {
-            Ok(bytes) => {
-                let deadline = Instant::now()
-                    .checked_add(AGREE_WITHIN)
-                    .unwrap_or_else(Instant::now);
-                self.log
-                    .propose(Bytes::from(bytes), deadline)
-                    .await
-                    .map(drop)
-                    .map_err(|error| error.to_string())
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        match proposed {
+        match self.propose(&entry).await {
             Ok(()) => tracing::warn!(?entry, "the log agreed"),
             Err(error) => tracing::warn!(%error, ?entry, "the log has not agreed yet"),
         }

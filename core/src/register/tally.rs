@@ -20,6 +20,8 @@ pub(super) struct StandInTallies {
     /// When each shopper was last approved on a floor limit.
     floor: HashMap<ShopperId, u64>,
     reserve: Tally,
+    /// Log time of the last approval without the primary.
+    last_ms: u64,
     /// Minute in which idle shoppers were last forgotten.
     swept_minute: u64,
 }
@@ -53,6 +55,7 @@ impl StandInTallies {
     }
 
     pub(super) fn stood_in(&mut self, shopper: ShopperId, bank: &BankId, amount: i64, now_ms: u64) {
+        self.last_ms = now_ms;
         self.shoppers
             .entry(shopper)
             .or_default()
@@ -64,12 +67,18 @@ impl StandInTallies {
     }
 
     pub(super) fn on_floor(&mut self, shopper: ShopperId, amount: i64, now_ms: u64) {
+        self.last_ms = now_ms;
         self.floor.insert(shopper, now_ms);
         self.reserve = plus(self.reserve, amount);
     }
 
-    /// A new outage: what counts by outage starts from nothing, and the reserve is granted anew.
-    pub(super) fn start_outage(&mut self) {
+    /// Log time since anything was approved without the primary.
+    pub(super) fn idle_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.last_ms)
+    }
+
+    /// What counts by outage starts from nothing, and the reserve is granted anew.
+    pub(super) fn forget_outage(&mut self) {
         for used in self.shoppers.values_mut().chain(self.banks.values_mut()) {
             used.outage = Tally::default();
         }

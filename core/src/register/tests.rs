@@ -63,6 +63,7 @@ fn proposal(key: u8, amount: i64, cap: i64, trip: Trip) -> Proposal {
         limits: Limits::Cap,
         seen: Vec::new(),
         policy_version: 1,
+        swipe_window_ms: 0,
         shadow: None,
     }
 }
@@ -300,10 +301,20 @@ fn an_hour_is_forgotten_and_an_outage_is_not_until_the_next() {
     register.apply(at(5), hours, &Entry::OutageStarted(Why::Connection));
     let used = register.stand_in_use(shopper, &bank);
     assert_eq!(
+        used.shopper_outage,
+        tally(150, 2),
+        "an outage that comes back goes on counting"
+    );
+    register.apply(at(6), hours, &Entry::OutageEnded);
+    let later = hours + OUTAGE_FORGOTTEN_MS + 1;
+    register.apply(at(7), later, &Entry::OutageStarted(Why::Connection));
+    let used = register.stand_in_use(shopper, &bank);
+    assert_eq!(
         (used.shopper_outage, used.bank_outage),
         (tally(0, 0), tally(0, 0))
     );
-    assert_eq!(register.outages().count(), 2);
+    assert_eq!(register.outages().count(), 3);
+    assert_eq!(register.counts().exposed_minor, 0);
 }
 
 #[test]
@@ -328,6 +339,61 @@ fn the_floor_allows_one_approval_a_window_inside_the_reserve() {
     assert_eq!(reason(4, 999, floor(2, 100)), Reason::WithinFloorLimit);
     assert_eq!(reason(5, 1_000, floor(7, 51)), Reason::FloorLimit);
     assert_eq!(reason(6, 1_000, floor(9, 50)), Reason::WithinFloorLimit);
+}
+
+#[test]
+fn two_swipes_that_were_decided_at_once_meet_in_the_log() {
+    let mut register = Register::new(SIZE);
+    let swipe = |key| {
+        let mut entry = proposal(key, 100, 1_000, trip(1, 1));
+        entry.swipe_window_ms = 90_000;
+        entry
+    };
+    let reason = |answer: Answer| answer.reason;
+    assert_eq!(
+        reason(answered(apply(&mut register, 1, 5_000, swipe(1)))),
+        Reason::WithinCap
+    );
+    assert_eq!(
+        reason(answered(apply(&mut register, 2, 94_999, swipe(2)))),
+        Reason::DoubleSwipe
+    );
+    assert_eq!(
+        reason(answered(apply(&mut register, 3, 95_000, swipe(3)))),
+        Reason::WithinCap
+    );
+}
+
+#[test]
+fn a_finished_trip_is_closed_by_the_platforms_own_entry() {
+    let mut register = Register::new(SIZE);
+    answered(apply(
+        &mut register,
+        1,
+        0,
+        proposal(1, 1, 1_000, trip(1, 1)),
+    ));
+    assert_eq!(register.open_trip(trip(1, 1).shopper), Some(trip(1, 1).id));
+    let finish = TripEvent {
+        id: Uuid::from_u128(1),
+        trip: trip(1, 1).id,
+        shopper: trip(1, 1).shopper,
+        at: Timestamp::from_millis(0),
+        what: TripChange::Finish,
+    };
+    register.apply(
+        at(2),
+        0,
+        &Entry::Platform(PlatformEvent::TripChanged(finish)),
+    );
+    let late = answered(apply(
+        &mut register,
+        3,
+        0,
+        proposal(2, 1, 1_000, trip(1, 1)),
+    ));
+    assert_eq!(late.reason, Reason::NotShopping);
+    assert_eq!(register.open_trip(trip(1, 1).shopper), None);
 }
 
 #[test]

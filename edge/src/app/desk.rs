@@ -167,6 +167,18 @@ impl Desk {
         Some(self.shared.clock.now().millis_since(beat))
     }
 
+    /// The configuration's word on standing in, unless an operator has spoken.
+    pub(super) async fn start_in(&self, mode: StandInMode) {
+        let ordered = self.shared.log.read(|machine| machine.register().mode());
+        if mode == StandInMode::Auto || ordered != StandInMode::Auto {
+            return;
+        }
+        let (operator, reason) = ("configuration".to_owned(), "stand_in at start".to_owned());
+        if let Err(error) = self.order_stand_in(mode, operator, reason).await {
+            tracing::error!(%error, "the configured stand-in mode is not in force");
+        }
+    }
+
     /// Orders who decides whether to stand in. Durable, in the log and then in `audit`.
     pub async fn order_stand_in(
         &self,

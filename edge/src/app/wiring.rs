@@ -13,7 +13,7 @@ use standin_core::trip_cache::redis::RedisConfig;
 use standin_wal::NodeId;
 
 use crate::breaker;
-use crate::config::{BreakerConfig, Config, DrainConfig};
+use crate::config::{BreakerConfig, Config};
 use crate::drain;
 use crate::holds::HoldsConfig;
 
@@ -119,9 +119,10 @@ pub(super) fn holds(config: &Config) -> HoldsConfig {
     }
 }
 
-pub(super) fn drain(config: &DrainConfig) -> drain::DrainConfig {
+pub(super) fn drain(config: &Config) -> drain::DrainConfig {
     drain::DrainConfig {
-        rows_max: config.batch.min(BOOK_ROWS_MAX),
+        rows_max: config.drain.batch.min(BOOK_ROWS_MAX),
+        embedded: config.ledger.postgres.is_none(),
         ..drain::DrainConfig::default()
     }
 }

@@ -126,7 +126,7 @@ fn a_fault_names_its_key_and_what_is_right() {
             "wal.segment_bytes: must be a multiple of 4096",
         ),
         (
-            EXAMPLE.replace("1073741824", "67108864"),
+            EXAMPLE.replace("4294967296", "67108864"),
             vec![],
             "wal.budget_bytes: must hold two segments",
         ),

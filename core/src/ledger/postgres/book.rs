@@ -442,7 +442,9 @@ impl<'a> Finals<'a> {
     fn push(&mut self, booking: &'a Booking) -> Option<()> {
         let (answer, proposal) = (&booking.answer, &booking.proposal);
         let trip = proposal.trip.as_ref();
-        let age = answer.trip_age_ms.map(i64::try_from).transpose().ok()?;
+        let age = answer
+            .trip_age_ms
+            .map(|age| i64::try_from(age).unwrap_or(i64::MAX));
         let version = trip
             .map(|trip| i64::try_from(trip.version))
             .transpose()
