@@ -121,7 +121,7 @@ fn a_fault_names_its_key_and_what_is_right() {
             "deployment_key: must be 16 bytes",
         ),
         (
-            EXAMPLE.replace("67108864", "65537"),
+            EXAMPLE.replace("67108864", "67108865"),
             vec![],
             "wal.segment_bytes: must be a multiple of 4096",
         ),
