@@ -36,6 +36,19 @@ pub struct Child {
 #[derive(Clone, Debug)]
 pub struct Folder(pub PathBuf);
 
+/// What an edge stands on.
+#[derive(Clone, Copy, Debug)]
+pub struct Stores<'a> {
+    /// Postgres connection text.
+    pub postgres: &'a str,
+    /// Address of the Redis that is written to.
+    pub redis: &'a str,
+    /// Address of the one that is looked in.
+    pub replica: &'a str,
+    /// What the edge logs.
+    pub log_level: &'a str,
+}
+
 // === impl Child ===
 
 impl Child {
@@ -61,7 +74,7 @@ impl Child {
     }
 
     /// An edge on an empty log; ready when it says so.
-    pub async fn edge(folder: &Folder, postgres: &str, redis: &str) -> anyhow::Result<Self> {
+    pub async fn edge(folder: &Folder, on: &Stores<'_>) -> anyhow::Result<Self> {
         let (address, admin) = (loopback()?, loopback()?);
         let (wal, policy) = (folder.0.join("wal"), folder.0.join("policy.toml"));
         if wal.exists() {
@@ -69,10 +82,7 @@ impl Child {
         }
         std::fs::write(&policy, POLICY)?;
         let config = folder.0.join("edge.toml");
-        std::fs::write(
-            &config,
-            edge_config(address, admin, &folder.0, (postgres, redis)),
-        )?;
+        std::fs::write(&config, edge_config(address, admin, &folder.0, on))?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", "edge", "--config"]).arg(&config);
         let process = Process::spawn("edge", command, &folder.0.join("edge.log"))?;
@@ -175,12 +185,13 @@ fn loopback() -> anyhow::Result<SocketAddr> {
 }
 
 /// The defaults of the product but for its limits on one sender, which a load generator is.
-fn edge_config(
-    address: SocketAddr,
-    admin: SocketAddr,
-    folder: &Path,
-    (postgres, redis): (&str, &str),
-) -> String {
+fn edge_config(address: SocketAddr, admin: SocketAddr, folder: &Path, on: &Stores<'_>) -> String {
+    let Stores {
+        postgres,
+        redis,
+        replica,
+        log_level,
+    } = on;
     let (wal, policy) = (folder.join("wal"), folder.join("policy.toml"));
     format!(
         r#"
@@ -198,13 +209,17 @@ budget_bytes = 4294967296
 postgres = "{postgres}"
 
 [trip_cache]
-redis = ["{redis}"]
+redis = ["{replica}"]
+redis_home = "{redis}"
 
 [[banks]]
 slug = "{BANK}"
 secrets = ["{SECRET}"]
 requests_per_second = 1000000
 burst = 1000000
+
+[telemetry]
+log_level = "{log_level}"
 
 [limits]
 shopper_per_minute = 100000

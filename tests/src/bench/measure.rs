@@ -188,6 +188,16 @@ fn details(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> BTr
             details.insert(name.to_owned(), more);
         }
     }
+    // By cause: what was refused, and why the primary was not asked.
+    for name in after.keys() {
+        let named = name.strip_prefix("standin_refusals_total");
+        let named = named.or_else(|| name.strip_prefix("standin_without_primary_total"));
+        if let (Some(labels), Some(more)) = (named, grown(name))
+            && more > 0.0
+        {
+            details.insert(labels.replace('"', ""), more);
+        }
+    }
     if let Some(backlog) = after.get("drain backlog") {
         details.insert("drain backlog at the end".to_owned(), *backlog);
     }

@@ -12,7 +12,7 @@ use standin_core::trip_cache::redis::{RedisConfig, RedisTripCache};
 use standin_drill::servers::{Postgres, PostgresOptions, Redis, RedisOptions};
 use tokio::time::Instant;
 
-use super::children::{Child, Folder, SECRET};
+use super::children::{Child, Folder, SECRET, Stores};
 use super::load::{Load, Numbers};
 use super::measure::{Bench, Measurement};
 use super::plain::SCHEMA;
@@ -67,6 +67,9 @@ pub struct Plan {
     /// Tells this run's payments and picks from another's.
     #[arg(long, default_value_t = 0x005e_ed00)]
     pub seed: u64,
+    /// What the edge logs, as a tracing filter.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub edge_log: String,
     /// Folder for the log and the servers' output; a temporary one without it.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -78,7 +81,10 @@ pub struct Plan {
 /// The real servers and the world on them.
 pub struct Stage {
     postgres: Postgres,
+    /// Where the platform and the edge write; it keeps every write.
     redis: Redis,
+    /// Where the edge looks, as it would in a region of its own.
+    replica: Redis,
     world: Arc<World>,
     folder: Folder,
     bench: Bench,
@@ -133,6 +139,11 @@ impl Stage {
             ..RedisOptions::default()
         })
         .await?;
+        let replica = Redis::start(RedisOptions {
+            replica_of: Some(redis.port()),
+            ..RedisOptions::default()
+        })
+        .await?;
         let (pay, pick) = (plan.trips, plan.pick_trips);
         note(&format!(
             "making {pay} trips that pay and {pick} that are picked on"
@@ -142,6 +153,7 @@ impl Stage {
         Ok(Self {
             postgres,
             redis,
+            replica,
             world: Arc::new(world),
             folder,
             bench: Bench {
@@ -213,7 +225,16 @@ impl Stage {
     async fn edge(&self, round: u32) -> anyhow::Result<Vec<Measurement>> {
         let (database, url) = self.fresh("edge").await?;
         let trips = Child::trips(&self.folder, &url, &self.redis.url()).await?;
-        let edge = Child::edge(&self.folder, &url, &self.redis.url()).await?;
+        let edge = Child::edge(
+            &self.folder,
+            &Stores {
+                postgres: &url,
+                redis: &self.redis.url(),
+                replica: &self.replica.url(),
+                log_level: &self.plan.edge_log,
+            },
+        )
+        .await?;
         let mut found = self
             .payments(&edge, &[&trips], "edge, primary", round)
             .await?;
@@ -358,7 +379,10 @@ impl Stage {
             let insert = format!("insert into trips values {}", rows.join(","));
             self.postgres.execute(database, &insert).await?;
         }
-        Ok(self.postgres.execute(database, "analyze stores, trips").await?)
+        Ok(self
+            .postgres
+            .execute(database, "analyze stores, trips")
+            .await?)
     }
 
     /// Sends payments until the edge stands in for the frozen primary.
