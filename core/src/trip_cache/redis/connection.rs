@@ -20,8 +20,10 @@ const BUFFERED_COMMANDS_MAX: usize = 16_384;
 const CONNECT_MAX: Duration = Duration::from_millis(500);
 /// Delays between tries to connect, doubled from the first to the second.
 const RECONNECT_MS: (u32, u32) = (50, 1_000);
-/// Consecutive failures after which a node is left alone for a while.
+/// Consecutive failures after which a node is left alone for a while …
 const BREAKER_FAILURES: u32 = 3;
+/// … if they went on for so long: many requests run out of one short hiccup's time together.
+const BREAKER_AFTER: Duration = Duration::from_millis(150);
 /// How long, at first and at most (doubled in between).
 const BREAKER_OPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
@@ -71,8 +73,12 @@ pub(super) struct Node {
 #[derive(Debug, Default)]
 struct Breaker {
     failures: u32,
+    /// When the first of them was.
+    since: Option<Instant>,
     rest: Duration,
     until: Option<Instant>,
+    /// A request is out to see whether it is back.
+    probing: bool,
 }
 
 // === impl Script ===
@@ -283,6 +289,7 @@ impl Breaker {
             Some(until) if now < until => false,
             Some(_) => {
                 // This one probes; the others wait for what it finds.
+                self.probing = true;
                 self.until = now.checked_add(self.rest);
                 true
             }
@@ -295,9 +302,16 @@ impl Breaker {
 
     fn failed(&mut self, now: Instant) {
         self.failures = self.failures.saturating_add(1);
-        if self.failures < BREAKER_FAILURES {
+        let since = *self.since.get_or_insert(now);
+        let lasted = now.saturating_duration_since(since);
+        if self.failures < BREAKER_FAILURES || lasted < BREAKER_AFTER {
             return;
         }
+        if self.until.is_some() && !self.probing {
+            // It rests already; this one had begun before.
+            return;
+        }
+        self.probing = false;
         let (shortest, longest) = BREAKER_OPEN;
         self.rest = self.rest.saturating_mul(2).clamp(shortest, longest);
         self.until = now.checked_add(self.rest);
