@@ -355,10 +355,7 @@ impl<'a> Summary<'a> {
                 );
             }
         }
-        let most = |program: &str| {
-            let (_, rounds) = self.find(program, true)?;
-            Some(Spread::of(rounds.iter().map(|found| found.per_second)).median)
-        };
+        let most = |program: &str| self.most(program);
         if let (Some(edge), Some(plain)) = (most("edge, primary"), most("plain")) {
             let times = edge / plain.max(1.0);
             line(
@@ -398,6 +395,21 @@ impl<'a> Summary<'a> {
                 );
             }
         }
+    }
+
+    /// Median rate at saturation; of an edge, of answers on the rung that was asked for only.
+    fn most(&self, program: &str) -> Option<f64> {
+        let (_, rounds) = self.find(program, true)?;
+        let rung = program.strip_prefix("edge, ");
+        let rates = rounds.iter().map(|found| match rung {
+            None => found.per_second,
+            Some(rung) => {
+                let kind = format!("approved on {rung}");
+                let share = found.kinds.get(&kind).copied().unwrap_or(0) as f64;
+                found.per_second * share / good(&found.kinds).max(1) as f64
+            }
+        });
+        Some(Spread::of(rates).median)
     }
 
     /// A program's rounds at saturation, or at the rate.
