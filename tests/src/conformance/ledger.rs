@@ -290,6 +290,7 @@ pub fn propose(sheet: &TripSheet, key: &str, amount: i64, cap: i64) -> Proposal 
         limits: Limits::Cap,
         seen: Vec::new(),
         policy_version: 3,
+        swipe_window_ms: 0,
         shadow: Some(Reason::WithinStandInLimits),
     }
 }

@@ -205,6 +205,7 @@ fn propose(n: u64, random: &mut Random) -> Proposal {
         limits: Limits::Cap,
         seen: Vec::new(),
         policy_version: 1,
+        swipe_window_ms: 0,
         shadow: None,
         request,
         trip: Some(trip),
