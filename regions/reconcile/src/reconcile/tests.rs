@@ -111,6 +111,7 @@ fn proposal(n: u64, rung: Rung) -> Proposal {
         limits: Limits::Cap,
         seen: Vec::new(),
         policy_version: 1,
+        swipe_window_ms: 0,
         shadow,
         request,
         trip: Some(trip),
