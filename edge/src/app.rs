@@ -154,6 +154,7 @@ impl Edge {
         let log = open_log(wiring::wal(&config), wiring::register(&config)).await?;
         journal.connect(Arc::clone(&log));
         backends.rebuild(&log).await?;
+        backends.await_cache().await;
         let shared = Shared::new(&config, clock, &backends, log, hooks.wrap_ledger)?;
         let (tasks, stop_workers) = (TaskTracker::new(), CancellationToken::new());
         let stores = Stores::open(

@@ -20,6 +20,8 @@ use crate::config::Config;
 use crate::journal::LogJournal;
 use crate::machine::Machine;
 
+/// How long a start waits for the trip cache.
+const CACHE_CONNECT_MAX: Duration = Duration::from_secs(1);
 /// Bytes of the log read at once while the embedded ledger is rebuilt.
 const REBUILD_BYTES: usize = 1 << 20;
 
@@ -47,6 +49,8 @@ pub(super) struct Backends {
     /// Beats for the embedded cache, which has no writer elsewhere.
     pub(super) heart: Option<Heart>,
     embedded: Option<Arc<MemoryLedger>>,
+    /// The cache again, where it has to be connected to first.
+    redis: Option<Arc<RedisTripCache>>,
 }
 
 /// Beats the heart of an embedded cache.
@@ -71,6 +75,7 @@ pub(super) fn open(
         }
         Some(postgres) => (Arc::new(PostgresLedger::connect(&postgres)?), None),
     };
+    let mut redis = None;
     let (cache, heart): (Arc<dyn TripCache>, _) = match wiring::redis(config) {
         None => {
             let cache: Arc<dyn TripCache> = Arc::new(MemoryTripCache::new());
@@ -81,19 +86,34 @@ pub(super) fn open(
             };
             (cache, Some(heart))
         }
-        Some(redis) => (Arc::new(RedisTripCache::connect(redis)?), None),
+        Some(servers) => {
+            let cache = Arc::new(RedisTripCache::connect(servers)?);
+            redis = Some(Arc::clone(&cache));
+            (cache, None)
+        }
     };
     Ok(Backends {
         ledger,
         cache,
         heart,
         embedded,
+        redis,
     })
 }
 
 // === impl Backends ===
 
 impl Backends {
+    /// Waits until the trip cache is connected to, for [`CACHE_CONNECT_MAX`] at most: the first
+    /// requests would otherwise be decided without their trips. An edge starts without it too.
+    pub(super) async fn await_cache(&self) {
+        if let Some(redis) = &self.redis
+            && !redis.connected(CACHE_CONNECT_MAX).await
+        {
+            tracing::warn!("the trip cache is not connected to yet");
+        }
+    }
+
     /// Replays the platform's events from the log into the embedded ledger; authorizations follow
     /// by the drain, whose cursor starts at nothing.
     pub(super) async fn rebuild(&self, log: &Wal<Machine>) -> Result<(), BackendsError> {
