@@ -1,8 +1,11 @@
 //! The edge itself dies, again and again.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use standin_core::entry::LogPosition;
+use standin_reconcile::checker::Recovery;
 use standin_reconcile::history::Outcome;
 use standin_reconcile::log::source::{DirectoryLog, contents};
 use standin_tests::harness::bank::Load;
@@ -66,6 +69,31 @@ fn payment_of(key: &str) -> Payment {
 }
 
 const SHOPPERS: u64 = 40;
+/// The log of the dead edge is read after every so many kills.
+const READ_EVERY: u64 = 10;
+
+/// What the log holds now, against what it held when it was read last: an entry that was read from
+/// the disk once may never be gone or different.
+async fn read(edge: &Edge, kill: u64, held: &mut Vec<(LogPosition, u64)>) -> Recovery {
+    let log = contents(&DirectoryLog::new(edge.wal())).await.unwrap();
+    assert!(log.damage.is_empty(), "kill {kill}: {:?}", log.damage);
+    let recovered: Vec<_> = log
+        .records
+        .iter()
+        .map(|record| (record.at, digest(&record.entry.encode().unwrap())))
+        .collect();
+    Recovery {
+        moment: format!("kill {kill}"),
+        acked: std::mem::replace(held, recovered.clone()),
+        recovered,
+    }
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
 
 async fn settle(bank: &Bank, load: Load) {
     for payment in load.stop().await {
@@ -88,12 +116,16 @@ async fn e1_an_edge_killed_at_any_moment_comes_back_with_every_answer() {
         asked_again: BTreeSet::new(),
     };
     let (mut cut, mut slowest) = (0_u64, Duration::ZERO);
-    for _ in 0..kills {
+    let (mut held, mut recoveries) = (Vec::new(), Vec::new());
+    for kill in 0..kills {
         load.progress(random.below(ANSWERS_BEFORE), SOON).await;
         // The moment itself is what is random, so this is no wait for anything.
         tokio::time::sleep(Duration::from_micros(random.below(MICROS_BEFORE))).await;
         let before = stage.history.attempts().len();
         edge.kill().await;
+        if kill % READ_EVERY == 0 {
+            recoveries.push(read(&edge, kill, &mut held).await);
+        }
         let began = tokio::time::Instant::now();
         edge.restart().await;
         slowest = slowest.max(began.elapsed());
@@ -113,7 +145,7 @@ async fn e1_an_edge_killed_at_any_moment_comes_back_with_every_answer() {
         cut >= kills / 2,
         "only {cut} of {kills} kills hit a request"
     );
-    let end = verdict::end(&stage, &mut edge, &[]).await;
+    let end = verdict::end(&stage, &mut edge, &recoveries).await;
     assert!(end.approved() as u64 >= kills);
     end.all_approved();
     // What is on the disk reads back whole a second time, and says the same.
