@@ -67,6 +67,8 @@ pub struct Register {
     drained: u64,
     log_time_ms: u64,
     counts: Counts,
+    /// Answers held whose stored 500 replays.
+    faulted: u64,
 }
 
 /// What the register holds of one payment.
@@ -178,6 +180,7 @@ impl Register {
             drained: 0,
             log_time_ms: 0,
             counts: Counts::default(),
+            faulted: 0,
         }
     }
 
@@ -251,6 +254,16 @@ impl Register {
     pub fn is_faulted(&self, id: TransactionId) -> bool {
         let fate = self.answers.get(&id).map(|record| &record.fate);
         matches!(fate, Some(PaymentFate::Answered { faulted: true, .. }))
+    }
+
+    /// How many payments a stored 500 replays for.
+    pub fn faulted(&self) -> u64 {
+        self.faulted
+    }
+
+    /// What is spent of the reserve for trips that are too old.
+    pub fn reserve_used(&self) -> Tally {
+        self.tallies.reserve()
     }
 
     /// Whether a payment's answer is known, whatever it was.
@@ -539,12 +552,17 @@ impl Register {
     }
 
     fn set_faulted(&mut self, id: TransactionId, now: Faulted) {
-        if let Some(Record {
+        let Some(Record {
             fate: PaymentFate::Answered { faulted, .. },
             ..
         }) = self.answers.get_mut(&id)
-        {
-            *faulted = now == Faulted::Yes;
+        else {
+            return;
+        };
+        match (std::mem::replace(faulted, now == Faulted::Yes), now) {
+            (false, Faulted::Yes) => self.faulted = self.faulted.saturating_add(1),
+            (true, Faulted::No) => self.faulted = self.faulted.saturating_sub(1),
+            (true, Faulted::Yes) | (false, Faulted::No) => {}
         }
     }
 
@@ -577,12 +595,13 @@ impl Register {
     /// A trip that never closes goes with the last answer that names it.
     fn forget_trip_of(&mut self, forgotten: Option<Record>) {
         let Some(Record {
-            fate: PaymentFate::Answered { answer, .. },
+            fate: PaymentFate::Answered { answer, faulted },
             ..
         }) = forgotten
         else {
             return;
         };
+        self.faulted = self.faulted.saturating_sub(u64::from(faulted));
         let Some(id) = answer.trip else { return };
         let idle = self.trips.get(&id).is_some_and(|trip| {
             !trip.closed && self.log_time_ms.saturating_sub(trip.touched_ms) > WINDOW_MS

@@ -54,6 +54,10 @@ impl StandInTallies {
         }
     }
 
+    pub(super) fn reserve(&self) -> Tally {
+        self.reserve
+    }
+
     pub(super) fn stood_in(&mut self, shopper: ShopperId, bank: &BankId, amount: i64, now_ms: u64) {
         self.last_ms = now_ms;
         self.shoppers

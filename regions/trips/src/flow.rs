@@ -19,7 +19,7 @@ use standin_core::queue::{EventQueue, QueueError};
 use standin_core::trip::{Approval, Order, TripEvent, TripSheet, TripStatus};
 use standin_core::trip_cache::{CacheError, TripCache};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::EventJournal;
 use crate::counters::Counters;
@@ -46,7 +46,7 @@ pub struct Budgets {
     pub ledger: Duration,
     /// For one call to the trip cache.
     pub cache: Duration,
-    /// For appending to the queue (and the journal).
+    /// For appending to the queue, and before it to the journal with the wait for one's turn.
     pub append: Duration,
     /// For booking one batch of events.
     pub book: Duration,
@@ -233,16 +233,22 @@ impl Platform {
             self.counters.appended.add(count);
             return Ok(());
         };
+        // One budget for all of it: a caller that waits for another's append to a trip of the same
+        // stripe is not made to wait longer than a caller that does not.
+        let deadline = Instant::now()
+            .checked_add(self.budgets.append)
+            .unwrap_or_else(Instant::now);
+        let journal_gone = |_elapsed| FlowError::Journal(LedgerError::timeout("journal"));
         // Under the lock, so that after a crash the journal replays a trip's events in the order
         // in which the cache saw them.
-        let _order = self.stripe(trip).lock().await;
-        let record = timeout(self.budgets.append, journal.record(&events));
-        record
+        let _order = timeout_at(deadline, self.stripe(trip).lock())
             .await
-            .map_err(|_elapsed| FlowError::Journal(LedgerError::timeout("journal")))?
+            .map_err(journal_gone)?;
+        timeout_at(deadline, journal.record(&events))
+            .await
+            .map_err(journal_gone)?
             .map_err(FlowError::Journal)?;
-        let append = self.ports.queue.append(events);
-        timeout(self.budgets.append, append)
+        timeout_at(deadline, self.ports.queue.append(events))
             .await
             .map_err(queue_gone)??;
         self.counters.appended.add(count);

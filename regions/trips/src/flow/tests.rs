@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use standin_core::BoxFuture;
@@ -297,4 +298,33 @@ async fn the_journal_has_an_event_before_the_queue_and_in_the_same_order() {
     let queued: Vec<TripEvent> = queued.into_iter().map(|found| found.event).collect();
     assert_eq!(queued.len(), 60);
     assert_eq!(*kept.events.lock().unwrap(), queued);
+}
+
+/// A journal that never answers.
+struct Silent;
+
+impl EventJournal for Silent {
+    fn record<'a>(&'a self, _events: &'a [TripEvent]) -> BoxFuture<'a, Result<(), LedgerError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_ones_turn_at_the_journal_is_inside_the_budget() {
+    let world = World::at_rest().await;
+    let (anna, trip, id) = world.trip(123).await;
+    let platform = Arc::new(world.platform_with(Some(Arc::new(Silent))));
+    let begun = tokio::time::Instant::now();
+    let appends = (0..3).map(|_| {
+        let event = world.event(anna, trip, pick(id, 1, None));
+        let platform = Arc::clone(&platform);
+        tokio::spawn(async move { platform.append(vec![event]).await })
+    });
+    for append in join_all(appends).await {
+        let error = append.unwrap().unwrap_err();
+        assert!(matches!(error, FlowError::Journal(_)), "{error}");
+    }
+    let (took, budget) = (begun.elapsed(), platform.budgets.append);
+    assert!(took <= budget + Duration::from_millis(10), "{took:?} of {budget:?}");
+    assert_eq!(world.queue.depth().await.unwrap(), 0, "nothing was queued");
 }
