@@ -1,14 +1,15 @@
 //! The loopback listener: health, status, metrics, and operators' orders.
 //!
 //! A GET changes nothing. An order is a POST with JSON `{"operator":…,"reason":…}`, both required:
-//! they go to the audit. What is asked or ordered is the application's ([`Control`]).
+//! they go to the audit (a tombstone's to the edge's log lines; the tombstone itself is an entry of
+//! the write-ahead log). What is asked or ordered is the application's ([`Control`]).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use standin_core::BoxFuture;
 use standin_core::entry::StandInMode;
@@ -45,6 +46,30 @@ pub trait Control: Send + Sync + 'static {
         id: TransactionId,
         order: Order,
     ) -> BoxFuture<'_, Result<Value, Problem>>;
+
+    /// Puts a tombstone on a payment whose hold got no outcome.
+    fn tombstone(
+        &self,
+        id: TransactionId,
+        order: Order,
+    ) -> BoxFuture<'_, Result<TombstonePlaced, Problem>>;
+}
+
+/// What came of a tombstone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TombstonePlaced {
+    /// It is the payment's first entry in the log: the payment is never answered.
+    First,
+    /// The payment was answered before.
+    Answered,
+}
+
+/// What the order to place a tombstone replies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TombstoneReply {
+    /// What came of it.
+    pub placed: TombstonePlaced,
 }
 
 /// Who orders something, and why.
@@ -71,6 +96,7 @@ enum Route {
     Metrics,
     StandIn,
     ClearAnswer,
+    Tombstone,
 }
 
 // === impl Admin ===
@@ -86,6 +112,7 @@ impl Admin {
             ("/metrics", Route::Metrics),
             ("/stand-in/{mode}", Route::StandIn),
             ("/answers/{id}/clear", Route::ClearAnswer),
+            ("/holds/{id}/tombstone", Route::Tombstone),
         ] {
             routes
                 .insert(path, route)
@@ -101,7 +128,10 @@ impl Admin {
     async fn respond(&self, request: Request) -> Result<Response<Bytes>, Problem> {
         let path = request.parts.uri.path().to_owned();
         let found = self.routes.at(&path).map_err(|_| Problem::NotFound)?;
-        let orders = matches!(found.value, Route::StandIn | Route::ClearAnswer);
+        let orders = match found.value {
+            Route::StandIn | Route::ClearAnswer | Route::Tombstone => true,
+            Route::Live | Route::Ready | Route::Status | Route::Metrics => false,
+        };
         let method = &request.parts.method;
         if orders && method != Method::POST {
             return Err(Problem::MethodNotAllowed { allow: "POST" });
@@ -125,10 +155,14 @@ impl Admin {
                 Ok(page(StatusCode::OK, &done))
             }
             Route::ClearAnswer => {
-                let id = found.params.get("id").and_then(|id| id.parse().ok());
-                let id = id.ok_or(Problem::NotFound)?;
+                let id = payment(&found.params)?;
                 let done = self.control.clear_answer(id, order(&request)?).await?;
                 Ok(page(StatusCode::OK, &done))
+            }
+            Route::Tombstone => {
+                let id = payment(&found.params)?;
+                let placed = self.control.tombstone(id, order(&request)?).await?;
+                Ok(page(StatusCode::OK, &json!(TombstoneReply { placed })))
             }
         }
     }
@@ -159,6 +193,12 @@ impl Handler for Admin {
             }
         })
     }
+}
+
+/// The payment that a path names.
+fn payment(params: &matchit::Params<'_, '_>) -> Result<TransactionId, Problem> {
+    let id = params.get("id").and_then(|id| id.parse().ok());
+    id.ok_or(Problem::NotFound)
 }
 
 /// Reads who and why. JSON is required: a page in an operator's browser cannot send it here without

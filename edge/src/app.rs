@@ -7,6 +7,7 @@ mod backends;
 mod desk;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 mod wiring;
 
 use std::io;
@@ -21,9 +22,9 @@ use standin_core::ledger::Ledger;
 use standin_core::policy::Policy;
 use standin_core::register::RegisterConfig;
 use standin_core::trip_cache::TripCache;
-use standin_wal::{SystemTimeSource, Wal};
+use standin_wal::{StateMachine, SystemTimeSource, Wal};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,6 +56,8 @@ pub use wiring::WiringError;
 
 /// How long the edge's own tasks may take to end, once stopping.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// How long the log may take to finish what is queued, once nobody asks it any more.
+const LOG_STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How often the store directory is refreshed from the ledger.
 const STORES_EVERY: Duration = Duration::from_secs(2);
 /// Operators' connections.
@@ -93,6 +96,8 @@ pub enum Stopped {
     Clean,
     /// The grace ran out.
     TimedOut,
+    /// The log failed: what it had not acknowledged may be durable or not.
+    Poisoned,
 }
 
 /// Why an edge did not start.
@@ -192,6 +197,7 @@ impl Edge {
                 stop(),
             )),
         ];
+        tasks.spawn(watchdog::run(Arc::clone(&desk), stop_workers.clone()));
         tracing::info!(%address, %admin_address, "edge is open");
         Ok(Self {
             address,
@@ -252,6 +258,7 @@ impl Edge {
 
     /// One ladder: stop accepting, finish what was begun, stop the workers, close the log.
     pub async fn stop(self) -> Stopped {
+        let log = self.log();
         self.stop_accepting.cancel();
         let mut clean = true;
         for server in self.servers {
@@ -262,11 +269,9 @@ impl Edge {
         clean &= tokio::time::timeout(STOP_WITHIN, self.tasks.wait())
             .await
             .is_ok();
-        self.desk.log().stop().await;
-        if clean {
-            Stopped::Clean
-        } else {
-            Stopped::TimedOut
+        match close_log(log, LOG_STOP_WITHIN).await {
+            Stopped::Clean if !clean => Stopped::TimedOut,
+            ended => ended,
         }
     }
 }
@@ -395,6 +400,32 @@ async fn open_log(
     match log.read(Machine::unreadable) {
         0 => Ok(Arc::new(log)),
         entries => Err(StartError::NewerEntries(entries)),
+    }
+}
+
+/// Closes the log, on a thread of its own: a disk that hangs holds whoever waits for its thread, and
+/// must hold neither the runtime nor the exit of the process. That thread keeps the log alive, so
+/// that dropping every other handle of it does not wait for the disk either.
+async fn close_log<M: StateMachine>(log: Arc<Wal<M>>, within: Duration) -> Stopped {
+    let runtime = tokio::runtime::Handle::current();
+    let (done, ended) = oneshot::channel();
+    let closing = std::thread::Builder::new().name("wal-close".to_owned());
+    let closer = Arc::clone(&log);
+    let closing = closing.spawn(move || {
+        runtime.block_on(closer.stop());
+        if done.send(()).is_err() {
+            tracing::warn!("the log closed after its time was up");
+        }
+    });
+    if let Err(error) = closing {
+        tracing::error!(%error, "no thread to close the log on");
+        return Stopped::TimedOut;
+    }
+    let in_time = matches!(tokio::time::timeout(within, ended).await, Ok(Ok(())));
+    match (log.status().poisoned, in_time) {
+        (true, _) => Stopped::Poisoned,
+        (false, false) => Stopped::TimedOut,
+        (false, true) => Stopped::Clean,
     }
 }
 

@@ -219,6 +219,10 @@ async fn until_stopped(edge: Edge, mut signals: Signals) -> u8 {
                 tracing::warn!("stopped before everything begun was finished");
                 EXIT_FAILED
             }
+            Stopped::Poisoned => {
+                tracing::error!("the write-ahead log failed while stopping");
+                EXIT_POISONED
+            }
         },
         name = signals.next() => {
             tracing::warn!(signal = name, "a second signal: not waiting any longer");

@@ -5,6 +5,7 @@
 //! sums of minor units, never per payment.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -17,7 +18,7 @@ use standin_core::money::Currency;
 use standin_core::trip_cache::TripCache;
 
 use crate::authenticate::AuthenticationError;
-use crate::problem::Problem;
+use crate::problem::{Problem, Unavailable};
 
 /// Every instrument of one edge. Recording takes no lock that is held for long and never fails.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Metrics {
     answer_seconds: Histogram<f64>,
     replays: Counter<u64>,
     refusals: Counter<u64>,
+    /// Of them, those for overload: a counter cannot be read back.
+    overloads: AtomicU64,
     authentication_failures: Counter<u64>,
     without_primary: Counter<u64>,
     shadow_differences: Counter<u64>,
@@ -206,6 +209,7 @@ impl Metrics {
             answer_seconds: seconds("standin_answer_duration", "From the head of a request to its answer, by rung.", SECONDS),
             replays: count("standin_replays", "Answers given again to the same request."),
             refusals: count("standin_refusals", "Requests that got no answer, by problem and cause."),
+            overloads: AtomicU64::new(0),
             authentication_failures: count("standin_authentication_failures", "Requests that were not a bank's, by cause."),
             without_primary: count("standin_without_primary", "Answers given without the primary, by why."),
             shadow_differences: count("standin_shadow_differences", "Requests on which the rules of the other rung said something else."),
@@ -272,7 +276,12 @@ impl Metrics {
     /// Counts a request that got no answer.
     pub fn refused(&self, problem: &Problem) {
         let cause = match problem {
-            Problem::Unavailable { cause, .. } => cause.as_str(),
+            Problem::Unavailable { cause, .. } => {
+                if *cause == Unavailable::Overloaded {
+                    self.overloads.fetch_add(1, Ordering::Relaxed);
+                }
+                cause.as_str()
+            }
             Problem::Field { field, .. } => field,
             _ => "",
         };
@@ -281,6 +290,11 @@ impl Metrics {
             KeyValue::new("cause", cause),
         ];
         self.refusals.add(1, &labels);
+    }
+
+    /// Requests refused for overload so far.
+    pub fn overloads(&self) -> u64 {
+        self.overloads.load(Ordering::Relaxed)
     }
 
     /// Counts a request that was not a bank's.

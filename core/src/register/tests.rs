@@ -423,8 +423,11 @@ fn a_stored_fault_replays_until_it_is_cleared() {
             other => panic!("{other:?}"),
         };
     assert!(!faulted(&register));
-    register.apply(at(2), 0, &Entry::Faulted(answer.transaction_id));
+    let fault = Entry::Faulted(answer.transaction_id);
+    register.apply(at(2), 0, &fault);
+    register.apply(at(2), 0, &fault);
     assert!(faulted(&register));
+    assert_eq!(register.faulted(), 1, "twice is once");
     let clear = crate::entry::OperatorAction {
         id: Uuid::from_u128(1),
         operator: "ops".into(),
@@ -432,8 +435,16 @@ fn a_stored_fault_replays_until_it_is_cleared() {
         at: Timestamp::from_millis(0),
         what: OperatorOrder::ClearAnswer(answer.transaction_id),
     };
-    register.apply(at(3), 0, &Entry::Operator(clear));
+    let clear = Entry::Operator(clear);
+    register.apply(at(3), 0, &clear);
+    register.apply(at(3), 0, &clear);
     assert!(!faulted(&register));
+    assert_eq!(register.faulted(), 0);
+    register.apply(at(4), 0, &fault);
+    register.apply(at(5), 0, &Entry::Drained(5));
+    register.apply(at(6), WINDOW_MS + 1, &Entry::OutageEnded);
+    assert!(!register.knows(answer.transaction_id));
+    assert_eq!(register.faulted(), 0, "a forgotten fault is none");
 }
 
 #[test]

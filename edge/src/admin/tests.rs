@@ -41,6 +41,23 @@ impl Control for Edge {
             })
         })
     }
+
+    fn tombstone(
+        &self,
+        id: TransactionId,
+        order: Order,
+    ) -> BoxFuture<'_, Result<TombstonePlaced, Problem>> {
+        let mut did = self.0.lock().unwrap();
+        let first = did.is_empty();
+        did.push(format!("{id} {} {}", order.operator, order.reason));
+        Box::pin(async move {
+            Ok(if first {
+                TombstonePlaced::First
+            } else {
+                TombstonePlaced::Answered
+            })
+        })
+    }
 }
 
 const ORDER: &str = r#"{"operator":"ada","reason":"drill"}"#;
@@ -113,9 +130,22 @@ async fn an_order_names_its_operator_and_its_reason() {
 }
 
 #[tokio::test]
+async fn a_tombstone_says_whether_it_came_first() {
+    let edge = Arc::new(Edge::default());
+    let path = format!("/holds/{ID}/tombstone");
+    for placed in ["first", "answered"] {
+        let done = ask(&edge, "POST", &path, ORDER).await;
+        assert_eq!(done, (200, format!(r#"{{"placed":"{placed}"}}"#)));
+    }
+    let did = edge.0.lock().unwrap().clone();
+    assert_eq!(did, [format!("{ID} ada drill"), format!("{ID} ada drill")]);
+}
+
+#[tokio::test]
 async fn an_order_that_is_not_whole_does_nothing() {
     let edge = Arc::new(Edge::default());
     let clear = format!("/answers/{ID}/clear");
+    let tombstone = format!("/holds/{ID}/tombstone");
     for (method, path, body, status) in [
         ("GET", "/stand-in/force", ORDER, 405),
         ("PUT", "/stand-in/force", ORDER, 405),
@@ -124,6 +154,15 @@ async fn an_order_that_is_not_whole_does_nothing() {
         ("POST", "/statusz", ORDER, 405),
         ("POST", "/stand-in/on", ORDER, 404),
         ("POST", "/answers/7/clear", ORDER, 404),
+        ("GET", tombstone.as_str(), ORDER, 405),
+        ("POST", "/holds/7/tombstone", ORDER, 404),
+        ("POST", tombstone.as_str(), "{}", 400),
+        (
+            "POST",
+            tombstone.as_str(),
+            r#"{"operator":"ada","reason":""}"#,
+            400,
+        ),
         ("POST", "/stand-in/force", "", 400),
         ("POST", "/stand-in/force", "{}", 400),
         ("POST", "/stand-in/force", r#"{"operator":"ada"}"#, 400),

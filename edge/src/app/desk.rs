@@ -16,8 +16,8 @@ use standin_wal::Wal;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Shared;
-use crate::admin::{Control, Order};
+use super::{Shared, watchdog};
+use crate::admin::{Control, Order, TombstonePlaced};
 use crate::breaker::Position;
 use crate::config::Config;
 use crate::machine::Machine;
@@ -32,8 +32,8 @@ const LOOK_WITHIN: Duration = Duration::from_millis(20);
 
 /// What operators see and order.
 pub struct Desk {
-    shared: Shared,
-    path: Arc<Path>,
+    pub(super) shared: Shared,
+    pub(super) path: Arc<Path>,
     region: String,
     edge_id: u64,
     banks: i64,
@@ -208,14 +208,30 @@ impl Desk {
         }
         tracing::warn!(transaction = %id, operator, reason, "operator clears a stored 500");
         self.propose(self.action(operator, reason, OperatorOrder::ClearAnswer(id)))
-            .await
-            .map(drop)
+            .await?;
+        let log = &self.shared.log;
+        let faulted = log.read(|machine| machine.register().faulted());
+        watchdog::set_faulted(&self.shared.alarms, faulted);
+        Ok(())
     }
 
     /// Puts a tombstone on a payment that has a hold and no outcome; says whether it came first.
     pub async fn tombstone(&self, id: TransactionId) -> Result<bool, OrderError> {
         let outcome = self.propose(Entry::Tombstone(id)).await?;
         Ok(outcome == Outcome::Tombstoned)
+    }
+
+    /// The same by an operator's order, who is named in this edge's own log lines.
+    pub async fn order_tombstone(
+        &self,
+        id: TransactionId,
+        operator: String,
+        reason: String,
+    ) -> Result<bool, OrderError> {
+        tracing::warn!(transaction = %id, operator, reason, "tombstone ordered");
+        let first = self.tombstone(id).await?;
+        tracing::info!(transaction = %id, first, "tombstone placed");
+        Ok(first)
     }
 
     fn action(&self, operator: String, reason: String, what: OperatorOrder) -> Entry {
@@ -305,6 +321,22 @@ impl Control for Desk {
                 .await
                 .map_err(|error| error.problem())?;
             Ok(json!({ "cleared": id.to_string() }))
+        })
+    }
+
+    fn tombstone(
+        &self,
+        id: TransactionId,
+        order: Order,
+    ) -> BoxFuture<'_, Result<TombstonePlaced, Problem>> {
+        Box::pin(async move {
+            let Order { operator, reason } = order;
+            let first = self.order_tombstone(id, operator, reason).await;
+            Ok(if first.map_err(|error| error.problem())? {
+                TombstonePlaced::First
+            } else {
+                TombstonePlaced::Answered
+            })
         })
     }
 }

@@ -5,6 +5,9 @@
 )]
 //! A whole edge in one process, embedded, over real HTTP and a real log.
 
+mod alarms;
+mod closing;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use standin_core::BoxFuture;

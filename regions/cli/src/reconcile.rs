@@ -108,8 +108,8 @@ impl Args {
         let report = self
             .reconcile(edge.ledger(), vec![log], Some(tombstones))
             .await;
-        if edge.stop().await == Stopped::TimedOut {
-            bail!("the edge that rebuilt the ledger did not stop in time");
+        if edge.stop().await != Stopped::Clean {
+            bail!("the edge that rebuilt the ledger did not stop cleanly");
         }
         report
     }

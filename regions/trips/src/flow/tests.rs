@@ -325,6 +325,9 @@ async fn waiting_for_ones_turn_at_the_journal_is_inside_the_budget() {
         assert!(matches!(error, FlowError::Journal(_)), "{error}");
     }
     let (took, budget) = (begun.elapsed(), platform.budgets.append);
-    assert!(took <= budget + Duration::from_millis(10), "{took:?} of {budget:?}");
+    assert!(
+        took <= budget + Duration::from_millis(10),
+        "{took:?} of {budget:?}"
+    );
     assert_eq!(world.queue.depth().await.unwrap(), 0, "nothing was queued");
 }

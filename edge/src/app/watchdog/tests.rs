@@ -1,0 +1,165 @@
+#![allow(clippy::arithmetic_side_effects, reason = "test code")]
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// An edge with nothing the matter.
+fn well() -> Reading {
+    Reading {
+        poisoned: false,
+        wal_used_bytes: 70,
+        wal_budget_bytes: 100,
+        breaker: Position::Closed,
+        outage: None,
+        mode: StandInMode::Auto,
+        beat_age_ms: Some(60_000),
+        beat_age_max_ms: 60_000,
+        drained: 7,
+        last_index: 7,
+        reserve: Tally {
+            amount: 1_000,
+            count: 10,
+        },
+        reserve_spent: Tally {
+            amount: 799,
+            count: 7,
+        },
+        faulted: 0,
+        overloads: 0,
+    }
+}
+
+fn raised(judge: &mut Judge, reading: Reading, now: Instant) -> Vec<Alarm> {
+    let judged = judge.judge(&reading, now);
+    let raised = judged.into_iter().filter(|(_, because)| because.is_some());
+    raised.map(|(alarm, _)| alarm).collect()
+}
+
+#[test]
+fn each_condition_raises_its_own_alarm_and_no_other() {
+    let check = |reading: Reading, expected: &[Alarm]| {
+        let now = Instant::now();
+        let got = raised(&mut Judge::new(now), reading, now);
+        assert_eq!(got, expected, "{reading:?}");
+    };
+    let well = well();
+    check(well, &[]);
+    let breaker = |breaker| Reading { breaker, ..well };
+    check(breaker(Position::Open(Why::Timeout)), &[Alarm::PrimaryAway]);
+    check(breaker(Position::Ramp(10)), &[Alarm::PrimaryAway]);
+    let outage = Some(Why::Connection);
+    check(Reading { outage, ..well }, &[Alarm::PrimaryAway]);
+    let beat_age_ms = Some(60_001);
+    check(
+        Reading {
+            beat_age_ms,
+            ..well
+        },
+        &[Alarm::TripCacheStale],
+    );
+    let wal_used_bytes = 71;
+    check(
+        Reading {
+            wal_used_bytes,
+            ..well
+        },
+        &[Alarm::WalNearlyFull],
+    );
+    let poisoned = true;
+    check(Reading { poisoned, ..well }, &[Alarm::WalPoisoned]);
+    let drained = 8;
+    check(Reading { drained, ..well }, &[Alarm::DrainStalled]);
+    let spent = |amount, count| Reading {
+        reserve_spent: Tally { amount, count },
+        ..well
+    };
+    check(spent(800, 0), &[Alarm::ReserveLow]);
+    check(spent(0, 8), &[Alarm::ReserveLow]);
+    let faulted = 1;
+    check(Reading { faulted, ..well }, &[Alarm::Faulted]);
+    for mode in [StandInMode::Force, StandInMode::Forbid] {
+        check(Reading { mode, ..well }, &[Alarm::StandInOverridden]);
+    }
+    let overloads = 1;
+    check(Reading { overloads, ..well }, &[Alarm::Overloaded]);
+}
+
+#[test]
+fn a_reserve_of_nothing_is_not_low() {
+    let now = Instant::now();
+    let none = Tally::default();
+    let reading = Reading {
+        reserve: none,
+        reserve_spent: none,
+        ..well()
+    };
+    assert_eq!(raised(&mut Judge::new(now), reading, now), []);
+}
+
+#[test]
+fn a_drain_is_stalled_when_it_could_move_and_did_not_for_ten_seconds() {
+    let began = Instant::now();
+    let mut judge = Judge::new(began);
+    let at = |seconds: u32| began + SECOND * seconds;
+    let behind = |drained, last_index| Reading {
+        drained,
+        last_index,
+        ..well()
+    };
+    assert_eq!(raised(&mut judge, behind(7, 9), at(1)), [], "it just moved");
+    assert_eq!(raised(&mut judge, behind(7, 12), at(10)), []);
+    let stalled = [Alarm::DrainStalled];
+    assert_eq!(raised(&mut judge, behind(7, 12), at(11)), stalled);
+    assert_eq!(raised(&mut judge, behind(8, 12), at(12)), [], "it moved");
+    assert_eq!(raised(&mut judge, behind(8, 12), at(22)), stalled);
+    let away = Reading {
+        breaker: Position::Open(Why::Timeout),
+        ..behind(8, 12)
+    };
+    let without = [Alarm::PrimaryAway];
+    assert_eq!(raised(&mut judge, away, at(40)), without, "it may not move");
+    assert_eq!(raised(&mut judge, behind(8, 12), at(49)), [], "ten anew");
+    assert_eq!(raised(&mut judge, behind(8, 12), at(50)), stalled);
+    assert_eq!(
+        raised(&mut judge, behind(12, 12), at(51)),
+        [],
+        "all is there"
+    );
+    assert_eq!(raised(&mut judge, behind(12, 12), at(99)), []);
+    assert_eq!(raised(&mut judge, behind(12, 13), at(100)), [], "new work");
+}
+
+#[test]
+fn one_look_that_brings_nothing_is_no_stale_cache() {
+    let now = Instant::now();
+    let mut judge = Judge::new(now);
+    let missed = Reading {
+        beat_age_ms: None,
+        ..well()
+    };
+    assert_eq!(raised(&mut judge, missed, now), []);
+    assert_eq!(raised(&mut judge, missed, now), []);
+    assert_eq!(raised(&mut judge, well(), now), []);
+    assert_eq!(raised(&mut judge, missed, now), []);
+    assert_eq!(raised(&mut judge, missed, now), []);
+    let stale = [Alarm::TripCacheStale];
+    assert_eq!(raised(&mut judge, missed, now), stale);
+    assert_eq!(raised(&mut judge, well(), now), []);
+}
+
+#[test]
+fn an_overload_is_over_after_five_quiet_seconds() {
+    let began = Instant::now();
+    let mut judge = Judge::new(began);
+    let refused = |overloads| Reading {
+        overloads,
+        ..well()
+    };
+    let over = [Alarm::Overloaded];
+    assert_eq!(raised(&mut judge, refused(3), began), over);
+    assert_eq!(raised(&mut judge, refused(4), began + SECOND * 4), over);
+    assert_eq!(raised(&mut judge, refused(4), began + SECOND * 8), over);
+    assert_eq!(raised(&mut judge, refused(4), began + SECOND * 9), []);
+    assert_eq!(raised(&mut judge, refused(5), began + SECOND * 60), over);
+}
