@@ -1,5 +1,6 @@
 //! `standin reconcile`: makes sure that everything was drained, and says what does not fit.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +15,13 @@ use standin_reconcile::log::source::{DirectoryLog, LogSource};
 use standin_reconcile::reconcile::{Inputs, Options, Tombstones, run};
 use standin_reconcile::report::html;
 use standin_reconcile::report::reconciliation::Reconciliation;
+use standin_wal::inspect;
 use uuid::Uuid;
 
+use crate::client::Target;
 use crate::out::{align_right, live_line, say, say_json, table};
 use crate::serve::DataDir;
-use crate::tombstones::DeskTombstones;
+use crate::tombstones::{AdminTombstones, DeskTombstones};
 
 /// Findings named on the terminal; the report has all.
 const FINDINGS_SHOWN: usize = 20;
@@ -31,7 +34,8 @@ const FINDINGS_SHOWN: usize = 20;
 /// run's.
 ///
 /// Holds that got no outcome within --stale-after seconds are released once a tombstone came first
-/// for them in the log (embedded); without an edge to place it they are findings.
+/// for them in every log: with Postgres, name each log's running edge with --admin. Without an edge
+/// to place it they are findings.
 ///
 /// Writes DIR/report.json and DIR/report.html.
 ///
@@ -41,6 +45,8 @@ const FINDINGS_SHOWN: usize = 20;
 Examples:
   standin reconcile --data ~/.local/share/standin-example
   standin reconcile --postgres postgres://standin@db/standin --wal /var/lib/standin/wal
+  standin reconcile --postgres postgres://standin@db/standin --wal /var/lib/standin/wal \\
+    --admin http://127.0.0.1:8081
   STANDIN_POSTGRES=postgres://… standin reconcile --wal wal-1 --wal wal-2 --json")]
 pub struct Args {
     /// Data folder of a stopped `standin serve`.
@@ -57,6 +63,9 @@ pub struct Args {
     /// Folder of an edge's write-ahead log; once for each edge.
     #[arg(long, value_name = "DIR")]
     wal: Vec<PathBuf>,
+    /// Admin listener of the running edge that writes a log; once for each --wal.
+    #[arg(long, value_name = "URL", requires = "wal", conflicts_with = "data")]
+    admin: Vec<Target>,
     /// Age at which a hold without an outcome is given up, seconds.
     #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(5..))]
     stale_after: u64,
@@ -118,12 +127,30 @@ impl Args {
         if self.wal.is_empty() {
             bail!("name the folder of at least one log with --wal");
         }
+        let tombstones = self.tombstones().await?;
         let ledger = PostgresLedger::connect(&PostgresConfig::new(url.to_owned()))?;
         let logs = self
             .wal
             .iter()
             .map(|dir| -> Arc<dyn LogSource> { Arc::new(DirectoryLog::new(dir.clone())) });
-        self.reconcile(Arc::new(ledger), logs.collect(), None).await
+        self.reconcile(Arc::new(ledger), logs.collect(), tombstones)
+            .await
+    }
+
+    /// Where tombstones go, when edges were named.
+    async fn tombstones(&self) -> anyhow::Result<Option<Arc<dyn Tombstones>>> {
+        if self.admin.is_empty() {
+            return Ok(None);
+        }
+        let dirs = self.wal.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let logs = dirs.iter().map(|dir| Ok(inspect::verify(dir)?.incarnation));
+            logs.collect::<anyhow::Result<BTreeSet<Uuid>>>()
+        });
+        let logs = reading.await.context("the reading thread")??;
+        let reason = format!("no outcome within {} s", self.stale_after);
+        let tombstones = AdminTombstones::connect(&self.admin, &logs, &reason).await?;
+        Ok(Some(Arc::new(tombstones)))
     }
 
     async fn reconcile(
