@@ -56,6 +56,7 @@ pub struct Edge {
     programs: Programs,
     folder: PathBuf,
     address: SocketAddr,
+    admin_address: SocketAddr,
     admin: Pool,
     process: Option<Process>,
     history: super::bank::History,
@@ -168,6 +169,7 @@ impl Edge {
             programs,
             folder,
             address,
+            admin_address: admin,
             admin: Pool::new(admin.into(), 4),
             process: None,
             history: stage.history.clone(),
@@ -187,6 +189,11 @@ impl Edge {
     /// Where banks connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where operators connect.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin_address)
     }
 
     /// The bank of the harness at this edge, with at most `connections` connections.

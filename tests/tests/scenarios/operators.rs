@@ -7,11 +7,12 @@ use standin_cli::client::{Signer, Target};
 use standin_cli::platform_client::{self, ItemIn, OrderIn, PlatformClient};
 use standin_core::answer::{Rung, Why};
 use standin_core::id::StoreId;
-use standin_core::ledger::Ledger;
+use standin_core::ledger::{AuthorizationState, Ledger};
 use standin_core::merchant::Store;
 use standin_core::policy::{EXAMPLE, EXAMPLE_EXAMPLES};
 use standin_drill::process::{Process, free_port};
 use standin_reconcile::history::Outcome;
+use standin_tests::conformance::ledger::propose;
 use standin_tests::harness::wait::until;
 use standin_tests::harness::{Edge, Payment, Stage, verdict};
 use uuid::Uuid;
@@ -216,6 +217,42 @@ async fn reconcile_tells_clean_from_findings_from_could_not_run() {
     assert_eq!(reconcile(&url, &wal.join("nowhere")), Some(1), "no log");
     stage.postgres.kill().await.unwrap();
     assert_eq!(reconcile(&url, &wal), Some(1), "no primary");
+}
+
+#[tokio::test]
+async fn reconcile_releases_a_stale_hold_through_the_running_edge() {
+    let stage = Stage::set().await;
+    let sheet = stage.trip(1, 1_000_000).await;
+    let mut edge = Edge::start(PROGRAMS, &stage).await;
+    let bank = edge.bank(2);
+    assert_eq!(
+        bank.pay(&Payment::new("t", 1, 1_000)).await.status(),
+        Some(200)
+    );
+    edge.drained().await;
+    let stale = propose(&sheet, "stale", 2_000, 1_000_000);
+    let id = stale.transaction_id;
+    stage.ledger.hold(vec![stale]).await.unwrap();
+    let age = "update authorizations set held_at = now() - interval '1 hour' where state = 'held'";
+    stage.sql(age).await;
+    println!("injected: a hold one hour old that no log answers");
+    let (url, wal) = (stage.postgres_url(), edge.wal());
+    let (wal, out) = (wal.to_str().unwrap(), stage.folder().join("report"));
+    let mut arguments = vec!["reconcile", "--postgres", &url, "--wal", wal];
+    arguments.extend(["--out", out.to_str().unwrap()]);
+    let held = async || {
+        let rows = stage.ledger.authorizations(None, 10).await.unwrap();
+        let row = rows.iter().find(|row| row.answer.transaction_id == id);
+        row.map(|row| row.state)
+    };
+    assert_eq!(standin(&arguments).status.code(), Some(2), "no edge named");
+    assert_eq!(held().await, Some(AuthorizationState::Held));
+    let admin = edge.admin_url();
+    arguments.extend(["--admin", &admin]);
+    assert_eq!(standin(&arguments).status.code(), Some(0), "released");
+    assert_eq!(held().await, Some(AuthorizationState::Released));
+    edge.terminate().await;
+    assert_eq!(standin(&arguments).status.code(), Some(1), "no such edge");
 }
 
 #[test]
