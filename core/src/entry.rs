@@ -321,6 +321,7 @@ mod tests {
         ]
     }
 
+    #[allow(clippy::too_many_lines, reason = "one of every kind")]
     fn entries() -> Vec<Entry> {
         let (trip, shopper) = (TripId(Uuid::from_u128(2)), "123".parse().unwrap());
         let (id, at) = (

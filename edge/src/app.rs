@@ -155,7 +155,7 @@ impl Edge {
         let seed = wiring::stores(config.stores.as_deref())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let journal = LogJournal::default();
-        let backends = backends::open(&config, Arc::clone(&clock), &journal)?;
+        let backends = backends::open(&config, Arc::clone(&clock), &journal).await?;
         let log = open_log(wiring::wal(&config), wiring::register(&config)).await?;
         journal.connect(Arc::clone(&log));
         backends.rebuild(&log).await?;

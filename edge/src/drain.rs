@@ -26,7 +26,7 @@ use crate::primary::Primary;
 /// Kept beyond the window.
 const TRIM_MARGIN_MS: u64 = 10 * 60 * 1_000;
 /// Longest rest between two steps that went well.
-const REST_MAX: Duration = Duration::from_millis(250);
+const REST_MAX: Duration = Duration::from_millis(50);
 
 /// How the drain behaves.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +126,7 @@ impl Default for DrainConfig {
     fn default() -> Self {
         Self {
             rows_max: BOOK_ROWS_MAX,
-            step_bytes: 256 * 1024,
+            step_bytes: 512 * 1024,
             step_max: Duration::from_secs(5),
             retry_after: Duration::from_millis(250),
             embedded: false,

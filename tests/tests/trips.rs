@@ -221,6 +221,7 @@ fn sum(line: u32) -> i64 {
     (1..=i64::from(line)).sum::<i64>() * 100
 }
 
+#[allow(clippy::too_many_lines, reason = "one story, told in order")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shopping_goes_on_while_postgres_is_killed_and_is_booked_once() {
     let world = World::start().await;

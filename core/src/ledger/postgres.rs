@@ -75,6 +75,18 @@ pub struct PoolConfig {
     pub statement_timeout: Duration,
     /// The server gives a wait for a lock up after this; below the caller's budget.
     pub lock_timeout: Duration,
+    /// What a COMMIT waits for.
+    pub commit: Commit,
+}
+
+/// What a COMMIT waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Commit {
+    /// The server's own setting: its disk, and its synchronous standby.
+    Durable,
+    /// Nothing: it is visible at once and durable within a second. For holds only: a hold is not an
+    /// answer, and one that a crash takes is put back, as a final row, from the log.
+    Soon,
 }
 
 /// Why a configuration is not one.
@@ -122,10 +134,14 @@ impl PostgresConfig {
             wait: Duration::from_millis(statement),
             statement_timeout: Duration::from_millis(statement),
             lock_timeout: Duration::from_millis(lock),
+            commit: Commit::Durable,
         };
         Self {
             url: SecretString::from(url.into()),
-            foreground: pool(4, 100, 60),
+            foreground: PoolConfig {
+                commit: Commit::Soon,
+                ..pool(4, 100, 60)
+            },
             background: pool(4, 5_000, 1_000),
             probe: pool(1, 500, 200),
             connect_timeout: Duration::from_millis(500),
@@ -149,6 +165,22 @@ impl PostgresLedger {
             probe: Link::new(config, &config.probe)?,
             prober: config.application_name.clone(),
         })
+    }
+
+    /// Opens the connections that decisions use, so that the first payments need not. Says how many
+    /// there are; a server that is away is no error here.
+    pub async fn warm(&self) -> usize {
+        let leases = (0..self.foreground.connections_max()).map(|_| self.foreground.lease());
+        let leases = futures_util::future::join_all(leases).await;
+        let opened: Vec<_> = leases.into_iter().flatten().collect();
+        let count = opened.len();
+        for lease in opened {
+            // Nothing was done on it: it goes back as it came.
+            if let Err(error) = self.foreground.settle(lease, Ok(())) {
+                tracing::debug!(%error, "a warm connection was not kept");
+            }
+        }
+        count
     }
 
     /// Brings the schema up to this build's. Forward only. One process at a time should; of two

@@ -239,7 +239,8 @@ fn each_stand_in_limit_holds_when_applied() {
     let start = |register: &mut Register| {
         register.apply(at(1), 0, &Entry::OutageStarted(Why::Timeout));
     };
-    let cases: [(&str, fn(&mut StandInLimits)); 6] = [
+    type Tighten = fn(&mut StandInLimits);
+    let cases: [(&str, Tighten); 6] = [
         ("transaction", |limits| limits.transaction = 99),
         ("trip", |limits| limits.trip = 199),
         ("shopper_outage amount", |limits| {

@@ -22,6 +22,8 @@ use crate::machine::Machine;
 
 /// How long a start waits for the trip cache.
 const CACHE_CONNECT_MAX: Duration = Duration::from_secs(1);
+/// How long the first connections to Postgres are waited for; an edge starts without them too.
+const WARM_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes of the log read at once while the embedded ledger is rebuilt.
 const REBUILD_BYTES: usize = 1 << 20;
 
@@ -61,7 +63,7 @@ pub(super) struct Heart {
 }
 
 /// Connects, or makes what is embedded. No server needs to be up.
-pub(super) fn open(
+pub(super) async fn open(
     config: &Config,
     clock: Arc<dyn Clock>,
     journal: &LogJournal,
@@ -73,7 +75,12 @@ pub(super) fn open(
             let ledger: Arc<dyn Ledger> = Arc::<MemoryLedger>::clone(&memory);
             (ledger, Some(memory))
         }
-        Some(postgres) => (Arc::new(PostgresLedger::connect(&postgres)?), None),
+        Some(postgres) => {
+            let ledger = PostgresLedger::connect(&postgres)?;
+            let warm = tokio::time::timeout(WARM_WITHIN, ledger.warm()).await;
+            tracing::info!(connections = warm.unwrap_or(0), "ledger connected");
+            (Arc::new(ledger), None)
+        }
     };
     let mut redis = None;
     let (cache, heart): (Arc<dyn TripCache>, _) = match wiring::redis(config) {

@@ -11,7 +11,7 @@ use tokio_postgres::{Config, NoTls};
 
 use super::super::sqlstate::{Keep, Phase, Ruling, broken, ruling};
 use super::super::{Fate, LedgerError, Retry};
-use super::{PoolConfig, PostgresConfig, PostgresConfigError};
+use super::{Commit, PoolConfig, PostgresConfig, PostgresConfigError};
 use crate::answer::Why;
 
 /// How statements are planned. Each is a look-up by key of as many rows as its arrays are long, so
@@ -50,11 +50,15 @@ impl Link {
         let millis = |limit: Duration| limit.as_millis().max(1);
         let options = format!(
             "{} {PLANS} -c statement_timeout={} -c lock_timeout={} \
-             -c idle_in_transaction_session_timeout={}",
+             -c idle_in_transaction_session_timeout={}{}",
             server.get_options().unwrap_or_default(),
             millis(pool.statement_timeout),
             millis(pool.lock_timeout),
             millis(config.idle_in_transaction),
+            match pool.commit {
+                Commit::Durable => "",
+                Commit::Soon => " -c synchronous_commit=off",
+            },
         );
         server
             .options(options.trim_start().to_owned())
@@ -96,6 +100,11 @@ impl Link {
     /// Forgets every prepared statement on every connection.
     fn forget_plans(&self) {
         self.0.manager().statement_caches.clear();
+    }
+
+    /// Most connections.
+    pub(super) fn connections_max(&self) -> usize {
+        self.0.status().max_size
     }
 
     /// Closes the pool: waiting and later calls fail at once.

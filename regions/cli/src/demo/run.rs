@@ -494,7 +494,7 @@ async fn world(
     if let Some(url) = &servers.postgres_url {
         set("ledger", "postgres", url.clone().into());
         // After the outage, customers order while what it left is booked.
-        set("ledger", "background_connections", 6.into());
+        set("ledger", "background_connections", 24.into());
     }
     if let Some(url) = &servers.cache_url {
         set("trip_cache", "redis", vec![url.clone()].into());
