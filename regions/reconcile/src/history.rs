@@ -165,6 +165,10 @@ pub struct Counts {
     pub late: u64,
     /// Replies that differ from what the payment was made to get.
     pub wrong: u64,
+    /// Attempts that got a 503 and that the bank made again within the deadline; the last one of a
+    /// payment is judged.
+    #[serde(default)]
+    pub retried: u64,
 }
 
 // === impl Attempt ===
@@ -321,6 +325,8 @@ impl Counts {
             bump(&mut counts.requests, true);
             bump(&mut counts.no_answer, attempt.is_unanswered());
             bump(&mut counts.wrong, attempt.is_wrong());
+            let meant = attempt.expectation == Some(Expectation::Refused(503));
+            bump(&mut counts.retried, meant && !attempt.is_wrong());
             let answered = matches!(attempt.outcome, Outcome::Answered { .. });
             bump(
                 &mut counts.late,

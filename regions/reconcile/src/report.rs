@@ -47,6 +47,9 @@ pub struct DemoReport {
     pub late: u64,
     /// Replies that differ from what the payment was made to get.
     pub wrong: u64,
+    /// 503s that the bank answered by asking again within the deadline.
+    #[serde(default)]
+    pub retried: u64,
     /// How it went, part by part.
     pub phases: Vec<PhaseReport>,
     /// The log.
@@ -169,11 +172,13 @@ impl DemoReport {
             no_answer,
             late,
             wrong,
+            retried,
         } = counts;
         self.requests = requests;
         self.no_answer = no_answer;
         self.late = late;
         self.wrong = wrong;
+        self.retried = retried;
     }
 }
 

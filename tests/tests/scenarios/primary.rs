@@ -156,8 +156,8 @@ fn faults() -> Vec<Fault> {
             "alter system reset default_transaction_read_only".to_owned(),
             "select pg_reload_conf()".to_owned(),
         ],
-        // A session that was read-write is checked when it is used; a new one is not let in.
-        why: Why::Connection,
+        // The edge opened its sessions before: they are refused when they write.
+        why: Why::ApplicationError,
     }];
     for (what, state, why) in [
         ("serialization failure", "40001", Why::ApplicationError),

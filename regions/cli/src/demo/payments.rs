@@ -19,6 +19,10 @@ use crate::tally::Tally;
 
 /// How long the bank waits for a reply before it gives up; an answer is late long before.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A 503 is tried again after this …
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// … while so much of the deadline of one second has not passed.
+const RETRY_WITHIN: Duration = Duration::from_millis(700);
 /// What the history calls the edge.
 const EDGE: &str = "edge-1";
 
@@ -52,7 +56,15 @@ impl Bank {
         .await
     }
 
+    /// Sends a payment; on a 503 again, as banks do, while the deadline has room for it.
     async fn send(self, payment: PaymentPlan, intended: Instant, epoch: Timestamp) {
+        while self.attempt(&payment, intended, epoch).await {
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    /// One attempt; says whether there will be another.
+    async fn attempt(&self, payment: &PaymentPlan, intended: Instant, epoch: Timestamp) -> bool {
         let signer = if payment.forged {
             &self.forger
         } else {
@@ -62,6 +74,9 @@ impl Bank {
         let call = Call::post(path_of(self.id.as_str()), payment.body.clone()).signed(signer);
         let deadline = intended.checked_add(PATIENCE).unwrap_or(intended);
         let outcome = self.pool.call(call, deadline).await;
+        let again = is_503(&outcome)
+            && payment.want != Want::Refused(503)
+            && intended.elapsed().saturating_add(RETRY_AFTER) < RETRY_WITHIN;
         let latency = intended.elapsed();
         let answered_at = SystemClock.now();
         self.tally
@@ -70,8 +85,12 @@ impl Bank {
             .record(&outcome, latency);
         let outcome = outcome_of(&outcome);
         let attempt = Attempt {
-            expectation: Some(expectation(payment.want, &outcome)),
-            payment: payment.name,
+            expectation: Some(if again {
+                Expectation::Refused(503)
+            } else {
+                expectation(payment.want, &outcome)
+            }),
+            payment: payment.name.clone(),
             transaction_id: payment.id,
             bank: self.id.clone(),
             shopper: payment.shopper,
@@ -89,7 +108,12 @@ impl Bank {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(attempt);
+        again
     }
+}
+
+fn is_503(outcome: &Result<Reply, CallError>) -> bool {
+    matches!(outcome, Ok(reply) if reply.status == 503)
 }
 
 fn outcome_of(outcome: &Result<Reply, CallError>) -> Outcome {

@@ -82,7 +82,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<Outcome> {
     let bank_id: BankId = BANK.parse()?;
     let plan = Plan::make(
         &baskets,
-        Timing::new(args.rate, args.seconds),
+        Timing::new(args.rate(), args.seconds),
         &bank_id,
         args.seed,
     );
@@ -289,6 +289,7 @@ impl Running {
             no_answer: 0,
             late: 0,
             wrong: 0,
+            retried: 0,
             phases: phases.iter().map(|phase| phase.report.clone()).collect(),
             wal,
             ledger,
@@ -416,7 +417,11 @@ impl Facts<'_> {
             ),
             (
                 "Load".to_owned(),
-                format!("{} requests/s for {} s", self.args.rate, self.args.seconds),
+                format!(
+                    "{} requests/s for {} s",
+                    self.args.rate(),
+                    self.args.seconds
+                ),
             ),
             ("Seed".to_owned(), self.args.seed.to_string()),
             ("Trip cache".to_owned(), with(With::Redis, "Redis")),
@@ -507,7 +512,7 @@ async fn world(
         .saturating_mul(1_000)
         .div_euclid(60);
     set("breaker", "ramp_step_ms", step.clamp(100, 1_000).into());
-    let rate = i64::try_from(args.rate)?.saturating_mul(4);
+    let rate = i64::try_from(args.rate())?.saturating_mul(4);
     let bank = toml::toml! {
         slug = "demo-bank"
         currency = "USD"

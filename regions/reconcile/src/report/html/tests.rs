@@ -143,6 +143,7 @@ fn report() -> DemoReport {
         no_answer: 0,
         late: 0,
         wrong: 0,
+        retried: 0,
         phases: vec![
             phase("primary", "primary"),
             phase("stand_in", "stand_in"),
