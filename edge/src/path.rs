@@ -24,6 +24,7 @@ use standin_core::register::{Outcome, Recall, Recalled};
 use standin_core::trip::{Approval, Position, Trip, TripStatus};
 use standin_core::trip_cache::TripCache;
 use standin_wal::{Fate, Wal};
+use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
 use crate::afterwards::Afterwards;
@@ -259,10 +260,43 @@ impl Path {
 
     /// Step 4: the trip, and how old it is. From the primary when the cache has none or an old one.
     async fn look(&self, request: &Authorization, route: Route, budget: &Budget) -> Sight {
-        let looked =
-            tokio::time::timeout_at(budget.trip_cache(), self.cache.look(request.shopper)).await;
+        let mut sight = self.look_in_cache(request, budget.trip_cache()).await;
+        if !self.wants_reload(&sight, route) {
+            return sight;
+        }
+        let whole_budget = budget.has_whole_postgres();
+        let loading =
+            tokio::time::timeout_at(budget.postgres(), self.ledger.open_trip(request.shopper));
+        // What is picked reaches the cache first and the ledger later, after an outage much later: a
+        // look that showed no trip is tried again beside the load.
+        let missing = sight.trip.is_none();
+        let again = async {
+            if missing {
+                Some(self.look_in_cache(request, budget.postgres()).await)
+            } else {
+                None
+            }
+        };
+        let (loaded, again) = tokio::join!(loading, again);
+        if let Some(again) = again.filter(|again| again.trip.is_some()) {
+            sight = again;
+        }
+        let loaded = loaded
+            .unwrap_or_else(|_elapsed| Err(LedgerError::timeout("loading the trip took too long")));
+        self.heard(loaded.as_ref().map(drop), whole_budget);
+        match loaded {
+            Ok(open) => sight.reload(open),
+            Err(error) if self.wants_reload(&sight, route) => sight.not_reloaded = Some(error.why),
+            // The second look showed a trip that is fresh enough.
+            Err(_) => {}
+        }
+        sight
+    }
+
+    async fn look_in_cache(&self, request: &Authorization, until: Instant) -> Sight {
+        let looked = tokio::time::timeout_at(until, self.cache.look(request.shopper)).await;
         let now = self.clock.now();
-        let mut sight = match looked {
+        match looked {
             Ok(Ok(look)) => {
                 let age_ms = look
                     .beat
@@ -277,21 +311,7 @@ impl Path {
                 Sight::nothing()
             }
             Err(_elapsed) => Sight::nothing(),
-        };
-        if !self.wants_reload(&sight, route) {
-            return sight;
         }
-        let whole_budget = budget.has_whole_postgres();
-        let loading = self.ledger.open_trip(request.shopper);
-        let loaded = tokio::time::timeout_at(budget.postgres(), loading)
-            .await
-            .unwrap_or_else(|_elapsed| Err(LedgerError::timeout("loading the trip took too long")));
-        self.heard(loaded.as_ref().map(drop), whole_budget);
-        match loaded {
-            Ok(open) => sight.reload(open),
-            Err(error) => sight.not_reloaded = Some(error.why),
-        }
-        sight
     }
 
     /// Drawn once a request, so that it is tried wholly or not at all.
@@ -676,18 +696,27 @@ impl Sight {
         }
     }
 
-    /// The primary's view replaces the cache's; the position stays, the ledger keeps none.
+    /// The primary's view replaces the cache's, unless the cache holds a newer version of the same
+    /// trip (what was picked is booked last); the position stays, the ledger keeps none.
     fn reload(&mut self, open: Option<standin_core::ledger::OpenTrip>) {
         self.age_ms = Some(0);
         self.known = true;
-        let before = self.trip.as_ref().map(|trip| trip.id);
-        if before != open.as_ref().map(|open| open.sheet.trip.id) {
+        let cached = self.trip.take();
+        let Some(open) = open else {
+            self.approvals.clear();
+            self.answered.clear();
+            return;
+        };
+        let booked = open.sheet.trip;
+        let same = cached.filter(|cached| cached.id == booked.id);
+        if same.is_none() {
             self.answered.clear();
         }
-        (self.trip, self.approvals) = match open {
-            Some(open) => (Some(open.sheet.trip), open.approvals),
-            None => (None, Vec::new()),
-        };
+        self.approvals = open.approvals;
+        self.trip = Some(
+            same.filter(|cached| cached.version > booked.version)
+                .unwrap_or(booked),
+        );
     }
 }
 
