@@ -181,6 +181,9 @@ fn faults() -> Vec<Fault> {
     faults
 }
 
+/// Payments that each fault of G7 is shown to, at most.
+const TRIES: i64 = 4;
+
 #[tokio::test]
 async fn g7_a_primary_that_refuses_in_any_way_is_stood_in_for() {
     let stage = Stage::set().await;
@@ -200,18 +203,28 @@ async fn g7_a_primary_that_refuses_in_any_way_is_stood_in_for() {
         for statement in make {
             stage.sql(statement).await;
         }
-        let payment = Payment::new(format!("g7-{shopper}"), shopper, 30_000);
-        let told = bank.pay(&payment).await;
+        let mut seen = Vec::new();
+        for attempt in 0..TRIES {
+            let name = format!("g7-{shopper}-{attempt}");
+            let payment = Payment::new(name, shopper, 30_000 + attempt);
+            let told = bank.pay(&payment).await;
+            let heard = told.json();
+            println!("injected: {what}: {} {heard}", told.status().unwrap());
+            assert_eq!(told.said().rung, Rung::StandIn, "{what}");
+            assert_eq!(told.status(), Some(200), "{what}");
+            seen.push(heard["why"].clone());
+            expected.push((payment, told));
+            if seen.last() == Some(&why.as_str().into()) {
+                break;
+            }
+        }
+        // On a busy machine a new connection may cost the whole budget, and then the cause is the
+        // time; the fault itself must show all the same.
+        assert!(seen.contains(&why.as_str().into()), "{what}: {seen:?}");
         for statement in heal {
             stage.sql(statement).await;
         }
-        let heard = told.json();
-        println!("injected: {what}: {} {heard}", told.status().unwrap());
-        assert_eq!(told.said().rung, Rung::StandIn, "{what}");
-        assert_eq!(told.status(), Some(200), "{what}");
-        assert_eq!(heard["why"], why.as_str(), "{what}");
         edge.on_rung("primary", SOON).await;
-        expected.push((payment, told));
     }
     back_on_primary(&edge, &bank, expected).await;
     let end = verdict::end(&stage, &mut edge, &[]).await;
