@@ -15,7 +15,7 @@ use standin_core::money::Currency;
 use standin_core::queue::EventQueue;
 use standin_core::queue::memory::MemoryQueue;
 use standin_core::signature::Secret;
-use standin_core::trip::TripEvent;
+use standin_core::trip::{TripChange, TripEvent};
 use standin_core::trip_cache::redis::{RedisEventQueue, RedisQueueConfig};
 use standin_edge::app::{Edge, Hooks};
 use standin_edge::config::Config;
@@ -173,8 +173,10 @@ impl Handler for TripsDoor {
 impl EventJournal for TripJournal {
     fn record<'a>(&'a self, events: &'a [TripEvent]) -> BoxFuture<'a, Result<(), LedgerError>> {
         // Each is queued when first polled, in this order, so that one write takes them all.
+        // A position says nothing of the money and is nobody's to keep: it stays out of the log.
         let writes = events
             .iter()
+            .filter(|event| !matches!(event.what, TripChange::Moved { .. }))
             .map(|event| self.0.write(PlatformEvent::TripChanged(event.clone())));
         Box::pin(async move {
             for written in futures_util::future::join_all(writes).await {
