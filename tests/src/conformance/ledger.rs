@@ -66,6 +66,7 @@ const CASES: &[Case] = cases![
     platform::a_trip_is_completed_once_and_frees_the_shopper,
     holds::a_hold_counts_at_once_and_again_is_the_same_hold,
     holds::another_fingerprint_is_refused,
+    holds::a_hold_found_under_another_trip_moves_there_if_it_fits,
     holds::sums_run_within_a_batch,
     holds::a_batch_that_repeats_an_id_holds_it_once,
     holds::a_decline_claims_its_id_and_counts_nothing,

@@ -59,13 +59,17 @@ impl Payments {
         let trip = proposal.trip.as_ref().map(|trip| trip.id);
         let approved_before = trip.map_or(0, |trip| self.others(shopper, trip, id));
         if let Some(row) = self.rows.get(&(shopper, id)) {
-            return match row.state {
-                AuthorizationState::Held => HoldReply::Held { approved_before },
-                AuthorizationState::Final | AuthorizationState::Reversed => {
-                    HoldReply::Final(Box::new(row.answer.clone()))
+            match row.state {
+                AuthorizationState::Held if row.answer.trip == trip => {
+                    return HoldReply::Held { approved_before };
                 }
-                AuthorizationState::Released => HoldReply::Released,
-            };
+                // One that stands under another trip moves to this one, if it fits.
+                AuthorizationState::Held => {}
+                AuthorizationState::Final | AuthorizationState::Reversed => {
+                    return HoldReply::Final(Box::new(row.answer.clone()));
+                }
+                AuthorizationState::Released => return HoldReply::Released,
+            }
         }
         if proposal.reason.verdict() == Verdict::Declined {
             return HoldReply::Held { approved_before };
@@ -80,7 +84,9 @@ impl Payments {
         if !fits {
             return HoldReply::CapSpent { approved_before };
         }
-        self.put(rows::held_row(proposal, now));
+        let mut row = rows::held_row(proposal, now);
+        row.answer.approved_before = approved_before;
+        self.put(row);
         HoldReply::Held { approved_before }
     }
 

@@ -14,7 +14,7 @@ use super::decode::{
     AUTHORIZATION, Params, authorization, execute, fingerprint, get, nearest_time, number, query,
     sql_time,
 };
-use super::hold::{CLAIM, LOCK};
+use super::hold::CLAIM;
 use super::link::Failure;
 use crate::answer::{Answer, Reason, Rung, Why};
 use crate::entry::{Booking, OperatorAction};
@@ -84,7 +84,7 @@ enum Class {
 
 /// Books the outcomes of a step, in the log's order where two are of one payment.
 async fn outcomes(tx: &mut Transaction<'_>, step: &DrainStep) -> Result<BookedCounts, Failure> {
-    lock(tx, &step.outcomes).await?;
+    claim(tx, &step.outcomes).await?;
     let mut counts = BookedCounts::default();
     let mut conflicts: Vec<(&Booking, String)> = Vec::new();
     // Each pass books at most one outcome of a payment; a pass also repeats for a row that another
@@ -126,8 +126,12 @@ async fn outcomes(tx: &mut Transaction<'_>, step: &DrainStep) -> Result<BookedCo
     Ok(counts)
 }
 
-/// Claims the ids and locks the trips, in the order in which holds do.
-async fn lock(tx: &Transaction<'_>, outcomes: &[Booking]) -> Result<(), Failure> {
+/// Claims the ids, in the order in which holds do.
+///
+/// Trips are not locked: what is written here was answered already, whatever a hold beside it is told,
+/// and a hold that sums a trip meanwhile counts a row as it was or as it is. Locks of the drain would
+/// make live payments wait for its commit.
+async fn claim(tx: &Transaction<'_>, outcomes: &[Booking]) -> Result<(), Failure> {
     let mut firsts: HashMap<TransactionId, &Answer> = HashMap::new();
     for booking in outcomes {
         let answer = &booking.answer;
@@ -144,14 +148,6 @@ async fn lock(tx: &Transaction<'_>, outcomes: &[Booking]) -> Result<(), Failure>
         .map(|answer| answer.fingerprint.as_bytes().as_slice())
         .collect();
     execute(tx, CLAIM, &[&ids, &shoppers, &prints]).await?;
-    let mut trips: Vec<(i64, Uuid)> = outcomes
-        .iter()
-        .filter_map(|booking| Some((booking.answer.shopper.get(), booking.answer.trip?.0)))
-        .collect();
-    trips.sort_unstable();
-    trips.dedup();
-    let (owners, trips): (Vec<i64>, Vec<Uuid>) = trips.into_iter().unzip();
-    query(tx, LOCK, &[&owners, &trips]).await?;
     Ok(())
 }
 
@@ -159,15 +155,18 @@ async fn stored(
     tx: &Transaction<'_>,
     outcomes: &[&Booking],
 ) -> Result<HashMap<TransactionId, Stored>, Failure> {
-    let ids: Vec<Uuid> = outcomes
+    // Each once: a join with an array gives a row for every time that an id stands in it.
+    let ids: HashSet<Uuid> = outcomes
         .iter()
         .map(|b| b.answer.transaction_id.to_uuid())
         .collect();
+    let ids: Vec<Uuid> = ids.into_iter().collect();
+    // Joined rather than `= any($1)`, which looks for every id in every partition.
     let sql = format!(
         "select x.transaction_id as id, x.fingerprint as claimed, {AUTHORIZATION} \
-         from transactions x left join authorizations a \
-         on a.shopper_id = x.shopper_id and a.transaction_id = x.transaction_id \
-         where x.transaction_id = any($1::uuid[])"
+         from unnest($1::uuid[]) as u (id) \
+         join transactions x on x.transaction_id = u.id left join authorizations a \
+         on a.shopper_id = x.shopper_id and a.transaction_id = x.transaction_id"
     );
     let mut all = HashMap::with_capacity(ids.len());
     for row in query(tx, &sql, &[&ids]).await? {

@@ -35,15 +35,15 @@ pub(super) const CLAIM: &str = "insert into transactions (transaction_id, shoppe
      on conflict (transaction_id) do nothing";
 
 /// Locks trips.
-pub(super) const LOCK: &str = "select t.trip_id from trips t \
+const LOCK: &str = "select t.trip_id from trips t \
      where (t.shopper_id, t.trip_id) in (select * from unnest($1::bigint[], $2::uuid[])) \
      order by t.trip_id for update";
 
 /// Sum of the other approvals of a trip, for `p` with shopper_id, trip_id and transaction_id.
-const OTHERS: &str = "(select coalesce(sum(o.amount), 0) from authorizations o \
+const OTHERS: &str = "select coalesce(sum(o.amount), 0) as others from authorizations o \
      where o.shopper_id = p.shopper_id and o.trip_id = p.trip_id \
      and o.transaction_id <> p.transaction_id \
-     and o.verdict = 'approved' and o.state in ('held', 'final'))";
+     and o.verdict = 'approved' and o.state in ('held', 'final')";
 
 /// A batch is answered or fails as one.
 type Sent<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + Send + 'a>>;
@@ -179,13 +179,18 @@ fn reply(row: &Row, proposal: &Proposal) -> Result<HoldReply, Failure> {
     let approved_before = get(row, "others")?;
     if get::<Option<&str>>(row, "state")?.is_some() {
         let stored = authorization(row)?;
-        return Ok(match stored.state {
-            AuthorizationState::Held => HoldReply::Held { approved_before },
-            AuthorizationState::Final | AuthorizationState::Reversed => {
-                HoldReply::Final(Box::new(stored.answer))
+        let trip = proposal.trip.as_ref().map(|trip| trip.id);
+        match stored.state {
+            AuthorizationState::Held if stored.answer.trip == trip => {
+                return Ok(HoldReply::Held { approved_before });
             }
-            AuthorizationState::Released => HoldReply::Released,
-        });
+            // It did not move to this trip: the reasons are those of a hold that was not made.
+            AuthorizationState::Held => {}
+            AuthorizationState::Final | AuthorizationState::Reversed => {
+                return Ok(HoldReply::Final(Box::new(stored.answer)));
+            }
+            AuthorizationState::Released => return Ok(HoldReply::Released),
+        }
     }
     if proposal.reason.verdict() == Verdict::Declined {
         return Ok(HoldReply::Held { approved_before });
@@ -228,7 +233,6 @@ struct Approvals {
     rungs: Vec<&'static str>,
     whys: Vec<Option<&'static str>>,
     caps: Vec<Option<i64>>,
-    befores: Vec<i64>,
     trips: Vec<Option<Uuid>>,
     ages: Vec<Option<i64>>,
     policies: Vec<i64>,
@@ -268,34 +272,46 @@ impl Statements {
     }
 }
 
-/// Inserts the holds that fit: the trip is SHOPPING, the id is ours, the sum is within the cap.
+/// Inserts the holds that fit: the trip is SHOPPING, the id is ours, the sum is within the cap. A hold
+/// that stands under another trip moves to this one. In id order, as the drain writes, so that the two
+/// never wait for each other in a circle.
 fn insert_sql() -> String {
     format!(
         "insert into authorizations (shopper_id, transaction_id, state, fingerprint, bank, \
          verdict, reason, code, amount, currency, rung, why, cap, approved_before, trip_id, \
          trip_age_ms, policy_version, exposed, store_id, picked, held_at) \
          select p.shopper_id, p.transaction_id, 'held', p.fingerprint, p.bank, 'approved', \
-         p.reason, p.code, p.amount, p.currency, p.rung, p.why, p.cap, p.before, p.trip_id, \
+         p.reason, p.code, p.amount, p.currency, p.rung, p.why, p.cap, s.others::bigint, p.trip_id, \
          p.age, p.policy, p.exposed, p.store_id, p.picked, now() \
          from unnest($1::bigint[], $2::uuid[], $3::bytea[], $4::text[], $5::text[], $6::text[], \
-         $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], \
-         $13::uuid[], $14::bigint[], $15::bigint[], $16::boolean[], $17::bigint[], $18::bigint[]) \
+         $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bigint[], \
+         $12::uuid[], $13::bigint[], $14::bigint[], $15::boolean[], $16::bigint[], $17::bigint[]) \
          as p (shopper_id, transaction_id, fingerprint, bank, reason, code, amount, currency, \
-         rung, why, cap, before, trip_id, age, policy, exposed, store_id, picked) \
+         rung, why, cap, trip_id, age, policy, exposed, store_id, picked) \
          join transactions x on x.transaction_id = p.transaction_id \
          and x.fingerprint = p.fingerprint \
          join trips t on t.shopper_id = p.shopper_id and t.trip_id = p.trip_id \
          and t.status = 'SHOPPING' \
-         where p.amount + {OTHERS} <= p.cap \
-         on conflict (shopper_id, transaction_id) do nothing"
+         cross join lateral ({OTHERS}) s \
+         where p.amount + s.others <= p.cap \
+         order by p.transaction_id \
+         on conflict (shopper_id, transaction_id) do update set \
+         reason = excluded.reason, rung = excluded.rung, why = excluded.why, cap = excluded.cap, \
+         approved_before = excluded.approved_before, trip_id = excluded.trip_id, \
+         trip_age_ms = excluded.trip_age_ms, policy_version = excluded.policy_version, \
+         exposed = excluded.exposed, store_id = excluded.store_id, picked = excluded.picked, \
+         held_at = excluded.held_at \
+         where authorizations.state = 'held' \
+         and authorizations.trip_id is distinct from excluded.trip_id"
     )
 }
 
-/// What is there for each proposal of a round.
+/// What is there for each proposal of a round. A hold made just now brought its sum with it.
 fn read_sql() -> String {
     format!(
         "select p.place, x.fingerprint as claimed, t.status as trip_status, \
-         least({OTHERS}, 9223372036854775807)::bigint as others, {AUTHORIZATION} \
+         case when a.state = 'held' and a.held_at = now() then a.approved_before \
+         else least(({OTHERS}), 9223372036854775807)::bigint end as others, {AUTHORIZATION} \
          from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::uuid[]) \
          as p (place, transaction_id, shopper_id, trip_id) \
          join transactions x on x.transaction_id = p.transaction_id \
@@ -373,7 +389,6 @@ impl Round {
             &a.rungs,
             &a.whys,
             &a.caps,
-            &a.befores,
             &a.trips,
             &a.ages,
             &a.policies,
@@ -410,7 +425,6 @@ impl Approvals {
         self.rungs.push(proposal.rung.as_str());
         self.whys.push(proposal.why.map(crate::answer::Why::as_str));
         self.caps.push(proposal.cap);
-        self.befores.push(proposal.approved_before);
         self.trips
             .push(proposal.trip.as_ref().map(|trip| trip.id.0));
         let age = |ms| i64::try_from(ms).unwrap_or(i64::MAX);

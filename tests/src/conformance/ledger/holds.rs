@@ -5,11 +5,12 @@ use standin_core::answer::Reason;
 use standin_core::entry::Proposal;
 use standin_core::id::TransactionId;
 use standin_core::ledger::{
-    AuthorizationState, Fate, HOLD_ROWS_MAX, HoldReply, Ledger, Retry, StaleHold,
+    AuthorizationState, Completed, Fate, HOLD_ROWS_MAX, HoldReply, Ledger, Retry, StaleHold,
+    Started,
 };
 use standin_core::trip::{TripChange, TripSheet};
 
-use super::{World, answer, approve, at, declined, event, outcome, propose, step, uuid};
+use super::{World, answer, approve, at, declined, event, outcome, propose, start, step, uuid};
 
 async fn hold(ledger: &dyn Ledger, proposal: &Proposal) -> HoldReply {
     let mut replies = ledger.hold(vec![proposal.clone()]).await.unwrap();
@@ -89,6 +90,49 @@ pub(super) async fn another_fingerprint_is_refused(world: World) {
     assert_eq!(hold(ledger, &other).await, HoldReply::OtherFingerprint);
     assert_eq!(hold(ledger, &first).await, held(0));
     assert_eq!(approved(&world, &sheet).await, 100);
+}
+
+/// A bank's own key outlives the trip: the same payment may come again when the shopper is on the next.
+pub(super) async fn a_hold_found_under_another_trip_moves_there_if_it_fits(world: World) {
+    let ledger = &*world.ledger;
+    let sheet = world.trip().await;
+    let shopper = sheet.trip.shopper;
+    let first = propose(&sheet, "k", 6_000, 10_000);
+    assert_eq!(hold(ledger, &first).await, held(0));
+    let finish = event(&sheet, TripChange::Finish);
+    ledger.book_events(vec![finish]).await.unwrap();
+    let done = ledger.complete(shopper, sheet.trip.id).await.unwrap();
+    assert_eq!(done, Completed::Now);
+    let order = world.claimed(sheet.trip.store, shopper).await;
+    let started = ledger.start_trip(start(shopper, &[&order])).await.unwrap();
+    let Started::Trip(next) = started else {
+        panic!("{started:?}")
+    };
+    assert_eq!(hold(ledger, &approve(&next, 5_000, 10_000)).await, held(0));
+    // Without room it stays where it is, and the next trip does not count it.
+    let again = |cap| propose(&next, "k", 6_000, cap);
+    assert_eq!(again(1).transaction_id, first.transaction_id);
+    assert_eq!(hold(ledger, &again(10_999)).await, spent(5_000));
+    let row = world.row(&first).await.unwrap();
+    assert_eq!(row.answer.trip, Some(sheet.trip.id));
+    assert_eq!(approved(&world, &next).await, 5_000);
+    assert_eq!(hold(ledger, &again(11_000)).await, held(5_000));
+    assert_eq!(hold(ledger, &again(11_000)).await, held(5_000));
+    let row = world.row(&first).await.unwrap();
+    assert_eq!(row.state, AuthorizationState::Held);
+    assert_eq!(row.answer.trip, Some(next.trip.id));
+    assert_eq!(
+        (row.answer.cap, row.answer.approved_before),
+        (Some(11_000), 5_000)
+    );
+    assert_eq!(approved(&world, &next).await, 11_000);
+    let left = ledger.trip(shopper, sheet.trip.id).await.unwrap().unwrap();
+    assert_eq!(left.approvals, []);
+    // And it counts there from now on.
+    assert_eq!(
+        hold(ledger, &approve(&next, 1, 11_000)).await,
+        spent(11_000)
+    );
 }
 
 pub(super) async fn sums_run_within_a_batch(world: World) {
