@@ -30,14 +30,20 @@ pub struct StoreDirectory {
 #[derive(Debug)]
 struct Indexed {
     store: Store,
-    text: Text,
+    text: Compared,
 }
 
-/// A name and address, ready to be compared.
+/// A name and address in their one spelling.
 #[derive(Debug)]
 struct Text {
     name: Name,
     address: Address,
+}
+
+/// A name and address, ready to be compared by likeness.
+#[derive(Debug)]
+struct Compared {
+    text: Text,
     name_grams: Vec<u64>,
     address_grams: Vec<u64>,
 }
@@ -121,6 +127,7 @@ impl StoreDirectory {
         {
             return self.answer(*found);
         }
+        let text = Compared::from(text);
         match self.candidates(&text) {
             Some(candidates) => self.nearest(&text, &candidates),
             None => Resolution::Ambiguous,
@@ -139,6 +146,10 @@ impl StoreDirectory {
                 Some(house) => self.houses.entry(house.clone()).or_default().push(at),
                 None => self.houseless = self.houseless.saturating_add(1),
             }
+        }
+        let named = !text.name.full.is_empty();
+        let text = Compared::from(text);
+        if named {
             for gram in text.all_grams() {
                 self.grams.entry(gram).or_default().push(at);
             }
@@ -160,7 +171,7 @@ impl StoreDirectory {
     }
 
     /// Every store that may be near, or `None` when there are more than [`CANDIDATES_MAX`].
-    fn candidates(&self, text: &Text) -> Option<Vec<u32>> {
+    fn candidates(&self, text: &Compared) -> Option<Vec<u32>> {
         let mut candidates = Vec::new();
         if let Some(house) = &text.address.house {
             // At another house number it is another store.
@@ -176,7 +187,7 @@ impl StoreDirectory {
 
     /// Stores that share enough trigrams to be near. Sharing `s` of `q` means sharing one of any
     /// `q - s + 1`, so the most common `s - 1` need not be looked up.
-    fn sharing_grams(&self, text: &Text) -> Option<Vec<u32>> {
+    fn sharing_grams(&self, text: &Compared) -> Option<Vec<u32>> {
         let grams = text.all_grams();
         // A likeness of m thousandths needs m / (2000 - m) of the query's trigrams.
         let share = |count: usize| {
@@ -217,7 +228,7 @@ impl StoreDirectory {
     }
 
     /// The candidate that stands out, if one does.
-    fn nearest(&self, text: &Text, candidates: &[u32]) -> Resolution {
+    fn nearest(&self, text: &Compared, candidates: &[u32]) -> Resolution {
         let mut near: Vec<Near> = candidates
             .iter()
             .filter_map(|at| self.at(*at).and_then(|found| text.near(&found.text, *at)))
@@ -252,12 +263,9 @@ fn note(index: &mut HashMap<String, Found>, key: String, at: u32) {
 
 impl Text {
     fn read(name: &str, address: &str) -> Self {
-        let (name, address) = (Name::read(name), Address::read(address));
         Self {
-            name_grams: grams(&name.bare),
-            address_grams: grams(&address.full),
-            name,
-            address,
+            name: Name::read(name),
+            address: Address::read(address),
         }
     }
 
@@ -266,7 +274,28 @@ impl Text {
         let key = |name: &str| format!("{name}|{}", self.address.full);
         [key(&self.name.full), key(&self.name.bare)]
     }
+}
 
+// === impl Compared ===
+
+impl From<Text> for Compared {
+    fn from(text: Text) -> Self {
+        Self {
+            name_grams: grams(&text.name.bare),
+            address_grams: grams(&text.address.full),
+            text,
+        }
+    }
+}
+
+impl std::ops::Deref for Compared {
+    type Target = Text;
+    fn deref(&self) -> &Text {
+        &self.text
+    }
+}
+
+impl Compared {
     fn all_grams(&self) -> Vec<u64> {
         let mut all = self.name_grams.clone();
         all.extend_from_slice(&self.address_grams);
