@@ -50,7 +50,7 @@ use crate::server::{self, ServerLimits};
 use crate::stores::{Stores, StoresError};
 
 use backends::Backends;
-pub use backends::BackendsError;
+pub use backends::{BackendsError, MigrateLedgerError, migrate_ledger};
 pub use desk::{Desk, OrderError};
 pub use wiring::WiringError;
 

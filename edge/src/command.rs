@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::app::{Edge, Hooks, StartError, Stopped};
+use crate::app::{Edge, Hooks, MigrateLedgerError, StartError, Stopped, migrate_ledger};
 use crate::config::{Config, ConfigErrors, Settings};
 use crate::telemetry::Telemetry;
 use clap::{Parser, Subcommand};
@@ -28,10 +28,11 @@ STANDIN_EDGE__BANKS__0__SLUG=first (sections and numbers between double undersco
 by commas). Without Postgres and Redis in it, ledger and trip cache are embedded.
 
   standin-edge config check --config edge.toml    what is in force, and where it came from
+  standin-edge migrate --config edge.toml         make or update the tables in Postgres, before the first start
   standin-edge --config edge.toml                 run until SIGTERM or SIGINT
   curl http://127.0.0.1:8481/statusz              how it is doing
 
-Exit codes: 0 stopped, everything begun was finished; 1 could not start, or the grace ran out;
+Exit codes: 0 stopped, everything begun was finished; 1 could not start or migrate, or the grace ran out;
 64 wrong command line or configuration; 74 the write-ahead log failed.";
 
 /// Answers banks: may this gig shopper's card be charged?
@@ -47,6 +48,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Bring the ledger's tables up to this release; needs a Postgres in the configuration
+    Migrate,
     /// Look at the configuration without running
     Config {
         #[command(subcommand)]
@@ -77,7 +80,8 @@ pub fn main() -> ExitCode {
     let loaded = load(args.config.as_deref());
     match (args.command, loaded) {
         (None, Ok((config, _))) => run(config),
-        (None, Err(fault)) => {
+        (Some(Command::Migrate), Ok((config, _))) => migrate(&config),
+        (None | Some(Command::Migrate), Err(fault)) => {
             eprintln!("standin-edge: the configuration is wrong\n{fault}");
             ExitCode::from(EXIT_USAGE)
         }
@@ -158,6 +162,26 @@ fn print(page: &str, code: u8) -> ExitCode {
 }
 
 fn run(config: Config) -> ExitCode {
+    on_runtime(serve(config))
+}
+
+fn migrate(config: &Config) -> ExitCode {
+    on_runtime(async {
+        match migrate_ledger(config).await {
+            Ok(()) => 0,
+            Err(MigrateLedgerError::Embedded) => {
+                eprintln!("standin-edge: {}", MigrateLedgerError::Embedded);
+                EXIT_USAGE
+            }
+            Err(error) => {
+                eprintln!("standin-edge: {error}");
+                EXIT_FAILED
+            }
+        }
+    })
+}
+
+fn on_runtime(work: impl Future<Output = u8>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -168,7 +192,7 @@ fn run(config: Config) -> ExitCode {
             return ExitCode::from(EXIT_FAILED);
         }
     };
-    let code = runtime.block_on(serve(config));
+    let code = runtime.block_on(work);
     runtime.shutdown_timeout(RUNTIME_STOP);
     ExitCode::from(code)
 }

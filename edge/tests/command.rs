@@ -56,6 +56,13 @@ fn config_check_speaks_json() {
 }
 
 #[test]
+fn an_embedded_ledger_has_nothing_to_migrate() {
+    let output = edge(&["migrate", "--config", EXAMPLE], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).contains("ledger.postgres"));
+}
+
+#[test]
 fn a_wrong_configuration_is_64_and_says_what_is_right() {
     let wrong = [("STANDIN_EDGE__ADMIN_LISTEN", "0.0.0.0:1")];
     for args in [

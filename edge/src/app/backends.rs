@@ -7,7 +7,7 @@ use standin_core::clock::Clock;
 use standin_core::entry::{Entry, PlatformEvent};
 use standin_core::ledger::Ledger;
 use standin_core::ledger::memory::{Journal, MemoryLedger};
-use standin_core::ledger::postgres::{PostgresConfigError, PostgresLedger};
+use standin_core::ledger::postgres::{MigrateError, PostgresConfigError, PostgresLedger};
 use standin_core::trip::Applied;
 use standin_core::trip_cache::TripCache;
 use standin_core::trip_cache::memory::MemoryTripCache;
@@ -42,6 +42,33 @@ pub enum BackendsError {
     /// The log holds a platform event that does not fit what came before it.
     #[error("rebuilding the embedded ledger: batch {0} holds a change that does not fit")]
     Misfit(u64),
+}
+
+/// The ledger's tables were not brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateLedgerError {
+    /// There is nothing to migrate.
+    #[error("the ledger is embedded: set ledger.postgres or ledger.postgres_file")]
+    Embedded,
+    /// Postgres' settings are wrong.
+    #[error("ledger: {0}")]
+    Settings(#[from] PostgresConfigError),
+    /// A migration failed, or the server was not reached.
+    #[error("the migration failed: {0}")]
+    Migration(#[from] MigrateError),
+}
+
+/// Makes or updates the tables of the configured Postgres. What is there already stays; running it
+/// again changes nothing.
+///
+/// # Errors
+/// When the ledger is embedded, the server is not reached, or a migration fails.
+pub async fn migrate_ledger(config: &Config) -> Result<(), MigrateLedgerError> {
+    let postgres = wiring::postgres(config).ok_or(MigrateLedgerError::Embedded)?;
+    let ledger = PostgresLedger::connect(&postgres)?;
+    ledger.migrate().await?;
+    ledger.close();
+    Ok(())
 }
 
 /// What the edge decides and books with.
