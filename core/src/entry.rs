@@ -101,6 +101,8 @@ pub enum OperatorOrder {
     StandIn(StandInMode),
     /// The stored 500 of a payment gives way to the answer that was committed.
     ClearAnswer(TransactionId),
+    /// A payment that has a hold and no outcome is never answered: its hold may be released.
+    Tombstone(TransactionId),
 }
 
 /// Who decides whether to stand in.

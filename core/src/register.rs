@@ -211,13 +211,17 @@ impl Register {
                 self.set_faulted(*id, Faulted::Yes);
                 Outcome::Noted
             }
-            Entry::Operator(action) => {
-                match &action.what {
-                    OperatorOrder::StandIn(mode) => self.mode = *mode,
-                    OperatorOrder::ClearAnswer(id) => self.set_faulted(*id, Faulted::No),
+            Entry::Operator(action) => match &action.what {
+                OperatorOrder::StandIn(mode) => {
+                    self.mode = *mode;
+                    Outcome::Noted
                 }
-                Outcome::Noted
-            }
+                OperatorOrder::ClearAnswer(id) => {
+                    self.set_faulted(*id, Faulted::No);
+                    Outcome::Noted
+                }
+                OperatorOrder::Tombstone(id) => self.tombstone(at, *id),
+            },
             Entry::Platform(event) => {
                 self.hear(event);
                 Outcome::Noted

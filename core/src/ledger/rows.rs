@@ -58,6 +58,7 @@ pub(super) fn audit_row(action: &OperatorAction) -> AuditRow {
     let what = match &action.what {
         OperatorOrder::StandIn(mode) => format!("stand_in.{}", mode.as_str()),
         OperatorOrder::ClearAnswer(id) => format!("answer.clear {id}"),
+        OperatorOrder::Tombstone(id) => format!("hold.tombstone {id}"),
     };
     AuditRow {
         at: action.at,

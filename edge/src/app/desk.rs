@@ -221,7 +221,7 @@ impl Desk {
         Ok(outcome == Outcome::Tombstoned)
     }
 
-    /// The same by an operator's order, who is named in this edge's own log lines.
+    /// The same by an operator's order, which is audited.
     pub async fn order_tombstone(
         &self,
         id: TransactionId,
@@ -229,7 +229,8 @@ impl Desk {
         reason: String,
     ) -> Result<bool, OrderError> {
         tracing::warn!(transaction = %id, operator, reason, "tombstone ordered");
-        let first = self.tombstone(id).await?;
+        let entry = self.action(operator, reason, OperatorOrder::Tombstone(id));
+        let first = self.propose(entry).await? == Outcome::Tombstoned;
         tracing::info!(transaction = %id, first, "tombstone placed");
         Ok(first)
     }

@@ -7,6 +7,7 @@ use standin_cli::client::{Signer, Target};
 use standin_cli::platform_client::{self, ItemIn, OrderIn, PlatformClient};
 use standin_core::answer::{Rung, Why};
 use standin_core::id::StoreId;
+use standin_core::ledger::postgres::{PostgresConfig, PostgresLedger};
 use standin_core::ledger::{AuthorizationState, Ledger};
 use standin_core::merchant::Store;
 use standin_core::policy::{EXAMPLE, EXAMPLE_EXAMPLES};
@@ -251,6 +252,10 @@ async fn reconcile_releases_a_stale_hold_through_the_running_edge() {
     arguments.extend(["--admin", &admin]);
     assert_eq!(standin(&arguments).status.code(), Some(0), "released");
     assert_eq!(held().await, Some(AuthorizationState::Released));
+    edge.drained().await;
+    let audit = stage.ledger.audit(10).await.unwrap();
+    let told: Vec<_> = audit.iter().map(|row| row.action.as_str()).collect();
+    assert_eq!(told, [format!("hold.tombstone {id}")]);
     edge.terminate().await;
     assert_eq!(standin(&arguments).status.code(), Some(1), "no such edge");
 }
@@ -269,6 +274,35 @@ fn policy_test_fails_on_a_broken_example() {
     std::fs::write(&examples, broken).unwrap();
     println!("injected: an example that expects what the policy does not say");
     assert_eq!(standin(&["policy", "test", file]).status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn migrate_makes_the_tables_of_an_empty_database_and_is_harmless_again() {
+    let stage = Stage::set().await;
+    let edge = Edge::start(PROGRAMS, &stage).await;
+    let config = edge.config();
+    let config = config.to_str().unwrap();
+    // The stage's own database has them already.
+    assert!(edge.run(&["migrate", "--config", config]).status.success());
+    let url = stage.postgres.create_database("empty").await.unwrap();
+    let ledger = PostgresLedger::connect(&PostgresConfig::new(url.clone())).unwrap();
+    ledger.stores().await.unwrap_err();
+    let on_empty = std::fs::read_to_string(config).unwrap();
+    let on_empty = on_empty.replace(&stage.postgres_url(), &url);
+    let file = stage.folder().join("empty.toml");
+    std::fs::write(&file, on_empty).unwrap();
+    for _ in 0..2 {
+        let migrated = edge.run(&["migrate", "--config", file.to_str().unwrap()]);
+        assert!(migrated.status.success(), "{migrated:?}");
+        assert_eq!(ledger.stores().await.unwrap(), []);
+    }
+    stage
+        .postgres
+        .execute("postgres", "drop database empty with (force)")
+        .await
+        .unwrap();
+    let gone = edge.run(&["migrate", "--config", file.to_str().unwrap()]);
+    assert_eq!(gone.status.code(), Some(1));
 }
 
 #[tokio::test]
