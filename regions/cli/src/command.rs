@@ -6,6 +6,8 @@ use clap::Parser;
 ///
 /// `standin demo` shows the whole of it in half a minute, with nothing installed.
 /// `standin serve --example` starts something to send requests to.
+///
+/// STANDIN_LOG=info, or any tracing filter, shows on standard error what goes on inside.
 #[derive(Debug, Parser)]
 #[command(
     name = "standin",

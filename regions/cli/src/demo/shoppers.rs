@@ -66,6 +66,8 @@ enum StepError {
     NotSeen { wanted: String, seen: String },
     #[error("a second shopper's claim got status {0:?}")]
     Rival(Option<u16>),
+    #[error("{0:?} too late for what was planned next")]
+    Late(Duration),
 }
 
 // === impl Counts ===
@@ -267,7 +269,7 @@ impl Shoppers {
         let start = platform_client::start(trip.trip, shopper, &[trip.order])?;
         self.client.insist(start, until).await?;
         Counts::add(&self.counts.trips, 1);
-        Ok(())
+        in_time(until)
     }
 
     /// Picks the cart together, and waits until the platform shows it.
@@ -369,7 +371,7 @@ impl Shoppers {
             let call = platform_client::trip(trip.shopper.into(), trip.trip);
             let seen: TripOut = serde_json::from_value(self.client.insist(call, until).await?)?;
             if is_so(&seen) {
-                return Ok(());
+                return in_time(until);
             }
             if Instant::now() >= until {
                 let seen = format!("{} {}", seen.status, seen.picked);
@@ -387,6 +389,14 @@ impl Shoppers {
             self.counts.fault(format_args!("{what}: {error}"));
         }
         done.is_ok()
+    }
+}
+
+/// A step that came about, but after what was to follow it: its payments meet another trip than planned.
+fn in_time(until: Instant) -> Result<(), StepError> {
+    match Instant::now().checked_duration_since(until) {
+        None | Some(Duration::ZERO) => Ok(()),
+        Some(late) => Err(StepError::Late(late)),
     }
 }
 
