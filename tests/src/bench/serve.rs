@@ -137,7 +137,8 @@ impl Peer {
 
 async fn edge(config: &std::path::Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(config)?;
-    let (config, _) = Config::load(Some(&text), []).map_err(|errors| anyhow!("{errors}"))?;
+    let (config, _) =
+        Config::load(Some(&text), std::env::vars()).map_err(|errors| anyhow!("{errors}"))?;
     let telemetry = Telemetry::start(&config)?;
     let edge = Box::pin(Edge::start(config, Hooks::default())).await?;
     let mut terminate = signal(SignalKind::terminate())?;
