@@ -7,7 +7,7 @@
 //! proposals came one after the other. (A lock and a sum in one READ COMMITTED statement oversell:
 //! the sum is taken from the snapshot before the wait.)
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
@@ -59,7 +59,11 @@ pub(super) async fn hold(
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let rounds: Vec<Round> = rounds(batch).iter().map(|of| Round::new(of)).collect();
+    let mut seen = HashSet::new();
+    let rounds: Vec<Round> = rounds(batch)
+        .iter()
+        .map(|of| Round::new(of, &mut seen))
+        .collect();
     let keys = Keys::new(batch);
     let statements = Statements::prepare(client).await?;
     let mut sent: Vec<Sent<'_>> = vec![Box::pin(plain(client, "BEGIN"))];
@@ -216,6 +220,8 @@ struct Round {
     ids: Vec<Uuid>,
     shoppers: Vec<i64>,
     trips: Vec<Option<Uuid>>,
+    /// Whether no earlier round has the transaction id.
+    firsts: Vec<bool>,
     approvals: Approvals,
 }
 
@@ -306,14 +312,14 @@ fn insert_sql() -> String {
     )
 }
 
-/// What is there for each proposal of a round. A hold made just now brought its sum with it.
+/// What is there for each proposal of a round. A hold that this round made brought its sum with it.
 fn read_sql() -> String {
     format!(
         "select p.place, x.fingerprint as claimed, t.status as trip_status, \
-         case when a.state = 'held' and a.held_at = now() then a.approved_before \
+         case when p.first and a.state = 'held' and a.held_at = now() then a.approved_before \
          else least(({OTHERS}), 9223372036854775807)::bigint end as others, {AUTHORIZATION} \
-         from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::uuid[]) \
-         as p (place, transaction_id, shopper_id, trip_id) \
+         from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::uuid[], $5::boolean[]) \
+         as p (place, transaction_id, shopper_id, trip_id, first) \
          join transactions x on x.transaction_id = p.transaction_id \
          left join trips t on t.shopper_id = p.shopper_id and t.trip_id = p.trip_id \
          left join authorizations a on a.shopper_id = p.shopper_id \
@@ -355,7 +361,8 @@ impl Keys {
 // === impl Round ===
 
 impl Round {
-    fn new(of: &[(usize, &Proposal)]) -> Self {
+    /// `seen` are the transaction ids of the rounds before; this one's are added.
+    fn new(of: &[(usize, &Proposal)], seen: &mut HashSet<TransactionId>) -> Self {
         let mut approvals = Approvals::default();
         for (_, proposal) in of {
             if proposal.reason.verdict() == Verdict::Approved {
@@ -370,6 +377,10 @@ impl Round {
             trips: of
                 .iter()
                 .map(|(_, p)| p.trip.as_ref().map(|trip| trip.id.0))
+                .collect(),
+            firsts: of
+                .iter()
+                .map(|(_, p)| seen.insert(p.transaction_id))
                 .collect(),
             approvals,
         }
@@ -400,8 +411,13 @@ impl Round {
     }
 
     async fn read(&self, client: &ClientWrapper, sql: &Statement) -> Result<Vec<Row>, Error> {
-        let params: &[&(dyn ToSql + Sync)] =
-            &[&self.places, &self.ids, &self.shoppers, &self.trips];
+        let params: &[&(dyn ToSql + Sync)] = &[
+            &self.places,
+            &self.ids,
+            &self.shoppers,
+            &self.trips,
+            &self.firsts,
+        ];
         client.query(sql, params).await
     }
 }
