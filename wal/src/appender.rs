@@ -6,19 +6,15 @@
 //! or sync the log is poisoned; nothing is tried again.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use crate::format::{
-    BLOCK, FrameMeta, SegmentHeader, Trailer, TrailerKind, encode_frame, encode_mark, frame_bytes,
-    record_bytes,
-};
-use crate::recovery::{End, salt_of};
-use crate::segment::Segment;
-use crate::shared::{Pending, Phase, Shared, locked};
-use crate::spare::Spare;
+use bytes::Bytes;
+
+use crate::files::locked;
+use crate::format::{FrameKind, record_bytes};
+use crate::shared::{Pending, Phase, Shared};
 use crate::state::State;
-use crate::status::SLOW_SYNC_US;
+use crate::tape::{Draft, Room, Tape};
 use crate::time::LogClock;
 use crate::wal::{Applied, Committed, ProposeError, StateMachine, Why};
 
@@ -31,33 +27,13 @@ const ONLY_TERM: u64 = 1;
 
 pub(crate) struct Appender<M: StateMachine> {
     pub(crate) shared: Arc<Shared<M>>,
-    active: Arc<Segment>,
-    offset: u64,
-    writes: u64,
-    next_index: u64,
+    tape: Tape,
     clock: LogClock,
-    buffer: Vec<u8>,
-    /// A batch was written since the last mark.
-    unmarked: bool,
-    random: Random,
-    spare: Spare,
-    /// Held until the thread ends.
-    _lock: Box<dyn Send>,
 }
-
-/// Random bits for salts.
-pub(crate) type Random = Box<dyn FnMut() -> u128 + Send>;
 
 /// The disk failed; the log must not be written again.
 #[derive(Debug)]
 pub(crate) struct Poison;
-
-/// Whether the active segment has room for a frame now.
-enum Room {
-    Yes,
-    /// The space budget, or the disk, is full.
-    No,
-}
 
 /// Poisons the log if the thread ends in any way but its last line.
 struct Watch<M: StateMachine>(Option<Arc<Shared<M>>>);
@@ -73,27 +49,12 @@ impl<M: StateMachine> Drop for Watch<M> {
 // === impl Appender ===
 
 impl<M: StateMachine> Appender<M> {
-    pub(crate) fn new(
-        shared: Arc<Shared<M>>,
-        active: Arc<Segment>,
-        end: End,
-        random: Random,
-        lock: Box<dyn Send>,
-    ) -> Self {
-        let spare = Spare::new(Arc::clone(&shared.dir));
-        let clock = LogClock::new(end.log_time_ms, shared.time.as_ref());
+    pub(crate) fn new(shared: Arc<Shared<M>>, tape: Tape, log_time_ms: u64) -> Self {
+        let clock = LogClock::new(log_time_ms, shared.time.as_ref());
         Self {
             shared,
-            active,
-            offset: end.offset,
-            writes: end.writes,
-            next_index: end.next_index,
+            tape,
             clock,
-            buffer: Vec::new(),
-            unmarked: false,
-            random,
-            spare,
-            _lock: lock,
         }
     }
 
@@ -106,7 +67,7 @@ impl<M: StateMachine> Appender<M> {
                     if self.commit(batch).is_err() {
                         break Err(Poison);
                     }
-                    self.think_ahead();
+                    self.tape.think_ahead();
                 }
                 Taken::Idle => {
                     if self.mark().is_err() {
@@ -125,7 +86,7 @@ impl<M: StateMachine> Appender<M> {
 
     /// Writes one batch, syncs it, applies it, and tells its waiters.
     pub(crate) fn commit(&mut self, mut batch: Vec<Pending<M::Outcome>>) -> Result<(), Poison> {
-        let room = match self.make_room(&batch) {
+        let room = match self.tape.make_room(payload_bytes(&batch)) {
             Ok(room) => room,
             Err(error) => return Err(self.fail(&error, batch)),
         };
@@ -143,39 +104,23 @@ impl<M: StateMachine> Appender<M> {
             return Ok(());
         }
         let log_time_ms = self.clock.stamp(self.shared.time.as_ref());
-        if let Err(error) = self.write(&batch, log_time_ms) {
+        let index = self.tape.next_index();
+        if let Err(error) = self.write(&batch, index, log_time_ms) {
             return Err(self.fail(&error, batch));
         }
         if self.shared.is_poisoned() {
             let error = io::Error::other("poisoned while a batch was being written");
             return Err(self.fail(&error, batch));
         }
-        self.publish(batch, log_time_ms);
+        self.publish(batch, index, log_time_ms);
         Ok(())
     }
 
     /// Writes a mark behind the last batch, so that the batch cannot be taken for torn later.
     pub(crate) fn mark(&mut self) -> Result<(), Poison> {
-        let end = self.offset.saturating_add(BLOCK);
-        if !self.unmarked || end > self.active.header.segment_bytes {
-            return Ok(());
-        }
-        let trailer = self.trailer(TrailerKind::Mark);
-        let block = encode_mark(self.active.header.salt, self.offset, &trailer);
-        let written = self
-            .active
-            .file
-            .write_at(&block, self.offset)
-            .and_then(|()| self.active.file.sync_data());
-        if let Err(error) = written {
-            return Err(self.fail(&error, Vec::new()));
-        }
-        self.offset = end;
-        self.writes = trailer.write;
-        self.unmarked = false;
-        let mut counters = locked(&self.shared.counters);
-        counters.marks = counters.marks.saturating_add(1);
-        Ok(())
+        self.tape
+            .mark()
+            .map_err(|error| self.fail(&error, Vec::new()))
     }
 
     /// Marks the log as cleanly stopped.
@@ -184,7 +129,7 @@ impl<M: StateMachine> Appender<M> {
         if self.shared.is_poisoned() {
             return Err(Poison);
         }
-        let clean_at = Some(self.next_index.saturating_sub(1));
+        let clean_at = Some(self.tape.next_index().saturating_sub(1));
         let state = State {
             clean_at,
             ..slots.state()
@@ -200,58 +145,10 @@ impl<M: StateMachine> Appender<M> {
         Ok(())
     }
 
-    /// Begins to make the next segment once half of this one is used.
-    pub(crate) fn think_ahead(&mut self) {
-        let half = self.active.header.segment_bytes.checked_div(2).unwrap_or(0);
-        let bytes = self.shared.config.segment_bytes;
-        if self.offset > half && self.may_grow_by(bytes) {
-            self.spare.begin(bytes);
-        }
-    }
-
     /// What `think_ahead` does, to its end.
     #[cfg(test)]
     pub(crate) fn wait_for_spare(&mut self) {
-        self.think_ahead();
-        self.spare.wait();
-    }
-
-    fn may_grow_by(&self, bytes: u64) -> bool {
-        self.shared.bytes_used().saturating_add(bytes) <= self.shared.config.budget_bytes
-    }
-
-    fn trailer(&self, kind: TrailerKind) -> Trailer {
-        Trailer {
-            kind,
-            write: self.writes.saturating_add(1),
-            durable_before: self.next_index.saturating_sub(1),
-        }
-    }
-
-    /// Sees to it that the batch fits into the active segment, by going to a new one if need be.
-    fn make_room(&mut self, batch: &[Pending<M::Outcome>]) -> io::Result<Room> {
-        if self.fits(payload_bytes(batch)) {
-            return Ok(Room::Yes);
-        }
-        if !self.may_grow_by(self.shared.config.segment_bytes) {
-            return Ok(Room::No);
-        }
-        match self.rotate() {
-            Ok(()) => Ok(Room::Yes),
-            // Nothing was written to the log: the old segment is whole, the new one has no name.
-            Err(error) if is_full(&error) => {
-                tracing::error!(%error, "the disk is full inside the log's budget");
-                Ok(Room::No)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn fits(&self, payload: usize) -> bool {
-        frame_bytes(payload)
-            .and_then(|bytes| u64::try_from(bytes).ok())
-            .and_then(|bytes| self.offset.checked_add(bytes))
-            .is_some_and(|end| end <= self.active.header.segment_bytes)
+        self.tape.wait_for_spare();
     }
 
     /// Takes the proposals from the first one that does not fit out of the batch.
@@ -264,88 +161,35 @@ impl<M: StateMachine> Appender<M> {
             .iter()
             .take_while(|pending| {
                 payload = payload.saturating_add(record_bytes(pending.proposal.len()));
-                self.fits(payload)
+                self.tape.fits(0, payload)
             })
             .count();
         batch.split_off(fitting)
     }
 
-    /// Goes to a new segment. Everything in the old one is durable already.
-    fn rotate(&mut self) -> io::Result<()> {
-        let shared = &self.shared;
-        let header = SegmentHeader {
-            segment_bytes: shared.config.segment_bytes,
-            number: self.active.header.number.saturating_add(1),
-            first_index: self.next_index,
-            salt: salt_of((self.random)()),
-            ..self.active.header.clone()
-        };
-        let number = header.number;
-        let segment = Arc::new(self.spare.make_segment(header)?);
-        let mut slots = locked(&shared.slots);
-        let state = State {
-            last_segment: number,
-            ..slots.state()
-        };
-        slots.store(state)?;
-        drop(slots);
-        locked(&shared.segments).push(Arc::clone(&segment));
-        let mut counters = locked(&shared.counters);
-        counters.rotations = counters.rotations.saturating_add(1);
-        drop(counters);
-        self.active = segment;
-        self.offset = BLOCK;
-        self.writes = 0;
-        Ok(())
-    }
-
-    fn write(&mut self, batch: &[Pending<M::Outcome>], log_time_ms: u64) -> io::Result<()> {
-        let trailer = self.trailer(TrailerKind::Frame);
-        let trim_hint = self.shared.trim_index.load(Ordering::Relaxed);
-        let index = self.next_index;
-        let meta = FrameMeta {
+    fn write(
+        &mut self,
+        batch: &[Pending<M::Outcome>],
+        index: u64,
+        log_time_ms: u64,
+    ) -> io::Result<()> {
+        let records: Vec<Bytes> = batch
+            .iter()
+            .map(|pending| pending.proposal.clone())
+            .collect();
+        self.tape.write(&[Draft {
+            kind: FrameKind::Proposals,
             term: ONLY_TERM,
             index,
             log_time_ms,
-            trim_hint,
-            trailer,
-        };
-        let salt = self.active.header.salt;
-        let proposals = batch.iter().map(|pending| pending.proposal.as_ref());
-        encode_frame(&mut self.buffer, salt, self.offset, &meta, proposals)
-            .ok_or(io::ErrorKind::InvalidInput)?;
-        let bytes = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
-        let end = self.offset.saturating_add(bytes);
-        assert!(
-            end <= self.active.header.segment_bytes && bytes % BLOCK == 0,
-            "a frame must be whole blocks inside its segment"
-        );
-        let started_us = self.shared.time.monotonic_us();
-        self.shared
-            .writing_since
-            .store(started_us.saturating_add(1), Ordering::Relaxed);
-        self.active.file.write_at(&self.buffer, self.offset)?;
-        self.active.file.sync_data()?;
-        self.shared.writing_since.store(0, Ordering::Relaxed);
-        let took_us = self.shared.time.monotonic_us().saturating_sub(started_us);
-        self.active.note(index, self.offset);
-        self.offset = end;
-        self.writes = trailer.write;
-        self.unmarked = true;
-        let mut counters = locked(&self.shared.counters);
-        counters.syncs = counters.syncs.saturating_add(1);
-        counters.written_bytes = counters.written_bytes.saturating_add(bytes);
-        counters.sync_latency.record(took_us);
-        if took_us > SLOW_SYNC_US {
-            counters.slow_syncs = counters.slow_syncs.saturating_add(1);
-        }
-        Ok(())
+            // With one keeper, durable is committed.
+            committed: index.saturating_sub(1),
+            records: &records,
+        }])
     }
 
     /// Applies a durable batch, moves the position, and wakes everyone.
-    fn publish(&mut self, batch: Vec<Pending<M::Outcome>>, log_time_ms: u64) {
-        let index = self.next_index;
-        self.next_index = index.saturating_add(1);
+    fn publish(&mut self, batch: Vec<Pending<M::Outcome>>, index: u64, log_time_ms: u64) {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut machine = self
             .shared
@@ -406,11 +250,4 @@ impl<M: StateMachine> Appender<M> {
 fn payload_bytes<O>(batch: &[Pending<O>]) -> usize {
     let record = |pending: &Pending<O>| record_bytes(pending.proposal.len());
     batch.iter().map(record).fold(0, usize::saturating_add)
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
 }

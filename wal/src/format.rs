@@ -1,4 +1,7 @@
-//! The bytes on disk, version 1. Everything is little-endian; a block is 4,096 bytes.
+//! The bytes on disk, version 2. Everything is little-endian; a block is 4,096 bytes.
+//!
+//! Version 1, which is read and never written, has one kind of frame, no write number in it, and its
+//! hint at 40 is the highest durable index.
 //!
 //! Every checksum is CRC-32C seeded with the segment's random salt and bound to the offset at which
 //! the bytes belong, so that stale and misdirected bytes do not verify. A length is believed only
@@ -23,22 +26,23 @@
 //! | 72 | 64 | the group's name, zero-padded |
 //! | 136 | 4 | CRC-32C of bytes 0..136 (salt 0, offset 0) |
 //!
-//! **Frame**: one batch, starts on a block boundary, ends at one.
+//! **Frame**: one entry or one truncation; starts on a block boundary, ends at one. One write puts
+//! down one frame or several.
 //!
 //! | at | bytes | field |
 //! |---|---|---|
 //! | 0 | 2 | magic `0x4657` |
-//! | 2 | 1 | kind: 1 = proposals |
-//! | 3 | 1 | flags, 0 |
+//! | 2 | 1 | kind: 1 = proposals, 2 = blank (a leader's first), 3 = members, 4 = truncation |
+//! | 3 | 1 | flags: 1 = more frames of the same write follow |
 //! | 4 | 4 | payload length |
 //! | 8 | 8 | term |
-//! | 16 | 8 | index of the batch, from 1, + 1 a batch |
+//! | 16 | 8 | index of the entry, from 1, + 1 an entry; of a truncation: the first entry that is no more |
 //! | 24 | 4 | count of records |
 //! | 28 | 4 | CRC of the payload |
 //! | 32 | 8 | log time, ms |
 //! | 40 | 8 | hint: highest index known committed when this was written |
 //! | 48 | 8 | hint: trim index when this was written |
-//! | 56 | 4 | reserved, 0 |
+//! | 56 | 4 | number of the write in this segment, from 1 |
 //! | 60 | 4 | CRC of bytes 0..60 |
 //! | 64 | payload | records: length u32, kind u8 (1 = proposal), flags u8, schema u16, bytes |
 //! | .. | .. | zeros up to the trailer |
@@ -63,7 +67,9 @@ mod fields;
 
 pub(crate) use fields::{Fields, checksum, put_group, take_group};
 
-pub(crate) const FORMAT_VERSION: u16 = 1;
+pub(crate) const FORMAT_VERSION: u16 = 2;
+/// The oldest version that is read.
+pub(crate) const FORMAT_VERSION_OLDEST: u16 = 1;
 pub(crate) const BLOCK_BYTES: usize = 4096;
 pub(crate) const BLOCK: u64 = 4096;
 pub(crate) const FRAME_HEADER_BYTES: usize = 64;
@@ -74,7 +80,7 @@ pub(crate) const ZERO_BLOCK: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 const SEGMENT_MAGIC: [u8; 8] = *b"STANDWAL";
 const FRAME_MAGIC: u16 = 0x4657;
-const FRAME_KIND_PROPOSALS: u8 = 1;
+const FRAME_FLAG_MORE: u8 = 1;
 const RECORD_KIND_PROPOSAL: u8 = 1;
 const RECORD_SCHEMA: u16 = 1;
 const TRAILER_MAGIC: u32 = 0x4c52_5754;
@@ -83,6 +89,7 @@ const _: () = assert!(FRAME_HEADER_BYTES + TRAILER_BYTES + RECORD_HEADER_BYTES <
 /// Block 0 of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    pub(crate) version: u16,
     pub(crate) segment_bytes: u64,
     pub(crate) incarnation: Uuid,
     pub(crate) node: u64,
@@ -99,10 +106,24 @@ pub(crate) enum HeaderFault {
     Version(u16),
 }
 
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrameKind {
+    /// An entry: a batch of proposals.
+    Proposals,
+    /// An entry without content.
+    Blank,
+    /// An entry: who the members are from here on; one record.
+    Members,
+    /// The entries from its index on are no more.
+    Truncation,
+}
+
 /// The header of a frame, verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
     pub(crate) kind: u8,
+    pub(crate) more: bool,
     pub(crate) payload_bytes: u32,
     pub(crate) term: u64,
     pub(crate) index: u64,
@@ -111,6 +132,7 @@ pub(crate) struct FrameHeader {
     pub(crate) log_time_ms: u64,
     pub(crate) committed_hint: u64,
     pub(crate) trim_hint: u64,
+    pub(crate) write: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,14 +148,23 @@ pub(crate) struct Trailer {
     pub(crate) durable_before: u64,
 }
 
-/// What a frame says besides its proposals.
+/// What a frame says besides its records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameMeta {
+    pub(crate) kind: FrameKind,
+    /// More frames of the same write follow.
+    pub(crate) more: bool,
     pub(crate) term: u64,
     pub(crate) index: u64,
     pub(crate) log_time_ms: u64,
+    pub(crate) committed_hint: u64,
     pub(crate) trim_hint: u64,
     pub(crate) trailer: Trailer,
+}
+
+/// Whether this build reads a format version.
+pub(crate) fn is_read(version: u16) -> bool {
+    (FORMAT_VERSION_OLDEST..=FORMAT_VERSION).contains(&version)
 }
 
 /// Bytes that a frame with this payload takes on disk; `None` when they cannot be counted.
@@ -149,42 +180,46 @@ pub(crate) fn record_bytes(proposal: usize) -> usize {
     proposal.saturating_add(RECORD_HEADER_BYTES)
 }
 
-/// Encodes one frame, whole blocks, that belongs at `offset`, into `out` (cleared first).
+/// Encodes one frame, whole blocks, that belongs at `offset`, behind what is in `out`.
 /// `None` when a length does not fit its field.
 pub(crate) fn encode_frame<'a>(
     out: &mut Vec<u8>,
     salt: u32,
     offset: u64,
     meta: &FrameMeta,
-    proposals: impl Iterator<Item = &'a [u8]>,
+    records: impl Iterator<Item = &'a [u8]>,
 ) -> Option<()> {
-    out.clear();
+    let start = out.len();
+    let body = start.checked_add(FRAME_HEADER_BYTES)?;
     out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
     let mut count = 0_u32;
-    for proposal in proposals {
-        out.extend_from_slice(&u32::try_from(proposal.len()).ok()?.to_le_bytes());
+    for record in records {
+        out.extend_from_slice(&u32::try_from(record.len()).ok()?.to_le_bytes());
         out.push(RECORD_KIND_PROPOSAL);
         out.push(0);
         out.extend_from_slice(&RECORD_SCHEMA.to_le_bytes());
-        out.extend_from_slice(proposal);
+        out.extend_from_slice(record);
         count = count.checked_add(1)?;
     }
-    let payload = out.get(FRAME_HEADER_BYTES..)?;
+    let payload = out.get(body..)?;
     let header = FrameHeader {
-        kind: FRAME_KIND_PROPOSALS,
+        kind: meta.kind.code(),
+        more: meta.more,
         payload_bytes: u32::try_from(payload.len()).ok()?,
         term: meta.term,
         index: meta.index,
         count,
         body_crc: checksum(salt, offset, payload),
         log_time_ms: meta.log_time_ms,
-        committed_hint: meta.trailer.durable_before,
+        committed_hint: meta.committed_hint,
         trim_hint: meta.trim_hint,
+        write: u32::try_from(meta.trailer.write).ok()?,
     };
     let total = frame_bytes(payload.len())?;
-    out.get_mut(..FRAME_HEADER_BYTES)?
+    out.get_mut(start..body)?
         .copy_from_slice(&header.encode(salt, offset));
-    out.resize(total.checked_sub(TRAILER_BYTES)?, 0);
+    let end = start.checked_add(total)?;
+    out.resize(end.checked_sub(TRAILER_BYTES)?, 0);
     let last_block = offset.checked_add(u64::try_from(total.checked_sub(BLOCK_BYTES)?).ok()?)?;
     out.extend_from_slice(&meta.trailer.encode(salt, last_block));
     Some(())
@@ -220,8 +255,8 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> Option<[u8; BLOCK_BYTES]> {
         let mut out = Vec::with_capacity(BLOCK_BYTES);
         out.extend_from_slice(&SEGMENT_MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&u32::try_from(BLOCK_BYTES).ok()?.to_le_bytes());
         out.extend_from_slice(&self.segment_bytes.to_le_bytes());
         out.extend_from_slice(self.incarnation.as_bytes());
@@ -242,13 +277,14 @@ impl SegmentHeader {
             return Err(HeaderFault::Damaged);
         }
         let version = fields.u16().ok_or(HeaderFault::Damaged)?;
-        if version != FORMAT_VERSION {
+        if !is_read(version) {
             return Err(HeaderFault::Version(version));
         }
-        Self::decode_v1(block, fields).ok_or(HeaderFault::Damaged)
+        Self::decode_rest(version, block, fields).ok_or(HeaderFault::Damaged)
     }
 
-    fn decode_v1(block: &[u8], mut fields: Fields<'_>) -> Option<Self> {
+    /// The fields are the same in both versions.
+    fn decode_rest(version: u16, block: &[u8], mut fields: Fields<'_>) -> Option<Self> {
         let _min_reader = fields.u16()?;
         let block_bytes = fields.u32()?;
         let segment_bytes = fields.u64()?;
@@ -258,6 +294,7 @@ impl SegmentHeader {
         let group = take_group(&mut fields)?;
         fields.verify(block, 0, 0)?;
         (usize::try_from(block_bytes).ok()? == BLOCK_BYTES).then_some(Self {
+            version,
             segment_bytes,
             incarnation,
             node,
@@ -275,7 +312,7 @@ impl FrameHeader {
     fn encode(&self, salt: u32, offset: u64) -> [u8; FRAME_HEADER_BYTES] {
         let mut out = Vec::with_capacity(FRAME_HEADER_BYTES);
         out.extend_from_slice(&FRAME_MAGIC.to_le_bytes());
-        out.extend_from_slice(&[self.kind, 0]);
+        out.extend_from_slice(&[self.kind, if self.more { FRAME_FLAG_MORE } else { 0 }]);
         out.extend_from_slice(&self.payload_bytes.to_le_bytes());
         out.extend_from_slice(&self.term.to_le_bytes());
         out.extend_from_slice(&self.index.to_le_bytes());
@@ -284,7 +321,7 @@ impl FrameHeader {
         out.extend_from_slice(&self.log_time_ms.to_le_bytes());
         out.extend_from_slice(&self.committed_hint.to_le_bytes());
         out.extend_from_slice(&self.trim_hint.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.write.to_le_bytes());
         let crc = checksum(salt, offset, &out);
         out.extend_from_slice(&crc.to_le_bytes());
         out.try_into().expect("the fields above are 64 bytes")
@@ -296,9 +333,10 @@ impl FrameHeader {
         if fields.u16()? != FRAME_MAGIC {
             return None;
         }
-        let (kind, _flags) = (fields.u8()?, fields.u8()?);
+        let (kind, flags) = (fields.u8()?, fields.u8()?);
         let header = Self {
             kind,
+            more: flags & FRAME_FLAG_MORE != 0,
             payload_bytes: fields.u32()?,
             term: fields.u64()?,
             index: fields.u64()?,
@@ -307,14 +345,35 @@ impl FrameHeader {
             log_time_ms: fields.u64()?,
             committed_hint: fields.u64()?,
             trim_hint: fields.u64()?,
+            write: fields.u32()?,
         };
-        let _reserved = fields.u32()?;
         fields.verify(bytes, salt, offset)?;
         Some(header)
     }
 
-    pub(crate) fn holds_proposals(&self) -> bool {
-        self.kind == FRAME_KIND_PROPOSALS
+    /// What the frame is; `None` for what this build does not know.
+    pub(crate) fn kind(&self) -> Option<FrameKind> {
+        [
+            FrameKind::Proposals,
+            FrameKind::Blank,
+            FrameKind::Members,
+            FrameKind::Truncation,
+        ]
+        .into_iter()
+        .find(|kind| kind.code() == self.kind)
+    }
+}
+
+// === impl FrameKind ===
+
+impl FrameKind {
+    fn code(self) -> u8 {
+        match self {
+            Self::Proposals => 1,
+            Self::Blank => 2,
+            Self::Members => 3,
+            Self::Truncation => 4,
+        }
     }
 }
 

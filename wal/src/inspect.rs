@@ -8,8 +8,10 @@ use uuid::Uuid;
 
 use crate::disk::SegmentDir;
 use crate::disk::real::RealDir;
-use crate::recovery::{OpenError, Walk, during, walk};
-use crate::segment::{Batch, Cursor, Step};
+use crate::places::{Places, Run};
+use crate::reader::{EntryReader, ReadFault};
+use crate::recovery::{OpenError, during, walk};
+use crate::segment::{Batch, Fault, Frame};
 
 /// What a log holds, when it can be read to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,11 +67,9 @@ pub struct TornReport {
 }
 
 /// The batches of a log, in order.
-pub struct Batches {
-    walk: Walk,
-    segment: usize,
-    cursor: Option<Cursor>,
-}
+pub struct Batches(EntryReader<Find>);
+
+type Find = Box<dyn Fn(u64) -> Option<Run> + Send>;
 
 /// Reads the whole log and says what is in it, or what is wrong with it.
 pub fn verify(dir: &Path) -> Result<Report, OpenError> {
@@ -79,16 +79,30 @@ pub fn verify(dir: &Path) -> Result<Report, OpenError> {
 
 /// The same on another disk.
 pub fn verify_on(dir: &dyn SegmentDir) -> Result<Report, OpenError> {
-    let (mut batches, mut proposals, mut proposal_bytes) = (0_u64, 0_u64, 0_u64);
-    let mut count = |batch: Batch| {
-        batches = batches.saturating_add(1);
-        for proposal in &batch.proposals {
-            let bytes = u64::try_from(proposal.len()).unwrap_or(u64::MAX);
-            proposals = proposals.saturating_add(1);
-            proposal_bytes = proposal_bytes.saturating_add(bytes);
+    // By entry: its proposals and their bytes. A truncation takes back the last ones.
+    let mut sizes: Vec<(u64, u64)> = Vec::new();
+    let mut next_index = 0_u64;
+    let mut count = |frame: Frame| match frame {
+        Frame::Entry { entry, .. } => {
+            next_index = entry.index.saturating_add(1);
+            let batch = Batch::from(entry);
+            let length = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+            let bytes = batch
+                .proposals
+                .iter()
+                .map(|proposal| length(proposal.len()));
+            sizes.push((length(batch.proposals.len()), bytes.sum()));
+        }
+        Frame::Truncation { from } => {
+            let gone = usize::try_from(next_index.saturating_sub(from)).unwrap_or(usize::MAX);
+            sizes.truncate(sizes.len().saturating_sub(gone));
+            next_index = from;
         }
     };
     let walk = walk(dir, &mut count)?.ok_or(OpenError::NoLog)?;
+    let batches = u64::try_from(sizes.len()).unwrap_or(u64::MAX);
+    let proposals = sizes.iter().map(|(proposals, _)| proposals).sum();
+    let proposal_bytes = sizes.iter().map(|(_, bytes)| bytes).sum();
     let state = walk.slots.state();
     let segments: Vec<SegmentReport> = walk
         .segments
@@ -131,47 +145,36 @@ pub fn batches(dir: &Path) -> Result<Batches, OpenError> {
 /// The same on another disk.
 pub fn batches_on(dir: &dyn SegmentDir) -> Result<Batches, OpenError> {
     let walk = walk(dir, &mut drop)?.ok_or(OpenError::NoLog)?;
-    Ok(Batches {
-        walk,
-        segment: 0,
-        cursor: None,
-    })
+    let first = walk
+        .segments
+        .first()
+        .map_or(1, |segment| segment.header.first_index);
+    let places: Places = walk.places;
+    let find: Find = Box::new(move |index| places.find(index));
+    let end = walk.end.next_index;
+    Ok(Batches(EntryReader::new(walk.segments, find, first, end)))
 }
 
 impl Iterator for Batches {
     type Item = Result<Batch, OpenError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let segment = self.walk.segments.get(self.segment)?;
-            let cursor = self.cursor.get_or_insert_with(|| segment.cursor());
-            if cursor.next_index >= self.walk.end.next_index {
-                return None;
-            }
-            match cursor.step() {
-                Ok(Step::Batch { batch, .. }) => return Some(Ok(batch)),
-                Ok(Step::Blank) => {
-                    self.segment = self.segment.checked_add(1)?;
-                    self.cursor = None;
-                }
-                Ok(Step::Unreadable(what) | Step::Wrong(what)) => {
+        match self.0.next() {
+            Ok(entry) => entry.map(|entry| Ok(entry.into())),
+            Err(fault) => {
+                self.0.finish();
+                Some(Err(match fault {
                     // It verified a moment ago: the file is being changed under the reader.
-                    let segment = segment.header.number;
-                    let offset = cursor.offset;
-                    self.segment = usize::MAX;
-                    return Some(Err(OpenError::Damaged {
+                    ReadFault::Damaged { segment, offset } => OpenError::Damaged {
                         segment,
                         offset,
-                        what,
-                    }));
-                }
-                Err(source) => {
-                    self.segment = usize::MAX;
-                    return Some(Err(OpenError::Io {
+                        what: Fault::FrameHeader,
+                    },
+                    ReadFault::Io(source) => OpenError::Io {
                         doing: "reading a segment",
                         source,
-                    }));
-                }
+                    },
+                }))
             }
         }
     }

@@ -5,26 +5,35 @@
 //! Whoever proposed gets a [`Committed`] outcome, and nothing else makes one. The crate knows bytes,
 //! indexes, terms and members; what the bytes mean is the state machine's affair.
 //!
-//! For now a group is one keeper, and there are no snapshots: a log that was trimmed shows its
-//! machine only what is left.
+//! [`Wal`] is one keeper's own log: what is durable on its disk is committed. [`Group`] replicates it by
+//! Raft, over the same segments, with snapshots for who lacks the log.
 
 pub mod disk;
 pub mod inspect;
 
 mod appender;
+mod files;
 mod format;
+mod group;
+mod places;
+mod raft;
+mod reader;
 mod recovery;
 mod segment;
 mod shared;
 mod spare;
 mod state;
 mod status;
+mod tape;
 mod time;
 mod wal;
 
 #[cfg(test)]
 mod tests;
 
+pub use group::{Group, GroupConfig, GroupStatus, MemberError};
+pub use raft::network::{Transport, TransportError};
+pub use raft::{LoadError, Member, Replicable};
 pub use recovery::OpenError;
 pub use segment::{Batch, Fault};
 pub use status::{Counters, LATENCY_BOUNDS_US, Latency, Status};

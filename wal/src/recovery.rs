@@ -10,9 +10,10 @@ use std::io;
 use std::sync::Arc;
 
 use crate::disk::SegmentDir;
-use crate::format::{BLOCK, HeaderFault, SegmentHeader};
-use crate::segment::{Batch, Cursor, Fault, Segment, Step, Tail};
-use crate::state::{IDENTITY_FILE, Identity, NEW_SUFFIX, STATE_FILE, Slots, State};
+use crate::format::{BLOCK, FORMAT_VERSION, HeaderFault, SegmentHeader};
+use crate::places::{Place, Places};
+use crate::segment::{Cursor, Fault, Frame, Segment, Step, Tail};
+use crate::state::{IDENTITY_FILE, Identity, Kind, NEW_SUFFIX, STATE_FILE, Slots, State};
 
 mod error;
 mod torn;
@@ -28,6 +29,7 @@ pub(crate) struct Walk {
     pub(crate) slots: Slots,
     /// In order, without gaps. Empty only before the first segment was made.
     pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) places: Places,
     pub(crate) end: End,
     /// The torn write behind the end, if there is one: cut it from `end.offset` to here.
     pub(crate) torn_until: Option<u64>,
@@ -43,6 +45,10 @@ pub(crate) struct End {
     pub(crate) offset: u64,
     /// Writes seen in the last segment.
     pub(crate) writes: u64,
+    /// The last of them was torn between two frames: more of them should have followed.
+    pub(crate) more: bool,
+    /// Highest index that was known committed when something was written.
+    pub(crate) committed: u64,
 }
 
 /// A log that is open for appending.
@@ -56,16 +62,17 @@ pub(crate) struct Recovered {
 pub(crate) struct Plan<'a> {
     pub(crate) group: &'a str,
     pub(crate) node: u64,
+    pub(crate) kind: Kind,
     pub(crate) segment_bytes: u64,
     /// Random bits, for a new incarnation and for salts.
     pub(crate) random: &'a mut dyn FnMut() -> u128,
 }
 
-/// Locks, verifies and opens the log, or creates one; shows every batch to `visit` in order.
+/// Locks, verifies and opens the log, or creates one; shows every frame to `visit` in order.
 pub(crate) fn recover(
     dir: &dyn SegmentDir,
     mut plan: Plan<'_>,
-    visit: &mut dyn FnMut(Batch),
+    visit: &mut dyn FnMut(Frame),
 ) -> Result<Recovered, OpenError> {
     let lock = dir.lock().map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked,
@@ -83,10 +90,15 @@ pub(crate) fn recover(
         group,
         node,
         incarnation,
+        kind,
     } = &walk.identity;
     if group != plan.group || *node != plan.node {
         return Err(foreign(IDENTITY_FILE, *node, group, *incarnation));
     }
+    if *kind != plan.kind {
+        return Err(OpenError::OtherKind);
+    }
+    remove_unlisted(dir, &walk.segments)?;
     let mut torn_tails_cut = 0;
     if let Some(until) = walk.torn_until.take() {
         cut(dir, &walk, until)?;
@@ -120,14 +132,10 @@ pub(crate) fn recover(
 /// Reads the whole log. `None` when there is none. Changes nothing.
 pub(crate) fn walk(
     dir: &dyn SegmentDir,
-    visit: &mut dyn FnMut(Batch),
+    visit: &mut dyn FnMut(Frame),
 ) -> Result<Option<Walk>, OpenError> {
     let names = dir.list().map_err(during("listing the directory"))?;
-    let mut numbers: Vec<u64> = names
-        .iter()
-        .filter_map(|name| Segment::number_of(name))
-        .collect();
-    numbers.sort_unstable();
+    let numbers = numbers(&names);
     if !names.iter().any(|name| name == IDENTITY_FILE) {
         return if numbers.is_empty() {
             Ok(None)
@@ -136,25 +144,43 @@ pub(crate) fn walk(
         };
     }
     let (identity, slots) = open_small_files(dir)?;
-    let segments = open_segments(dir, &identity, &numbers, slots.state())?;
+    let mut segments = open_segments(dir, &identity, &numbers, slots.state())?;
     let mut end = End {
         next_index: segments
             .first()
-            .map_or(1, |segment| segment.header.first_index),
-        term: 0,
-        log_time_ms: 0,
-        offset: BLOCK,
-        writes: 0,
+            .map_or(slots.state().trim_index, |segment| {
+                segment.header.first_index
+            }),
+        ..End::new(0)
     };
+    let mut places = Places::default();
     let mut torn_until = None;
+    let mut used = segments.len();
     for (at, segment) in segments.iter().enumerate() {
         let next = at.checked_add(1).and_then(|next| segments.get(next));
-        torn_until = walk_segment(segment, next, slots.state(), &mut end, visit)?;
+        if segment.header.first_index != end.next_index
+            && is_unused(segment, slots.state()).map_err(during("reading a segment"))?
+        {
+            used = at;
+            break;
+        }
+        let mut visit = |offset, frame: Frame| {
+            match &frame {
+                Frame::Entry { entry, .. } => {
+                    let segment = segment.header.number;
+                    places.note(entry.index, Place { segment, offset });
+                }
+                Frame::Truncation { from } => places.truncate(*from),
+            }
+            visit(frame);
+        };
+        torn_until = walk_segment(segment, next, slots.state(), &mut end, &mut visit)?;
     }
+    segments.truncate(used);
     if slots
         .state()
         .clean_at
-        .is_some_and(|index| index.checked_add(1) != Some(end.next_index))
+        .is_some_and(|index| index != end.next_index.saturating_sub(1))
     {
         let segment = segments.last().map_or(0, |segment| segment.header.number);
         return Err(OpenError::Damaged {
@@ -167,9 +193,38 @@ pub(crate) fn walk(
         identity,
         slots,
         segments,
+        places,
         end,
         torn_until,
     }))
+}
+
+/// Segments by number, in order.
+fn numbers(names: &[String]) -> Vec<u64> {
+    let mut numbers: Vec<u64> = names
+        .iter()
+        .filter_map(|name| Segment::number_of(name))
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Removes segments that were given up, or made and never used.
+fn remove_unlisted(dir: &dyn SegmentDir, kept: &[Arc<Segment>]) -> Result<(), OpenError> {
+    let names = dir.list().map_err(during("listing the directory"))?;
+    let gone: Vec<u64> = numbers(&names)
+        .into_iter()
+        .filter(|number| kept.iter().all(|kept| kept.header.number != *number))
+        .collect();
+    for number in &gone {
+        dir.remove(&Segment::name(*number))
+            .map_err(during("removing a segment that was given up"))?;
+    }
+    if gone.is_empty() {
+        return Ok(());
+    }
+    dir.sync_dir()
+        .map_err(during("removing a segment that was given up"))
 }
 
 fn open_small_files(dir: &dyn SegmentDir) -> Result<(Identity, Slots), OpenError> {
@@ -226,23 +281,23 @@ fn found(dir: &dyn SegmentDir, plan: &mut Plan<'_>) -> Result<Walk, OpenError> {
         group: plan.group.to_owned(),
         node: plan.node,
         incarnation: uuid::Builder::from_random_bytes((plan.random)().to_le_bytes()).into_uuid(),
+        kind: plan.kind,
     };
-    let slots = Slots::create(dir, &identity).map_err(during("creating the state"))?;
+    // A group's first entry says who its members are; it has the index 0.
+    let first_index = match plan.kind {
+        Kind::Local => 1,
+        Kind::Replicated => 0,
+    };
+    let slots = Slots::create(dir, &identity, first_index).map_err(during("creating the state"))?;
     identity
         .create(dir)
         .map_err(during("creating the identity"))?;
-    let end = End {
-        next_index: 1,
-        term: 0,
-        log_time_ms: 0,
-        offset: BLOCK,
-        writes: 0,
-    };
     Ok(Walk {
         identity,
         slots,
         segments: Vec::new(),
-        end,
+        places: Places::default(),
+        end: End::new(first_index),
         torn_until: None,
     })
 }
@@ -270,6 +325,12 @@ fn open_segments(
             return Err(missing(before.header.number.saturating_add(1)));
         }
         segments.push(Arc::new(open_segment(dir, identity, number)?));
+    }
+    // A trim that was cut short: what lies before a segment that begins at or below the trim index
+    // was given up.
+    let begins = |segment: &Arc<Segment>| segment.header.first_index <= state.trim_index;
+    if let Some(first) = segments.iter().rposition(begins) {
+        segments.drain(..first);
     }
     if let Some(first) = segments.first()
         && first.header.first_index > state.trim_index
@@ -331,7 +392,7 @@ fn walk_segment(
     next: Option<&Arc<Segment>>,
     state: State,
     end: &mut End,
-    visit: &mut dyn FnMut(Batch),
+    visit: &mut dyn FnMut(u64, Frame),
 ) -> Result<Option<u64>, OpenError> {
     let number = segment.header.number;
     let damaged = |offset, what| OpenError::Damaged {
@@ -345,11 +406,17 @@ fn walk_segment(
     let mut cursor = segment.cursor();
     let fault = loop {
         match cursor.step().map_err(during("reading a segment"))? {
-            Step::Batch { batch, offset } => {
-                segment.note(batch.index, offset);
-                end.term = batch.term;
-                end.log_time_ms = batch.log_time_ms;
-                visit(batch);
+            Step::Frame { frame, offset } => {
+                if let Frame::Entry {
+                    entry,
+                    committed_hint,
+                } = &frame
+                {
+                    end.term = entry.term;
+                    end.log_time_ms = entry.log_time_ms;
+                    end.committed = end.committed.max(*committed_hint);
+                }
+                visit(offset, frame);
             }
             Step::Blank => break None,
             Step::Unreadable(fault) => break Some(fault),
@@ -363,14 +430,28 @@ fn walk_segment(
         next_index: cursor.next_index,
         offset: cursor.offset,
         writes: cursor.writes,
+        more: cursor.more,
         ..*end
     };
     match next {
         Some(next) => {
-            finished(&cursor, fault, tail, next).map_err(|what| damaged(cursor.offset, what))
+            let unused = is_unused(next, state).map_err(during("reading a segment"))?;
+            finished(&cursor, fault, tail, next, unused)
+                .map_err(|what| damaged(cursor.offset, what))
         }
         None => unfinished(fault, tail, state).map_err(|what| damaged(cursor.offset, what)),
     }
+}
+
+/// A segment that was made for a log going on elsewhere, when the process ended before the state knew
+/// of it: nothing was ever written to it.
+fn is_unused(segment: &Arc<Segment>, state: State) -> io::Result<bool> {
+    if segment.header.number <= state.last_segment {
+        return Ok(false);
+    }
+    let mut cursor = segment.cursor();
+    let blank = matches!(cursor.step()?, Step::Blank);
+    Ok(blank && cursor.tail()?.bytes_until.is_none())
 }
 
 /// The end of a segment that has a next one: all of it was durable before that one was made.
@@ -379,11 +460,13 @@ fn finished(
     fault: Option<Fault>,
     tail: Tail,
     next: &Segment,
+    next_is_unused: bool,
 ) -> Result<Option<u64>, Fault> {
     if let Some(fault) = fault {
         return Err(fault);
     }
-    if cursor.next_index != next.header.first_index {
+    let goes_on = cursor.next_index == next.header.first_index || next_is_unused;
+    if !goes_on || cursor.more {
         return Err(Fault::FrameHeader);
     }
     if tail.bytes_until.is_some() {
@@ -406,6 +489,7 @@ fn unfinished(fault: Option<Fault>, tail: Tail, state: State) -> Result<Option<u
 
 fn first_header(walk: &Walk, segment_bytes: u64, salt: u32) -> SegmentHeader {
     SegmentHeader {
+        version: FORMAT_VERSION,
         segment_bytes,
         incarnation: walk.identity.incarnation,
         node: walk.identity.node,
@@ -413,6 +497,23 @@ fn first_header(walk: &Walk, segment_bytes: u64, salt: u32) -> SegmentHeader {
         first_index: walk.end.next_index,
         salt,
         group: walk.identity.group.clone(),
+    }
+}
+
+// === impl End ===
+
+impl End {
+    /// Of a log whose next entry has this index and which has none yet.
+    fn new(next_index: u64) -> Self {
+        Self {
+            next_index,
+            term: 0,
+            log_time_ms: 0,
+            offset: BLOCK,
+            writes: 0,
+            more: false,
+            committed: 0,
+        }
     }
 }
 

@@ -5,19 +5,17 @@
 //! recovery decides from it between the end, a torn write, and damage.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::disk::{SegmentDir, SegmentFile};
 use crate::format::{
-    BLOCK, BLOCK_BYTES, FRAME_HEADER_BYTES, FrameHeader, HeaderFault, SegmentHeader, Trailer,
-    TrailerKind, ZERO_BLOCK, checksum, frame_bytes, split_records,
+    BLOCK, BLOCK_BYTES, FRAME_HEADER_BYTES, FrameHeader, FrameKind, HeaderFault, SegmentHeader,
+    Trailer, TrailerKind, ZERO_BLOCK, checksum, frame_bytes, split_records,
 };
 use crate::state::create_durably;
 
-/// Every so many batches, the place of one is remembered for readers.
-const SPARSE_EVERY: u64 = 32;
 const READ_AHEAD_BYTES: u64 = 256 * 1024;
 
 /// A committed batch of proposals, as read back from the log.
@@ -31,6 +29,36 @@ pub struct Batch {
     pub log_time_ms: u64,
     /// The proposals, in slot order.
     pub proposals: Vec<Bytes>,
+}
+
+/// One entry of the log, as read back or about to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) term: u64,
+    pub(crate) index: u64,
+    pub(crate) log_time_ms: u64,
+    pub(crate) body: Body,
+}
+
+/// What an entry holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    Proposals(Vec<Bytes>),
+    Blank,
+    /// Who the members are from here on, as the group encodes it.
+    Members(Bytes),
+}
+
+/// What one frame says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    Entry {
+        entry: Entry,
+        /// Highest index known committed when it was written.
+        committed_hint: u64,
+    },
+    /// The entries from here on are no more.
+    Truncation { from: u64 },
 }
 
 /// What is wrong with the bytes at a place in a segment.
@@ -68,7 +96,6 @@ pub enum Fault {
 pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
     pub(crate) file: Arc<dyn SegmentFile>,
-    sparse: Mutex<Vec<(u64, u64)>>,
 }
 
 /// Goes over the frames of a segment.
@@ -79,11 +106,15 @@ pub(crate) struct Cursor {
     pub(crate) next_index: u64,
     /// Number of the last write seen.
     pub(crate) writes: u64,
+    /// More frames of that write must follow.
+    pub(crate) more: bool,
+    /// It began at the segment's first frame, so that it knows the number of every write.
+    counts: bool,
 }
 
 pub(crate) enum Step {
-    Batch {
-        batch: Batch,
+    Frame {
+        frame: Frame,
         offset: u64,
     },
     /// A block of zeros, or no block left. What is behind it is not looked at.
@@ -158,42 +189,18 @@ impl Segment {
     }
 
     fn new(header: SegmentHeader, file: Arc<dyn SegmentFile>) -> Self {
-        Self {
-            header,
-            file,
-            sparse: Mutex::new(Vec::new()),
-        }
-    }
-
-    /// Remembers where a durable batch is, now and then.
-    pub(crate) fn note(&self, index: u64, offset: u64) {
-        if index
-            .saturating_sub(self.header.first_index)
-            .is_multiple_of(SPARSE_EVERY)
-        {
-            self.sparse
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((index, offset));
-        }
+        Self { header, file }
     }
 
     /// A cursor at the first frame.
     pub(crate) fn cursor(self: &Arc<Self>) -> Cursor {
-        self.cursor_at(self.header.first_index, BLOCK)
+        let mut cursor = self.cursor_at(self.header.first_index, BLOCK);
+        cursor.counts = true;
+        cursor
     }
 
-    /// A cursor at, or at most a few batches before, the batch `index`.
-    pub(crate) fn cursor_near(self: &Arc<Self>, index: u64) -> Cursor {
-        let sparse = self.sparse.lock().unwrap_or_else(PoisonError::into_inner);
-        let behind = sparse.partition_point(|(noted, _)| *noted <= index);
-        let place = behind.checked_sub(1).and_then(|at| sparse.get(at).copied());
-        drop(sparse);
-        let (index, offset) = place.unwrap_or((self.header.first_index, BLOCK));
-        self.cursor_at(index, offset)
-    }
-
-    fn cursor_at(self: &Arc<Self>, next_index: u64, offset: u64) -> Cursor {
+    /// A cursor at the frame of `next_index`, which begins at `offset`.
+    pub(crate) fn cursor_at(self: &Arc<Self>, next_index: u64, offset: u64) -> Cursor {
         let window = Window {
             buffer: Vec::new(),
             start: 0,
@@ -204,6 +211,49 @@ impl Segment {
             offset,
             next_index,
             writes: 0,
+            more: false,
+            counts: false,
+        }
+    }
+
+    /// Whether its frames carry the number of their write.
+    fn numbers_writes(&self) -> bool {
+        self.header.version >= 2
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// Its records, as a frame holds them.
+    pub(crate) fn records(&self) -> &[Bytes] {
+        match &self.body {
+            Body::Proposals(proposals) => proposals,
+            Body::Blank => &[],
+            Body::Members(members) => std::slice::from_ref(members),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> FrameKind {
+        match self.body {
+            Body::Proposals(_) => FrameKind::Proposals,
+            Body::Blank => FrameKind::Blank,
+            Body::Members(_) => FrameKind::Members,
+        }
+    }
+}
+
+/// An entry that is no batch of proposals is an empty one.
+impl From<Entry> for Batch {
+    fn from(entry: Entry) -> Self {
+        Self {
+            term: entry.term,
+            index: entry.index,
+            log_time_ms: entry.log_time_ms,
+            proposals: match entry.body {
+                Body::Proposals(proposals) => proposals,
+                Body::Blank | Body::Members(_) => Vec::new(),
+            },
         }
     }
 }
@@ -211,7 +261,7 @@ impl Segment {
 // === impl Cursor ===
 
 impl Cursor {
-    /// Reads what is at the cursor and, if it is a batch, goes behind it.
+    /// Reads what is at the cursor and, if it is a frame, goes behind it.
     pub(crate) fn step(&mut self) -> io::Result<Step> {
         loop {
             let end = self.segment.header.segment_bytes;
@@ -233,14 +283,29 @@ impl Cursor {
                 return Ok(Step::Unreadable(Fault::FrameHeader));
             }
             self.writes = self.writes.saturating_add(1);
+            self.more = false;
             self.offset = self.offset.saturating_add(BLOCK);
         }
     }
 
-    /// Looks at everything from the cursor on. Call it where `step` found no batch.
+    pub(crate) fn segment_number(&self) -> u64 {
+        self.segment.header.number
+    }
+
+    /// The number of the write that the next frame belongs to.
+    fn next_write(&self) -> u64 {
+        if self.more {
+            self.writes
+        } else {
+            self.writes.saturating_add(1)
+        }
+    }
+
+    /// Looks at everything from the cursor on. Call it where `step` found no frame.
     pub(crate) fn tail(&mut self) -> io::Result<Tail> {
         let salt = self.segment.header.salt;
-        let expected = self.next_index;
+        let (expected, write) = (self.next_index, self.next_write());
+        let numbered = self.segment.numbers_writes();
         let mut tail = Tail {
             bytes_until: None,
             proves_complete: false,
@@ -251,11 +316,22 @@ impl Cursor {
             let next = offset.saturating_add(BLOCK);
             if block != ZERO_BLOCK {
                 tail.bytes_until = Some(next);
+                // A later write was begun, so what this place was written by had been durable.
                 let head = block.get(..FRAME_HEADER_BYTES).unwrap_or_default();
-                let later = FrameHeader::decode(head, salt, offset)
-                    .is_some_and(|header| header.index > expected);
-                let after = Trailer::decode(block, salt, offset)
-                    .is_some_and(|trailer| trailer.durable_before >= expected);
+                let later = FrameHeader::decode(head, salt, offset).is_some_and(|header| {
+                    if numbered {
+                        u64::from(header.write) > write
+                    } else {
+                        header.index > expected
+                    }
+                });
+                let after = Trailer::decode(block, salt, offset).is_some_and(|trailer| {
+                    if numbered {
+                        trailer.write > write
+                    } else {
+                        trailer.durable_before >= expected
+                    }
+                });
                 tail.proves_complete |= later || after;
             }
             offset = next;
@@ -270,7 +346,7 @@ impl Cursor {
             .and_then(|bytes| u64::try_from(bytes).ok())
             .and_then(|bytes| offset.checked_add(bytes))
             .filter(|end| *end <= self.segment.header.segment_bytes);
-        let (true, Some(end)) = (self.expects(header), end) else {
+        let (Some(kind), Some(end)) = (self.expects(header), end) else {
             return Ok(Step::Wrong(Fault::FramePlace));
         };
         let whole = FRAME_HEADER_BYTES.saturating_add(payload_bytes);
@@ -280,31 +356,37 @@ impl Cursor {
             return Ok(Step::Unreadable(Fault::Payload));
         }
         let payload = Bytes::copy_from_slice(payload);
-        let Some(proposals) = split_records(&payload, header.count) else {
+        let Some(records) = split_records(&payload, header.count) else {
+            return Ok(Step::Wrong(Fault::Records));
+        };
+        let Some(frame) = frame_of(header, kind, records) else {
             return Ok(Step::Wrong(Fault::Records));
         };
         self.offset = end;
-        self.next_index = header.index.saturating_add(1);
-        self.writes = self.writes.saturating_add(1);
-        let FrameHeader {
-            term,
-            index,
-            log_time_ms,
-            ..
-        } = *header;
-        Ok(Step::Batch {
-            batch: Batch {
-                term,
-                index,
-                log_time_ms,
-                proposals,
-            },
-            offset,
-        })
+        self.next_index = match frame {
+            Frame::Entry { .. } => header.index.saturating_add(1),
+            Frame::Truncation { from } => from,
+        };
+        self.writes = if self.segment.numbers_writes() {
+            u64::from(header.write)
+        } else {
+            self.writes.saturating_add(1)
+        };
+        self.more = header.more;
+        Ok(Step::Frame { frame, offset })
     }
 
-    fn expects(&self, header: &FrameHeader) -> bool {
-        header.holds_proposals() && header.index == self.next_index
+    /// The kind of a frame that may stand here.
+    fn expects(&self, header: &FrameHeader) -> Option<FrameKind> {
+        let kind = header.kind()?;
+        let numbered = self.segment.numbers_writes();
+        let in_turn = !numbered || !self.counts || u64::from(header.write) == self.next_write();
+        let in_place = match kind {
+            FrameKind::Proposals => header.index == self.next_index,
+            FrameKind::Blank | FrameKind::Members => numbered && header.index == self.next_index,
+            FrameKind::Truncation => numbered && (1..=self.next_index).contains(&header.index),
+        };
+        (in_turn && in_place).then_some(kind)
     }
 
     /// A mark is a block of zeros and a trailer that vouches for the batch before it.
@@ -316,9 +398,30 @@ impl Cursor {
         };
         let expected = crate::format::encode_mark(salt, offset, &trailer);
         Ok(trailer.kind == TrailerKind::Mark
-            && trailer.durable_before.checked_add(1) == Some(self.next_index)
+            && trailer.durable_before == self.next_index.saturating_sub(1)
             && *block == expected)
     }
+}
+
+fn frame_of(header: &FrameHeader, kind: FrameKind, records: Vec<Bytes>) -> Option<Frame> {
+    let body = match (kind, records.as_slice()) {
+        (FrameKind::Proposals, _) => Body::Proposals(records),
+        (FrameKind::Blank, []) => Body::Blank,
+        (FrameKind::Members, [members]) => Body::Members(members.clone()),
+        (FrameKind::Truncation, []) => {
+            return Some(Frame::Truncation { from: header.index });
+        }
+        (FrameKind::Blank | FrameKind::Members | FrameKind::Truncation, _) => return None,
+    };
+    Some(Frame::Entry {
+        entry: Entry {
+            term: header.term,
+            index: header.index,
+            log_time_ms: header.log_time_ms,
+            body,
+        },
+        committed_hint: header.committed_hint,
+    })
 }
 
 // === impl Window ===

@@ -1,19 +1,15 @@
 //! What the handle and the disk thread have in common: the queue in, the tail out.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
-use crate::disk::SegmentDir;
+use crate::files::{Files, locked};
 use crate::format::record_bytes;
-use crate::segment::Segment;
-use crate::state::{Identity, Slots};
-use crate::status::Counters;
-use crate::time::TimeSource;
-use crate::wal::{Answer, Config, ProposeError, StateMachine, Why};
+use crate::wal::{Answer, ProposeError, StateMachine, Why};
 
 /// A proposal and who waits for it.
 pub(crate) struct Pending<O> {
@@ -48,30 +44,25 @@ pub(crate) enum Phase {
     Stopped,
 }
 
+impl Phase {
+    pub(crate) fn is_running(self) -> bool {
+        self == Self::Running
+    }
+}
+
 pub(crate) struct Shared<M: StateMachine> {
-    pub(crate) config: Config,
-    pub(crate) identity: Identity,
-    pub(crate) dir: Arc<dyn SegmentDir>,
-    pub(crate) time: Box<dyn TimeSource>,
+    pub(crate) files: Arc<Files>,
     pub(crate) queue: Mutex<Queue<M::Outcome>>,
     pub(crate) ready: Condvar,
     pub(crate) machine: RwLock<M>,
-    /// In order; the last one is appended to.
-    pub(crate) segments: Mutex<Vec<Arc<Segment>>>,
-    pub(crate) slots: Mutex<Slots>,
-    /// A copy of what the slots say, so that appending never waits for a trim.
-    pub(crate) trim_index: AtomicU64,
-    /// When the write under way began, by the monotonic clock in microseconds plus 1; 0: none is.
-    pub(crate) writing_since: AtomicU64,
     pub(crate) position: watch::Sender<Position>,
-    pub(crate) counters: Mutex<Counters>,
-    pub(crate) torn_tails_cut: u64,
 }
 
-/// Takes a lock whatever became of its last holder: a panic of the disk thread poisons the log
-/// itself, which is what tells everyone.
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl<M: StateMachine> std::ops::Deref for Shared<M> {
+    type Target = Files;
+    fn deref(&self) -> &Files {
+        &self.files
+    }
 }
 
 impl<O> Queue<O> {
@@ -140,13 +131,5 @@ impl<M: StateMachine> Shared<M> {
         queue.closed.get_or_insert(Why::Stopped);
         drop(queue);
         self.ready.notify_all();
-    }
-
-    pub(crate) fn bytes_used(&self) -> u64 {
-        let bytes = |segment: &Arc<Segment>| segment.header.segment_bytes;
-        locked(&self.segments)
-            .iter()
-            .map(bytes)
-            .fold(0, u64::saturating_add)
     }
 }

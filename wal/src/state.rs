@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use crate::disk::{SegmentDir, SegmentFile};
 use crate::format::{
-    BLOCK, BLOCK_BYTES, FORMAT_VERSION, Fields, HeaderFault, ZERO_BLOCK, checksum, put_group,
-    take_group,
+    BLOCK, BLOCK_BYTES, FORMAT_VERSION, Fields, HeaderFault, ZERO_BLOCK, checksum, is_read,
+    put_group, take_group,
 };
 
 pub(crate) const IDENTITY_FILE: &str = "identity";
@@ -23,6 +23,11 @@ pub(crate) const NEW_SUFFIX: &str = ".new";
 const IDENTITY_MAGIC: [u8; 8] = *b"STANDID\0";
 const STATE_MAGIC: [u8; 8] = *b"STANDST\0";
 const STATE_BYTES: u64 = BLOCK * 2;
+const FLAG_CLEAN: u16 = 1;
+const FLAG_VOTE: u16 = 1 << 1;
+const FLAG_VOTE_FOR: u16 = 1 << 2;
+const FLAG_VOTE_COMMITTED: u16 = 1 << 3;
+const FLAG_TRIMMED: u16 = 1 << 4;
 
 /// Whose log a directory holds, and which one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +35,26 @@ pub(crate) struct Identity {
     pub(crate) group: String,
     pub(crate) node: u64,
     pub(crate) incarnation: Uuid,
+    pub(crate) kind: Kind,
+}
+
+/// Whether a log is one keeper's own or a group's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Not replicated: durable here is committed.
+    Local,
+    /// A group's: entries may be taken back until a majority has them.
+    Replicated,
+}
+
+/// The vote that this keeper has given, or taken as leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoredVote {
+    pub(crate) term: u64,
+    /// Whom it is for; a term may be known without one.
+    pub(crate) node: Option<u64>,
+    /// A majority gave it: that node leads the term.
+    pub(crate) committed: bool,
 }
 
 /// What the log has to remember besides its frames.
@@ -42,13 +67,21 @@ pub(crate) struct State {
     pub(crate) last_segment: u64,
     /// Batches below it may have been deleted.
     pub(crate) trim_index: u64,
+    /// Term of the last batch below it.
+    pub(crate) trim_term: u64,
+    /// There was a batch below it. (A log may begin anywhere.)
+    pub(crate) trimmed: bool,
+    /// Of a group's log.
+    pub(crate) vote: Option<StoredVote>,
 }
 
-/// The `state` file. One write and one sync per change.
+/// The `state` file. One write and one sync per change; of a group's log two of each: a slot that
+/// rots must not bring an older vote back.
 pub(crate) struct Slots {
     file: Arc<dyn SegmentFile>,
     salt: u32,
     state: State,
+    twice: bool,
 }
 
 // === impl Identity ===
@@ -61,6 +94,7 @@ impl Identity {
         out.extend_from_slice(self.incarnation.as_bytes());
         out.extend_from_slice(&self.node.to_le_bytes());
         put_group(&mut out, &self.group)?;
+        out.push(u8::from(self.kind == Kind::Replicated));
         let crc = checksum(0, 0, &out);
         out.extend_from_slice(&crc.to_le_bytes());
         out.resize(BLOCK_BYTES, 0);
@@ -73,18 +107,25 @@ impl Identity {
             return Err(HeaderFault::Damaged);
         }
         let version = fields.u16().ok_or(HeaderFault::Damaged)?;
-        if version != FORMAT_VERSION {
+        if !is_read(version) {
             return Err(HeaderFault::Version(version));
         }
         let mut rest = || {
             let incarnation = Uuid::from_bytes(fields.take()?);
             let node = fields.u64()?;
             let group = take_group(&mut fields)?;
+            // Version 1 knew no other kind.
+            let kind = match version {
+                1 => Kind::Local,
+                _ if fields.u8()? == 1 => Kind::Replicated,
+                _ => Kind::Local,
+            };
             fields.verify(block, 0, 0)?;
             Some(Self {
                 group,
                 node,
                 incarnation,
+                kind,
             })
         };
         rest().ok_or(HeaderFault::Damaged)
@@ -116,13 +157,20 @@ impl Identity {
 // === impl Slots ===
 
 impl Slots {
-    /// Creates the file, durably, for a log without segments.
-    pub(crate) fn create(dir: &dyn SegmentDir, identity: &Identity) -> io::Result<Self> {
+    /// Creates the file, durably, for a log without segments whose first entry has this index.
+    pub(crate) fn create(
+        dir: &dyn SegmentDir,
+        identity: &Identity,
+        first_index: u64,
+    ) -> io::Result<Self> {
         let state = State {
             generation: 1,
             clean_at: None,
             last_segment: 0,
-            trim_index: 1,
+            trim_index: first_index,
+            trim_term: 0,
+            trimmed: false,
+            vote: None,
         };
         let salt = identity.salt();
         let block = state.encode(salt).ok_or(io::ErrorKind::InvalidInput)?;
@@ -130,7 +178,12 @@ impl Slots {
         let mut both = block.to_vec();
         both.extend_from_slice(&block);
         let file = create_durably(dir, STATE_FILE, STATE_BYTES, &both)?;
-        Ok(Self { file, salt, state })
+        Ok(Self {
+            file,
+            salt,
+            state,
+            twice: identity.kind == Kind::Replicated,
+        })
     }
 
     /// Reads the newer valid slot; `None` when there is none.
@@ -150,7 +203,12 @@ impl Slots {
                 newest = Some(state);
             }
         }
-        Ok(newest.map(|state| Self { file, salt, state }))
+        Ok(newest.map(|state| Self {
+            file,
+            salt,
+            state,
+            twice: identity.kind == Kind::Replicated,
+        }))
     }
 
     pub(crate) fn state(&self) -> State {
@@ -174,10 +232,16 @@ impl Slots {
             generation,
             ..change
         };
-        let slot = if generation % 2 == 0 { BLOCK } else { 0 };
+        let slots = if generation % 2 == 0 {
+            [BLOCK, 0]
+        } else {
+            [0, BLOCK]
+        };
         let block = state.encode(self.salt).ok_or(io::ErrorKind::InvalidInput)?;
-        self.file.write_at(&block, slot)?;
-        self.file.sync_data()?;
+        for slot in slots.into_iter().take(if self.twice { 2 } else { 1 }) {
+            self.file.write_at(&block, slot)?;
+            self.file.sync_data()?;
+        }
         self.state = state;
         Ok(())
     }
@@ -190,11 +254,28 @@ impl State {
         let mut out = Vec::with_capacity(BLOCK_BYTES);
         out.extend_from_slice(&STATE_MAGIC);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        out.extend_from_slice(&[u8::from(self.clean_at.is_some()), 0]);
+        let vote = self.vote.unwrap_or(StoredVote {
+            term: 0,
+            node: None,
+            committed: false,
+        });
+        let flags = [
+            (self.clean_at.is_some(), FLAG_CLEAN),
+            (self.vote.is_some(), FLAG_VOTE),
+            (vote.node.is_some(), FLAG_VOTE_FOR),
+            (vote.committed, FLAG_VOTE_COMMITTED),
+            (self.trimmed, FLAG_TRIMMED),
+        ];
+        let flags = flags.iter().filter(|(on, _)| *on);
+        let flags = flags.fold(0_u16, |all, (_, flag)| all | flag);
+        out.extend_from_slice(&flags.to_le_bytes());
         out.extend_from_slice(&self.generation.to_le_bytes());
         out.extend_from_slice(&self.clean_at.unwrap_or_default().to_le_bytes());
         out.extend_from_slice(&self.last_segment.to_le_bytes());
         out.extend_from_slice(&self.trim_index.to_le_bytes());
+        out.extend_from_slice(&self.trim_term.to_le_bytes());
+        out.extend_from_slice(&vote.term.to_le_bytes());
+        out.extend_from_slice(&vote.node.unwrap_or_default().to_le_bytes());
         let crc = checksum(salt, 0, &out);
         out.extend_from_slice(&crc.to_le_bytes());
         out.resize(BLOCK_BYTES, 0);
@@ -203,19 +284,39 @@ impl State {
 
     fn decode(block: &[u8], salt: u32) -> Option<Self> {
         let mut fields = Fields(block);
-        if fields.take::<8>()? != STATE_MAGIC || fields.u16()? != FORMAT_VERSION {
+        if fields.take::<8>()? != STATE_MAGIC {
             return None;
         }
-        let clean = fields.u16()? == 1;
+        let version = fields.u16()?;
+        if !is_read(version) {
+            return None;
+        }
+        let flags = fields.u16()?;
         let generation = fields.u64()?;
-        let clean_at = clean.then_some(fields.u64()?);
+        let clean_at = fields.u64()?;
+        let clean_at = (flags & FLAG_CLEAN != 0).then_some(clean_at);
         let (last_segment, trim_index) = (fields.u64()?, fields.u64()?);
+        let (trim_term, vote) = match version {
+            1 => (0, None),
+            _ => {
+                let (trim_term, term, node) = (fields.u64()?, fields.u64()?, fields.u64()?);
+                let vote = StoredVote {
+                    term,
+                    node: (flags & FLAG_VOTE_FOR != 0).then_some(node),
+                    committed: flags & FLAG_VOTE_COMMITTED != 0,
+                };
+                (trim_term, (flags & FLAG_VOTE != 0).then_some(vote))
+            }
+        };
         fields.verify(block, salt, 0)?;
         Some(Self {
             generation,
             clean_at,
             last_segment,
             trim_index,
+            trim_term,
+            trimmed: flags & FLAG_TRIMMED != 0,
+            vote,
         })
     }
 }

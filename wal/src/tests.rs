@@ -8,6 +8,6 @@ mod api;
 mod crash;
 mod damage;
 mod golden;
-mod lab;
+pub(crate) mod lab;
 mod poison;
 mod trim;

@@ -9,15 +9,17 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
-use crate::appender::{Appender, Random};
+use crate::appender::Appender;
 use crate::disk::SegmentDir;
 use crate::disk::real::RealDir;
+use crate::files::{Files, locked};
 use crate::format::record_bytes;
 use crate::recovery::{OpenError, Plan, during, recover};
-use crate::segment::Batch;
-use crate::shared::{Pending, Phase, Position, Queue, Shared, locked};
-use crate::state::Identity;
+use crate::segment::{Batch, Frame};
+use crate::shared::{Pending, Phase, Position, Queue, Shared};
+use crate::state::{Identity, Kind};
 use crate::status::{Counters, Status};
+use crate::tape::{Random, Tape};
 use crate::time::TimeSource;
 
 mod answer;
@@ -39,7 +41,7 @@ pub const EXIT_POISONED: i32 = 74;
 /// What the log applies its entries to.
 pub trait StateMachine: Send + Sync + 'static {
     /// What applying a proposal says.
-    type Outcome: Send + 'static;
+    type Outcome: Send + Sync + 'static;
     /// Applies one proposal. Deterministic and total: same entries, same outcomes. No clock, I/O,
     /// randomness.
     fn apply(&mut self, at: Applied, proposal: &[u8]) -> Self::Outcome;
@@ -240,6 +242,7 @@ impl<M: StateMachine> fmt::Debug for Wal<M> {
             group,
             node,
             incarnation,
+            kind: _,
         } = &self.shared.identity;
         write!(f, "Wal({group}/{node}, {incarnation})")
     }
@@ -264,11 +267,14 @@ pub(crate) fn prepare<M: StateMachine>(
     let plan = Plan {
         group: &config.group,
         node: config.node.0,
+        kind: Kind::Local,
         segment_bytes: config.segment_bytes,
         random: &mut random,
     };
-    let recovered = recover(dir.as_ref(), plan, &mut |batch| {
-        apply_batch(&mut machine, &batch)
+    let recovered = recover(dir.as_ref(), plan, &mut |frame| {
+        if let Frame::Entry { entry, .. } = frame {
+            apply_batch(&mut machine, &entry.into());
+        }
     })?;
     let walk = recovered.walk;
     let Some(active) = walk.segments.last().cloned() else {
@@ -288,29 +294,29 @@ pub(crate) fn prepare<M: StateMachine>(
         closed: None,
         idle: false,
     };
-    let shared = Arc::new(Shared {
+    let files = Arc::new(Files {
         config,
         identity: walk.identity,
         dir,
         time,
-        queue: Mutex::new(queue),
-        ready: Condvar::new(),
-        machine: RwLock::new(machine),
         segments: Mutex::new(walk.segments),
+        places: Mutex::new(walk.places),
         trim_index: AtomicU64::new(walk.slots.state().trim_index),
         writing_since: AtomicU64::new(0),
         slots: Mutex::new(walk.slots),
-        position: watch::Sender::new(position),
         counters: Mutex::new(Counters::default()),
         torn_tails_cut: recovered.torn_tails_cut,
     });
-    Ok(Appender::new(
-        shared,
-        active,
-        walk.end,
-        random,
-        recovered.lock,
-    ))
+    let tape = Tape::new(Arc::clone(&files), active, walk.end, random, recovered.lock)
+        .map_err(during("ending a write that was torn"))?;
+    let shared = Arc::new(Shared {
+        files,
+        queue: Mutex::new(queue),
+        ready: Condvar::new(),
+        machine: RwLock::new(machine),
+        position: watch::Sender::new(position),
+    });
+    Ok(Appender::new(shared, tape, walk.end.log_time_ms))
 }
 
 fn apply_batch<M: StateMachine>(machine: &mut M, batch: &Batch) {

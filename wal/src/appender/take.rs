@@ -4,8 +4,8 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Appender;
-use crate::format::BLOCK;
-use crate::shared::{Pending, locked};
+use crate::files::locked;
+use crate::shared::Pending;
 use crate::wal::StateMachine;
 
 /// What there is to do.
@@ -50,10 +50,9 @@ impl<M: StateMachine> Appender<M> {
     }
 
     fn idle_wait(&self) -> Option<Duration> {
-        let has_room = self.offset.saturating_add(BLOCK) <= self.active.header.segment_bytes;
         self.shared
             .config
             .mark_after
-            .filter(|_| self.unmarked && has_room)
+            .filter(|_| self.tape.wants_mark())
     }
 }

@@ -39,6 +39,15 @@ pub enum OpenError {
         /// Its incarnation.
         incarnation: Uuid,
     },
+    /// A group's log is not one keeper's own, nor the other way round.
+    #[error("the directory holds a log of the other kind (replicated or not)")]
+    OtherKind,
+    /// The group's library refused what the log holds.
+    #[error("joining the group: {0}")]
+    Raft(String),
+    /// The runtime is shutting down.
+    #[error("opening was cancelled")]
+    Cancelled,
     /// The directory holds no log; only a reader minds.
     #[error("the directory holds no log")]
     NoLog,

@@ -175,10 +175,10 @@ fn a_damaged_segment_header_and_an_unknown_version_are_refused() {
     let disk = written("nothing");
     let header = edited(&disk, FIRST, |bytes| bytes[60] ^= 4);
     check_damaged(&header, 1, 0, "a segment header");
-    let newer = edited(&disk, FIRST, |bytes| bytes[8] = 2);
+    let newer = edited(&disk, FIRST, |bytes| bytes[8] = 3);
     let error = open(&newer, 6).err().unwrap();
     assert!(
-        matches!(error, OpenError::UnknownFormat { version: 2, .. }),
+        matches!(error, OpenError::UnknownFormat { version: 3, .. }),
         "{error:?}"
     );
     let identity = edited(&disk, "identity", |bytes| bytes[12] ^= 1);

@@ -1,16 +1,17 @@
-//! A log that was written once and is kept under `tests/golden/v1`: it must read for ever, and the
-//! same entries must give the same bytes until the format version changes.
+//! Logs that were written once, one in each format version, and are kept under `tests/golden`: they
+//! must read for ever, and the same entries must give the same bytes until the format version changes.
 
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::lab::{commit, open};
+use super::lab::{commit, entries, open};
 use crate::disk::recording::RecordingDisk;
+use crate::format::{FORMAT_VERSION, FORMAT_VERSION_OLDEST};
 use crate::inspect;
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+fn golden(version: u16) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}"))
 }
 
 fn proposals() -> Vec<Vec<Bytes>> {
@@ -39,14 +40,20 @@ fn write() -> RecordingDisk {
 }
 
 #[test]
-fn the_golden_log_reads_to_the_entries_it_was_made_of() {
-    let report = inspect::verify(&golden()).unwrap();
+fn every_golden_log_reads_to_the_entries_it_was_made_of() {
+    for version in FORMAT_VERSION_OLDEST..=FORMAT_VERSION {
+        reads_to_its_entries(&golden(version));
+    }
+}
+
+fn reads_to_its_entries(golden: &Path) {
+    let report = inspect::verify(golden).unwrap();
     assert_eq!((report.node, report.group.as_str()), (7, "north"));
     assert_eq!(
         (report.batches, report.segments.len(), report.torn),
         (6, 2, None)
     );
-    let batches: Vec<_> = inspect::batches(&golden())
+    let batches: Vec<_> = inspect::batches(golden)
         .unwrap()
         .map(Result::unwrap)
         .collect();
@@ -62,17 +69,46 @@ fn the_golden_log_reads_to_the_entries_it_was_made_of() {
 #[test]
 fn the_same_entries_give_the_same_bytes() {
     for (name, bytes) in write().files() {
-        let kept = std::fs::read(golden().join(&name)).unwrap();
+        let kept = std::fs::read(golden(FORMAT_VERSION).join(&name)).unwrap();
         let differs = kept.iter().zip(&bytes).position(|(kept, new)| kept != new);
         assert_eq!((kept.len(), differs), (bytes.len(), None), "{name}");
     }
 }
 
+/// An older log is left as it is: what is new goes to a segment of the present format.
+#[test]
+fn a_log_of_the_version_before_goes_on_in_a_new_segment() {
+    let mut files = std::collections::BTreeMap::new();
+    for file in std::fs::read_dir(golden(FORMAT_VERSION_OLDEST)).unwrap() {
+        let file = file.unwrap();
+        let name = file.file_name().into_string().unwrap();
+        files.insert(name, std::fs::read(file.path()).unwrap());
+    }
+    let before = files.clone();
+    let disk = RecordingDisk::with(files);
+    let mut log = open(&disk, 3).unwrap();
+    commit(&mut log, &[Bytes::from_static(b"new")]);
+    drop(log);
+    let after = disk.files();
+    for segment in ["segment-0000000001.wal", "segment-0000000002.wal"] {
+        assert!(after[segment] == before[segment], "{segment} was changed");
+    }
+    assert_eq!(
+        after["segment-0000000003.wal"][8..10],
+        FORMAT_VERSION.to_le_bytes()
+    );
+    let log = open(&disk, 4).unwrap();
+    let mut expected: Vec<Bytes> = proposals().into_iter().flatten().collect();
+    expected.push(Bytes::from_static(b"new"));
+    assert_eq!(entries(&log), expected);
+}
+
 #[test]
 #[ignore = "writes the golden log; only for a new format version, in a new directory"]
 fn write_the_golden_log() {
-    std::fs::create_dir_all(golden()).unwrap();
+    let golden = golden(FORMAT_VERSION);
+    std::fs::create_dir_all(&golden).unwrap();
     for (name, bytes) in write().files() {
-        std::fs::write(golden().join(name), bytes).unwrap();
+        std::fs::write(golden.join(name), bytes).unwrap();
     }
 }

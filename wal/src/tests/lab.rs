@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::appender::{Appender, Poison, Random};
+use crate::appender::{Appender, Poison};
 use crate::disk::recording::RecordingDisk;
 use crate::shared::Pending;
+use crate::tape::Random;
 use crate::wal::prepare;
 use crate::{Applied, Config, NodeId, OpenError, ProposeError, StateMachine, TimeSource, Why};
 
 /// Keeps all it is given. The outcome is how much had been done to the disk by then: what happens
 /// to the disk later cannot have been waited for.
-pub(super) struct Keep {
-    pub(super) entries: Vec<(Applied, Bytes)>,
+pub(crate) struct Keep {
+    pub(crate) entries: Vec<(Applied, Bytes)>,
     disk: RecordingDisk,
 }
 
@@ -29,7 +30,7 @@ impl StateMachine for Keep {
 
 /// Advances by one millisecond whenever it is asked.
 #[derive(Default)]
-pub(super) struct Ticking(AtomicU64);
+pub(crate) struct Ticking(AtomicU64);
 
 impl TimeSource for Ticking {
     fn monotonic_ms(&self) -> u64 {
@@ -41,22 +42,22 @@ impl TimeSource for Ticking {
 }
 
 /// A small generator, so that a seed says everything.
-pub(super) struct Dice(pub(super) u64);
+pub(crate) struct Dice(pub(super) u64);
 
 impl Dice {
-    pub(super) fn roll(&mut self) -> u64 {
+    pub(crate) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
     }
 
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.roll() % bound.max(1) as u64) as usize
     }
 }
 
-pub(super) fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         segment_bytes: 64 * 1024,
         budget_bytes: 4 * 1024 * 1024,
@@ -65,12 +66,12 @@ pub(super) fn config() -> Config {
     }
 }
 
-pub(super) fn random(seed: u64) -> Random {
+pub(crate) fn random(seed: u64) -> Random {
     let mut dice = Dice(seed);
     Box::new(move || (u128::from(dice.roll()) << 64) | u128::from(dice.roll()))
 }
 
-pub(super) fn open(disk: &RecordingDisk, seed: u64) -> Result<Appender<Keep>, OpenError> {
+pub(crate) fn open(disk: &RecordingDisk, seed: u64) -> Result<Appender<Keep>, OpenError> {
     let keep = Keep {
         entries: Vec::new(),
         disk: disk.clone(),
@@ -86,12 +87,12 @@ pub(super) fn open(disk: &RecordingDisk, seed: u64) -> Result<Appender<Keep>, Op
 }
 
 /// Commits one batch and gives the outcomes.
-pub(super) fn commit(log: &mut Appender<Keep>, proposals: &[Bytes]) -> Vec<usize> {
+pub(crate) fn commit(log: &mut Appender<Keep>, proposals: &[Bytes]) -> Vec<usize> {
     try_commit(log, proposals).unwrap()
 }
 
 /// The same on a disk that may fail. If it does, every waiter has been told so.
-pub(super) fn try_commit(
+pub(crate) fn try_commit(
     log: &mut Appender<Keep>,
     proposals: &[Bytes],
 ) -> Result<Vec<usize>, Poison> {
@@ -125,7 +126,7 @@ pub(super) fn try_commit(
     Ok(answers.map(|answer| *answer.unwrap().outcome()).collect())
 }
 
-pub(super) fn entries(log: &Appender<Keep>) -> Vec<Bytes> {
+pub(crate) fn entries(log: &Appender<Keep>) -> Vec<Bytes> {
     let keep = log.shared.machine.read().unwrap();
     keep.entries
         .iter()

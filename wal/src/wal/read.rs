@@ -3,9 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::files::{Files, locked};
 use crate::format::record_bytes;
-use crate::segment::{Batch, Segment, Step};
-use crate::shared::{Shared, locked};
+use crate::reader::{EntryReader, ReadFault};
+use crate::segment::Batch;
 use crate::wal::{StateMachine, Wal};
 
 /// Why batches were not read.
@@ -41,78 +42,54 @@ impl<M: StateMachine> Wal<M> {
         from_index: u64,
         bytes_max: usize,
     ) -> Result<Vec<Batch>, ReadError> {
-        let shared = Arc::clone(&self.shared);
-        let reading = move || read_batches(&shared, from_index.max(1), bytes_max);
+        let files = Arc::clone(&self.shared.files);
+        let durable = self.shared.position.borrow().index;
+        let reading = move || read_batches(&files, durable, from_index.max(1), bytes_max);
         tokio::task::spawn_blocking(reading)
             .await
             .map_err(|_cancelled| ReadError::Cancelled)?
     }
 }
 
-fn read_batches<M: StateMachine>(
-    shared: &Shared<M>,
+fn read_batches(
+    files: &Files,
+    committed: u64,
     from_index: u64,
     bytes_max: usize,
 ) -> Result<Vec<Batch>, ReadError> {
-    let durable = shared.position.borrow().index;
-    let segments = locked(&shared.segments).clone();
+    let segments = locked(&files.segments).clone();
     let first_index = segments
         .first()
         .map_or(1, |segment| segment.header.first_index);
     if from_index < first_index {
         return Err(ReadError::Trimmed { first_index });
     }
-    let behind = segments.partition_point(|segment| segment.header.first_index <= from_index);
-    let mut reader = Reader {
-        from_index,
-        durable,
-        bytes_left: bytes_max,
-        batches: Vec::new(),
-    };
-    for segment in segments.iter().skip(behind.saturating_sub(1)) {
-        if !reader.read(segment)? {
+    let find = |index| locked(&files.places).find(index);
+    let end = committed.saturating_add(1);
+    let mut reader = EntryReader::new(segments, find, from_index, end);
+    let mut bytes_left = bytes_max;
+    let mut batches = Vec::new();
+    while let Some(entry) = reader.next()? {
+        let batch = Batch::from(entry);
+        let lengths = batch
+            .proposals
+            .iter()
+            .map(|proposal| record_bytes(proposal.len()));
+        let bytes = lengths.fold(0, usize::saturating_add);
+        if bytes > bytes_left && !batches.is_empty() {
             break;
         }
+        bytes_left = bytes_left.saturating_sub(bytes);
+        batches.push(batch);
     }
-    Ok(reader.batches)
+    Ok(batches)
 }
 
-struct Reader {
-    from_index: u64,
-    durable: u64,
-    bytes_left: usize,
-    batches: Vec<Batch>,
-}
-
-impl Reader {
-    /// Reads one segment to its end; false when enough was read.
-    fn read(&mut self, segment: &Arc<Segment>) -> Result<bool, ReadError> {
-        let mut cursor = segment.cursor_near(self.from_index);
-        while cursor.next_index <= self.durable {
-            match cursor.step()? {
-                Step::Batch { batch, .. } if batch.index < self.from_index => {}
-                Step::Batch { batch, .. } => {
-                    let lengths = batch
-                        .proposals
-                        .iter()
-                        .map(|proposal| record_bytes(proposal.len()));
-                    let bytes = lengths.fold(0, usize::saturating_add);
-                    if bytes > self.bytes_left && !self.batches.is_empty() {
-                        return Ok(false);
-                    }
-                    self.bytes_left = self.bytes_left.saturating_sub(bytes);
-                    self.batches.push(batch);
-                }
-                Step::Blank => return Ok(true),
-                Step::Unreadable(_) | Step::Wrong(_) => {
-                    let segment = segment.header.number;
-                    return Err(ReadError::Damaged {
-                        segment,
-                        offset: cursor.offset,
-                    });
-                }
-            }
+impl From<ReadFault> for ReadError {
+    fn from(fault: ReadFault) -> Self {
+        match fault {
+            ReadFault::Damaged { segment, offset } => Self::Damaged { segment, offset },
+            ReadFault::Io(error) => Self::Io(error),
         }
-        Ok(false)
     }
 }

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::files::locked;
 use crate::segment::Segment;
-use crate::shared::{Phase, Shared, locked};
+use crate::shared::{Phase, Shared};
 use crate::state::State;
 use crate::wal::{StateMachine, Wal};
 
@@ -69,6 +70,7 @@ pub(crate) fn trim_shared<M: StateMachine>(
     };
     let trim_index = first.header.first_index;
     locked(&shared.segments).retain(|segment| segment.header.first_index >= trim_index);
+    locked(&shared.places).trim(trim_index);
     let state = State {
         trim_index,
         ..slots.state()

@@ -1,0 +1,555 @@
+//! A log that is replicated to a group of keepers: propose anywhere, and hear the outcome once a
+//! majority has it durably.
+//!
+//! Proposals that wait are carried together, as one Raft entry: here when this node leads, else to
+//! the node that does. The batch under way is the batching window; there is no timer. What is carried
+//! and not heard of is carried again until its deadline, so that the death of a leader costs an
+//! election and no more (see [`Replicable`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::error::{ClientWriteError, RaftError};
+use openraft::{ChangeMembers, Raft, SnapshotPolicy};
+use serde::Serialize;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::disk::SegmentDir;
+use crate::disk::real::RealDir;
+use crate::files::locked;
+use crate::format::record_bytes;
+use crate::raft::machine::Machine;
+use crate::raft::network::{Links, Transport, TransportError};
+use crate::raft::store::Store;
+use crate::raft::wire::{Request, Response, WireOutcome, WireVote, decode, encode};
+use crate::raft::{Member, Outcomes, Payload, Replicable, Types};
+use crate::recovery::{OpenError, during};
+use crate::segment::Batch;
+use crate::shared::Phase;
+use crate::status::Counters;
+use crate::tape::Random;
+use crate::time::{LogClock, TimeSource};
+use crate::wal::{Answer, Committed, Config, NodeId, ProposeError, ReadError, Stopped, Why};
+
+mod carry;
+mod members;
+#[cfg(test)]
+mod tests;
+
+pub use members::MemberError;
+
+/// Segments that must still fit the budget for anything to be proposed.
+const SEGMENTS_SPARE: u64 = 2;
+/// How long a node that stops waits for the library.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// How a node of a group is opened.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// Its own log: place, sizes, bounds, the group's name and this node's number.
+    pub log: Config,
+    /// Which group this is, the same on every node: the drain cursor names it.
+    pub incarnation: Uuid,
+    /// How often a leader says that it is there.
+    pub heartbeat: Duration,
+    /// A follower that hears nothing for a random time between the two asks for votes.
+    pub election: [Duration; 2],
+    /// Batches of this node under way at once.
+    pub batches_max: usize,
+}
+
+/// A node of a replicated log, and the state it was applied to.
+pub struct Group<M: Replicable> {
+    inner: Arc<Inner<M>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+pub(crate) struct Inner<M: Replicable> {
+    config: GroupConfig,
+    raft: Raft<Types<M>>,
+    store: Store<M>,
+    machine: Machine<M>,
+    transport: Arc<dyn Transport>,
+    clock: Mutex<LogClock>,
+    queue: mpsc::Sender<Pending<M::Outcome>>,
+    queued_bytes: AtomicUsize,
+}
+
+/// A proposal and who waits for it.
+struct Pending<O> {
+    proposal: Bytes,
+    deadline: Instant,
+    done: oneshot::Sender<Answer<O>>,
+}
+
+/// A node of a group at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GroupStatus {
+    /// This node.
+    pub node: u64,
+    /// The group's name.
+    pub group: String,
+    /// Which group this is.
+    pub incarnation: Uuid,
+    /// The term this node knows of.
+    pub term: u64,
+    /// Who leads, as far as this node knows.
+    pub leader: Option<u64>,
+    /// Who votes.
+    pub keepers: BTreeSet<u64>,
+    /// Who only hears.
+    pub learners: BTreeSet<u64>,
+    /// Last entry of this node's log; not all of it need be committed.
+    pub last_index: u64,
+    /// Last entry applied here.
+    pub applied_index: u64,
+    /// Last entry in this node's snapshot.
+    pub snapshot_index: Option<u64>,
+    /// First entry that may still be in this node's log.
+    pub first_index: u64,
+    /// Log time of the last entry applied, ms.
+    pub log_time_ms: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Bytes of those files.
+    pub bytes_used: u64,
+    /// Bytes they may take.
+    pub budget_bytes: u64,
+    /// A write failed here: this node has to end and be rebuilt.
+    pub poisoned: bool,
+    /// Torn writes cut when this log was opened.
+    pub torn_tails_cut: u64,
+    /// Of this node's disk, since the open.
+    pub counters: Counters,
+}
+
+// === impl GroupConfig ===
+
+impl GroupConfig {
+    /// Elections after 150 to 300 ms, four batches under way.
+    #[must_use]
+    pub fn new(log: Config, incarnation: Uuid) -> Self {
+        Self {
+            log,
+            incarnation,
+            heartbeat: Duration::from_millis(50),
+            election: [Duration::from_millis(150), Duration::from_millis(300)],
+            batches_max: 4,
+        }
+    }
+
+    fn raft(&self) -> Result<openraft::Config, OpenError> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let [min, max] = self.election;
+        openraft::Config {
+            cluster_name: self.log.group.clone(),
+            heartbeat_interval: millis(self.heartbeat),
+            election_timeout_min: millis(min),
+            election_timeout_max: millis(max),
+            // Snapshots and purges are ours to ask for.
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: u64::MAX,
+            // A node that is far behind is brought up by entries while they are there.
+            replication_lag_threshold: u64::MAX,
+            max_payload_entries: 64,
+            install_snapshot_timeout: 10_000,
+            ..openraft::Config::default()
+        }
+        .validate()
+        .map_err(|_| OpenError::Config {
+            what: "the election must take longer than a heartbeat, and end later than it begins",
+        })
+    }
+}
+
+// === impl Group ===
+
+impl<M: Replicable> Group<M> {
+    /// Opens or creates this node's log and joins the group. Its members are what its log says; a
+    /// new group has none until [`Group::found`].
+    ///
+    /// # Errors
+    /// When the log or the snapshot does not open.
+    pub async fn open(
+        config: GroupConfig,
+        time: Box<dyn TimeSource>,
+        machine: M,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, OpenError> {
+        let dir = RealDir::create(&config.log.dir).map_err(during("creating the directory"))?;
+        let random: Random = Box::new(|| Uuid::new_v4().as_u128());
+        Self::open_on(Arc::new(dir), config, time, machine, transport, random).await
+    }
+
+    /// The same on another disk.
+    pub(crate) async fn open_on(
+        dir: Arc<dyn SegmentDir>,
+        config: GroupConfig,
+        time: Box<dyn TimeSource>,
+        machine: M,
+        transport: Arc<dyn Transport>,
+        random: Random,
+    ) -> Result<Self, OpenError> {
+        let raft_config = Arc::new(config.raft()?);
+        let log = config.log.clone();
+        let opening = move || {
+            let store = Store::open_on(Arc::clone(&dir), log, time, random)?;
+            Ok::<_, OpenError>((store, Machine::open(dir, machine)?))
+        };
+        let opened = tokio::task::spawn_blocking(opening).await;
+        let (store, machine) = opened.map_err(|_cancelled| OpenError::Cancelled)??;
+        let links = Links(Arc::clone(&transport));
+        let node = config.log.node.0;
+        let raft = Raft::new(node, raft_config, links, store.clone(), machine.clone())
+            .await
+            .map_err(|error| OpenError::Raft(error.to_string()))?;
+        let clock = LogClock::new(store.log_time_ms(), store.files().time.as_ref());
+        let (queue, waiting) = mpsc::channel(config.log.queue_proposals_max);
+        let inner = Arc::new(Inner {
+            config,
+            raft,
+            store,
+            machine,
+            transport,
+            clock: Mutex::new(clock),
+            queue,
+            queued_bytes: AtomicUsize::new(0),
+        });
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let carrier = carry::Carrier {
+            inner: Arc::clone(&inner),
+            slots: Arc::new(Semaphore::new(inner.config.batches_max.max(1))),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
+        tasks.spawn(carrier.run(waiting));
+        Ok(Self { inner, tasks, stop })
+    }
+
+    /// Resolves once a majority has the proposal durably and this node knows what applying it said,
+    /// or when `deadline` passes (then its fate is unknown).
+    ///
+    /// # Errors
+    /// When it was not begun, or its fate is not known in time.
+    pub async fn propose(
+        &self,
+        proposal: Bytes,
+        deadline: Instant,
+    ) -> Result<Committed<M::Outcome>, ProposeError> {
+        let answer = self.inner.enqueue(proposal, deadline)?;
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_gone)) => Err(ProposeError::Unknown { why: Why::Stopped }),
+            Err(_elapsed) => Err(ProposeError::Unknown { why: Why::Deadline }),
+        }
+    }
+
+    /// Reads the applied state of this node. The closure must be short: apply waits for it.
+    pub fn read<R>(&self, look: impl FnOnce(&M) -> R) -> R {
+        self.inner.machine.read(look)
+    }
+
+    /// Which group this is.
+    pub fn incarnation(&self) -> Uuid {
+        self.inner.config.incarnation
+    }
+
+    /// Answers a request of another node's.
+    pub async fn handle(&self, request: Bytes) -> Bytes {
+        let response = match decode(&request) {
+            Some(request) => self.inner.handle(request).await,
+            None => Response::Failed("a message of another version".to_owned()),
+        };
+        encode(&response)
+    }
+
+    /// Waits until the entry `index` is applied here, or the log stops.
+    ///
+    /// # Errors
+    /// When the node ends before.
+    pub async fn wait_for(&self, index: u64) -> Result<(), Stopped> {
+        let mut progress = self.inner.machine.progress();
+        let reached = progress.wait_for(|at| at.last.is_some_and(|last| last.index >= index));
+        tokio::select! {
+            reached = reached => reached.map(drop).map_err(|_gone| Stopped),
+            () = self.inner.ended() => Err(Stopped),
+        }
+    }
+
+    /// Resolves when this node's disk failed, which is when the process has to end.
+    pub async fn poisoned(&self) {
+        let mut phase = self.inner.store.phase();
+        if phase
+            .wait_for(|phase| *phase == Phase::Poisoned)
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Reads applied entries from `from_index` on: at most `bytes_max` of proposals but at least one
+    /// entry. Entries that are no batch of proposals are empty ones.
+    ///
+    /// # Errors
+    /// When they were given up, or do not read back.
+    pub async fn read_batches(
+        &self,
+        from_index: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Batch>, ReadError> {
+        let applied = self.inner.applied_index();
+        let first_index = self.inner.store.first_index();
+        if from_index < first_index {
+            return Err(ReadError::Trimmed { first_index });
+        }
+        let end = applied.map_or(0, |index| index.saturating_add(1));
+        let entries = self.inner.store.entries(from_index, end, bytes_max).await;
+        Ok(entries?.into_iter().map(Batch::from).collect())
+    }
+
+    /// Makes a snapshot of what is applied here, and then gives up the entries below `index`
+    /// (exclusive) of this node's log. The caller has proof that they were drained.
+    ///
+    /// # Errors
+    /// When the node has failed or stopped.
+    pub async fn compact(&self, index: u64) -> Result<(), Stopped> {
+        let raft = &self.inner.raft;
+        let Some(upto) = index.checked_sub(1) else {
+            return Ok(());
+        };
+        raft.trigger().snapshot().await.map_err(|_ended| Stopped)?;
+        let mut metrics = raft.metrics();
+        let made = metrics.wait_for(|now| now.snapshot.is_some_and(|last| last.index >= upto));
+        tokio::select! {
+            made = made => drop(made.map_err(|_gone| Stopped)?),
+            () = self.inner.ended() => return Err(Stopped),
+        }
+        let purged = raft.trigger().purge_log(upto).await;
+        purged.map_err(|_ended| Stopped)?;
+        let purged = metrics.wait_for(|now| now.purged.is_some_and(|last| last.index >= upto));
+        tokio::select! {
+            purged = purged => purged.map(drop).map_err(|_gone| Stopped),
+            () = self.inner.ended() => Err(Stopped),
+        }
+    }
+
+    /// What this node knows of itself and its group.
+    pub fn status(&self) -> GroupStatus {
+        let inner = &self.inner;
+        let metrics = inner.raft.metrics().borrow().clone();
+        let membership = metrics.membership_config.membership();
+        let files = inner.store.files();
+        let segments = locked(&files.segments).len();
+        GroupStatus {
+            node: metrics.id,
+            group: inner.config.log.group.clone(),
+            incarnation: inner.config.incarnation,
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            keepers: membership.voter_ids().collect(),
+            learners: membership.learner_ids().collect(),
+            last_index: metrics.last_log_index.unwrap_or(0),
+            applied_index: inner.applied_index().unwrap_or(0),
+            snapshot_index: metrics.snapshot.map(|last| last.index),
+            first_index: inner.store.first_index(),
+            log_time_ms: inner.machine.progress().borrow().log_time_ms,
+            segments: u64::try_from(segments).unwrap_or(u64::MAX),
+            bytes_used: files.bytes_used(),
+            budget_bytes: files.config.budget_bytes,
+            poisoned: *inner.store.phase().borrow() == Phase::Poisoned,
+            torn_tails_cut: files.torn_tails_cut,
+            counters: locked(&files.counters).clone(),
+        }
+    }
+
+    /// Stops: what is queued gets no outcome, the library ends, and the log is marked as stopped.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        if tokio::time::timeout(STOP_MAX, self.inner.raft.shutdown())
+            .await
+            .is_err()
+        {
+            tracing::error!("the group's task did not end in time");
+        }
+        let store = self.inner.store.clone();
+        if tokio::task::spawn_blocking(move || store.stop())
+            .await
+            .is_err()
+        {
+            tracing::error!("the log was not marked as stopped");
+        }
+    }
+}
+
+impl<M: Replicable> fmt::Debug for Group<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Config { group, node, .. } = &self.inner.config.log;
+        write!(f, "Group({group}/{})", node.0)
+    }
+}
+
+// === impl Inner ===
+
+impl<M: Replicable> Inner<M> {
+    fn enqueue(
+        &self,
+        proposal: Bytes,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Answer<M::Outcome>>, ProposeError> {
+        let config = &self.config.log;
+        let bytes = proposal.len();
+        if record_bytes(bytes) > config.batch_bytes_max {
+            return Err(ProposeError::TooLarge);
+        }
+        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let (done, answer) = oneshot::channel();
+        let pending = Pending {
+            proposal,
+            deadline,
+            done,
+        };
+        let refused = if queued.saturating_add(bytes) > config.queue_bytes_max {
+            Some(ProposeError::Busy)
+        } else {
+            match self.queue.try_send(pending) {
+                Ok(()) => None,
+                Err(mpsc::error::TrySendError::Full(_)) => Some(ProposeError::Busy),
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    Some(ProposeError::Unknown { why: Why::Stopped })
+                }
+            }
+        };
+        match refused {
+            None => Ok(answer),
+            Some(error) => {
+                self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    fn applied_index(&self) -> Option<u64> {
+        let last = self.machine.progress().borrow().last;
+        last.map(|last| last.index)
+    }
+
+    /// Resolves when this node's disk thread does not run any more.
+    async fn ended(&self) {
+        let mut phase = self.store.phase();
+        // A sender that is gone has ended too.
+        drop(phase.wait_for(|phase| *phase != Phase::Running).await);
+    }
+
+    fn leader(&self) -> Option<u64> {
+        self.raft.metrics().borrow().current_leader
+    }
+
+    /// Stamped by the leader; never before the last entry of its log.
+    fn stamp(&self) -> u64 {
+        let stamp = locked(&self.clock).stamp(self.store.files().time.as_ref());
+        stamp.max(self.store.log_time_ms())
+    }
+
+    async fn handle(&self, request: Request) -> Response {
+        let failed = |error: &dyn fmt::Display| Response::Failed(error.to_string());
+        match request {
+            Request::Append(append) => {
+                let Some(request) = append.into_request::<M>() else {
+                    return Response::Failed("an entry does not decode".to_owned());
+                };
+                match self.raft.append_entries(request).await {
+                    Ok(response) => Response::appended(response),
+                    Err(error) => failed(&error),
+                }
+            }
+            Request::Vote { vote, last } => {
+                let request = openraft::raft::VoteRequest {
+                    vote: vote.vote(),
+                    last_log_id: last.map(|(index, term)| crate::raft::log_id(term, index)),
+                };
+                match self.raft.vote(request).await {
+                    Ok(response) => Response::voted(&response),
+                    Err(error) => failed(&error),
+                }
+            }
+            Request::Snapshot { vote, about, state } => {
+                let Some(meta) = about.meta() else {
+                    return Response::Failed("the snapshot's members do not decode".to_owned());
+                };
+                let snapshot = openraft::Snapshot {
+                    meta,
+                    snapshot: Box::new(state),
+                };
+                match self.raft.install_full_snapshot(vote.vote(), snapshot).await {
+                    Ok(response) => Response::Installed {
+                        vote: WireVote::of(&response.vote),
+                    },
+                    Err(error) => failed(&error),
+                }
+            }
+            Request::Propose { proposals } => self.lead(proposals).await,
+        }
+    }
+
+    /// Proposes what another node carried here.
+    async fn lead(&self, proposals: Vec<Bytes>) -> Response {
+        let leader = self.leader();
+        if leader != Some(self.config.log.node.0) {
+            return Response::NotLeader(leader);
+        }
+        match self.write(proposals).await {
+            Ok(outcomes) => Response::Outcomes(
+                outcomes
+                    .iter()
+                    .map(|(at, outcome)| WireOutcome::of(*at, M::outcome_to_bytes(outcome)))
+                    .collect(),
+            ),
+            Err(WriteError::Full) => Response::Busy,
+            Err(WriteError::Unknown) => Response::Unknown,
+            Err(WriteError::Ended) => Response::Failed("this node has failed".to_owned()),
+        }
+    }
+
+    /// One entry, if this node leads.
+    async fn write(&self, proposals: Vec<Bytes>) -> Result<Outcomes<M>, WriteError> {
+        let files = self.store.files();
+        let spare = files.config.segment_bytes.saturating_mul(SEGMENTS_SPARE);
+        if !files.may_grow_by(spare) {
+            return Err(WriteError::Full);
+        }
+        let payload = Payload {
+            log_time_ms: self.stamp(),
+            proposals,
+        };
+        match self.raft.client_write(payload).await {
+            Ok(response) => Ok(response.data),
+            // A leader that was deposed while the entry was under way says the same as one that never
+            // was: the entry may still be committed.
+            Err(RaftError::APIError(
+                ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_),
+            )) => Err(WriteError::Unknown),
+            Err(RaftError::Fatal(_)) => Err(WriteError::Ended),
+        }
+    }
+}
+
+/// Why an entry has no outcome here.
+enum WriteError {
+    /// Not begun: the space budget is spent.
+    Full,
+    Unknown,
+    /// This node has failed or stopped.
+    Ended,
+}

@@ -1,0 +1,311 @@
+//! Groups of nodes in one process: real clocks and elections, disks and links in memory.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "test code"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Group, GroupConfig};
+use crate::disk::recording::RecordingDisk;
+use crate::raft::Member;
+use crate::raft::network::{Transport, TransportError};
+use crate::raft::tests::Notes;
+use crate::tests::lab::{config, random};
+use crate::time::SystemTimeSource;
+use crate::wal::{Config, NodeId, ProposeError, Why};
+
+/// Long enough for a few elections on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Nodes that reach each other, unless a way is cut.
+#[derive(Default)]
+struct Net {
+    nodes: Mutex<BTreeMap<u64, Arc<Group<Notes>>>>,
+    cuts: Mutex<BTreeSet<(u64, u64)>>,
+}
+
+/// One node's way to the others.
+struct Way(Arc<Net>, u64);
+
+impl Net {
+    fn cut(&self, from: u64, to: u64) {
+        self.cuts.lock().unwrap().insert((from, to));
+    }
+
+    fn isolate(&self, node: u64, others: &[u64]) {
+        for other in others {
+            self.cut(node, *other);
+            self.cut(*other, node);
+        }
+    }
+
+    fn heal(&self) {
+        self.cuts.lock().unwrap().clear();
+    }
+
+    fn is_cut(&self, from: u64, to: u64) -> bool {
+        self.cuts.lock().unwrap().contains(&(from, to))
+    }
+}
+
+impl Transport for Way {
+    fn call(
+        &self,
+        to: NodeId,
+        _member: &Member,
+        request: Bytes,
+        patience: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, TransportError>> + Send + '_>> {
+        Box::pin(async move {
+            let Self(net, from) = self;
+            let node = net.nodes.lock().unwrap().get(&to.0).cloned();
+            let Some(node) = node else {
+                return Err(TransportError::Unreachable("nobody is there".to_owned()));
+            };
+            let silence = || async {
+                tokio::time::sleep(patience).await;
+                Err(TransportError::NoReply("silence".to_owned()))
+            };
+            if net.is_cut(*from, to.0) {
+                return silence().await;
+            }
+            let reply = tokio::time::timeout(patience, node.handle(request)).await;
+            if net.is_cut(to.0, *from) {
+                return silence().await;
+            }
+            reply.map_err(|_| TransportError::NoReply("too slow".to_owned()))
+        })
+    }
+}
+
+fn member() -> Member {
+    Member {
+        address: "memory".to_owned(),
+    }
+}
+
+async fn start(net: &Arc<Net>, node: u64, disk: &RecordingDisk) -> Arc<Group<Notes>> {
+    let log = Config {
+        node: NodeId(node),
+        ..config()
+    };
+    let group = Group::open_on(
+        Arc::new(disk.clone()),
+        GroupConfig::new(log, Uuid::from_u128(7)),
+        Box::new(SystemTimeSource::new()),
+        Notes::default(),
+        Arc::new(Way(Arc::clone(net), node)),
+        random(node),
+    );
+    let group = Arc::new(group.await.unwrap());
+    net.nodes.lock().unwrap().insert(node, Arc::clone(&group));
+    group
+}
+
+/// A founded group of keepers, by node, and their disks.
+async fn keepers(count: u64) -> (Arc<Net>, Vec<Arc<Group<Notes>>>, Vec<RecordingDisk>) {
+    let net = Arc::new(Net::default());
+    let (mut groups, mut disks) = (Vec::new(), Vec::new());
+    for node in 1..=count {
+        let disk = RecordingDisk::default();
+        groups.push(start(&net, node, &disk).await);
+        disks.push(disk);
+    }
+    let all: BTreeMap<_, _> = (1..=count).map(|node| (NodeId(node), member())).collect();
+    groups[0].found(all).await.unwrap();
+    (net, groups, disks)
+}
+
+async fn leader(groups: &[Arc<Group<Notes>>]) -> u64 {
+    let until = Instant::now() + SOON;
+    loop {
+        let leaders: BTreeSet<_> = groups
+            .iter()
+            .filter_map(|group| {
+                let status = group.status();
+                (status.leader == Some(status.node)).then_some(status.node)
+            })
+            .collect();
+        if let (1, Some(leader)) = (leaders.len(), leaders.first()) {
+            return *leader;
+        }
+        assert!(Instant::now() < until, "no leader, or several: {leaders:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn propose(group: &Group<Notes>, text: &str) -> Result<u64, ProposeError> {
+    let proposal = Bytes::from(text.to_owned());
+    let committed = group.propose(proposal, Instant::now() + SOON).await?;
+    Ok(committed.applied().index)
+}
+
+fn notes(group: &Group<Notes>) -> Vec<String> {
+    let text = |note: &Vec<u8>| String::from_utf8(note.clone()).unwrap();
+    group.read(|notes| notes.0.iter().map(text).collect())
+}
+
+/// Waits until every node has applied as far as the one that is furthest.
+async fn settle(groups: &[Arc<Group<Notes>>]) {
+    let furthest = groups.iter().map(|group| group.status().applied_index);
+    let furthest = furthest.max().unwrap();
+    for group in groups {
+        let waited = tokio::time::timeout(SOON, group.wait_for(furthest)).await;
+        waited
+            .unwrap_or_else(|_| panic!("{group:?} stays behind {furthest}: {:?}", group.status()))
+            .unwrap();
+    }
+}
+
+async fn stop(groups: &[Arc<Group<Notes>>]) {
+    for group in groups {
+        group.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_proposed_at_any_node_is_applied_at_all_in_one_order() {
+    let (_net, groups, _disks) = keepers(3).await;
+    let mut proposing = Vec::new();
+    for number in 0..60 {
+        let group = Arc::clone(&groups[number % 3]);
+        proposing.push(tokio::spawn(async move {
+            propose(&group, &format!("note {number}")).await.unwrap()
+        }));
+    }
+    for proposed in proposing {
+        proposed.await.unwrap();
+    }
+    settle(&groups).await;
+    let first = notes(&groups[0]);
+    let all: BTreeSet<_> = first.iter().cloned().collect();
+    assert_eq!((first.len(), all.len()), (60, 60), "none lost, none twice");
+    for group in &groups {
+        assert_eq!(notes(group), first);
+        assert_eq!(group.status().keepers, BTreeSet::from([1, 2, 3]));
+    }
+    stop(&groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_death_of_the_leader_loses_nothing_and_it_comes_back_with_its_disk() {
+    let (net, groups, disks) = keepers(3).await;
+    for number in 0..10 {
+        propose(&groups[number % 3], &format!("before {number}"))
+            .await
+            .unwrap();
+    }
+    let dead = leader(&groups).await;
+    let place = usize::try_from(dead).unwrap() - 1;
+    net.nodes.lock().unwrap().remove(&dead);
+    net.isolate(dead, &[1, 2, 3]);
+    let alive: Vec<_> = groups
+        .iter()
+        .filter(|group| group.status().node != dead)
+        .cloned()
+        .collect();
+    for number in 0..10 {
+        propose(&alive[number % 2], &format!("after {number}"))
+            .await
+            .unwrap();
+    }
+    // What it had not been told is lost with it, what is on its disk is not.
+    groups[place].stop().await;
+    net.heal();
+    let again = start(&net, dead, &disks[place]).await;
+    let now: Vec<_> = alive.iter().cloned().chain([Arc::clone(&again)]).collect();
+    propose(&again, "from the one that was dead").await.unwrap();
+    settle(&now).await;
+    let kept: BTreeSet<_> = notes(&again).into_iter().collect();
+    for number in 0..10 {
+        assert!(kept.contains(&format!("before {number}")));
+        assert!(kept.contains(&format!("after {number}")));
+    }
+    for group in &now {
+        assert_eq!(notes(group), notes(&again));
+    }
+    stop(&now).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_a_majority_commits_nothing() {
+    let (net, groups, _disks) = keepers(3).await;
+    propose(&groups[0], "first").await.unwrap();
+    let cut_off = leader(&groups).await;
+    let place = usize::try_from(cut_off).unwrap() - 1;
+    let others: Vec<u64> = (1..=3).filter(|node| *node != cut_off).collect();
+    net.isolate(cut_off, &others);
+    let soon = Instant::now() + Duration::from_millis(400);
+    let proposal = Bytes::from_static(b"by the minority");
+    let refused = groups[place].propose(proposal, soon).await.unwrap_err();
+    assert_eq!(refused, ProposeError::Unknown { why: Why::Deadline });
+    assert!(!notes(&groups[place]).contains(&"by the minority".to_owned()));
+    // The majority goes on, and what the minority wrote and never committed gives way.
+    let other = usize::try_from(others[0]).unwrap() - 1;
+    propose(&groups[other], "by the majority").await.unwrap();
+    net.heal();
+    propose(&groups[place], "after").await.unwrap();
+    settle(&groups).await;
+    for group in &groups {
+        assert_eq!(notes(group), notes(&groups[0]));
+        assert!(notes(group).contains(&"by the majority".to_owned()));
+    }
+    stop(&groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lacks_the_log_gets_a_snapshot_and_may_become_a_keeper() {
+    let (net, groups, _disks) = keepers(1).await;
+    for number in 0..40 {
+        propose(&groups[0], &format!("note {number}"))
+            .await
+            .unwrap();
+    }
+    let upto = groups[0].status().applied_index;
+    groups[0].compact(upto).await.unwrap();
+    assert_eq!(groups[0].status().first_index, upto);
+    let disk = RecordingDisk::default();
+    let learner = start(&net, 2, &disk).await;
+    groups[0].add_learner(NodeId(2), member()).await.unwrap();
+    propose(&learner, "from the learner").await.unwrap();
+    let both = vec![Arc::clone(&groups[0]), Arc::clone(&learner)];
+    settle(&both).await;
+    assert_eq!(notes(&learner), notes(&groups[0]));
+    assert_eq!(notes(&learner).len(), 41);
+    assert_eq!(learner.status().learners, BTreeSet::from([2]));
+    groups[0].add_keeper(NodeId(2)).await.unwrap();
+    settle(&both).await;
+    assert_eq!(learner.status().keepers, BTreeSet::from([1, 2]));
+    // The snapshot and the log behind it are what it starts from again.
+    let before = notes(&learner);
+    learner.stop().await;
+    let again = start(&net, 2, &disk).await;
+    settle(&[Arc::clone(&groups[0]), Arc::clone(&again)]).await;
+    assert_eq!(notes(&again), before);
+    stop(&[Arc::clone(&groups[0]), again]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_is_founded_once() {
+    let (_net, groups, _disks) = keepers(1).await;
+    propose(&groups[0], "first").await.unwrap();
+    let again = groups[0]
+        .found(BTreeMap::from([(NodeId(1), member())]))
+        .await;
+    assert!(
+        matches!(again, Err(super::MemberError::Founded)),
+        "{again:?}"
+    );
+    stop(&groups).await;
+}

@@ -1,0 +1,153 @@
+//! The library's messages over whatever carries bytes between nodes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, Snapshot, Vote};
+
+use super::snapshot::About;
+use super::wire::{Request, Response, WireVote, decode, encode};
+use super::{Member, Types};
+use crate::wal::{NodeId, StateMachine};
+
+/// Carries requests to other nodes and their replies back.
+///
+/// A call that is dropped, or fails, may have reached the node all the same. A carrier holds no queue
+/// that grows: a node that does not keep up is told so by an error.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends `request` to a node and waits for its reply.
+    fn call(
+        &self,
+        to: NodeId,
+        member: &Member,
+        request: Bytes,
+        patience: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, TransportError>> + Send + '_>>;
+}
+
+/// A request without a reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// It was not sent: the node cannot be reached. Asking again at once will not help.
+    #[error("the node is not reached: {0}")]
+    Unreachable(String),
+    /// It may have been sent.
+    #[error("no reply: {0}")]
+    NoReply(String),
+}
+
+/// Makes a link to each node.
+pub(crate) struct Links(pub(crate) Arc<dyn Transport>);
+
+/// The link to one node.
+pub(crate) struct Link {
+    transport: Arc<dyn Transport>,
+    to: u64,
+    member: Member,
+}
+
+type Failed = RPCError<u64, Member, RaftError<u64>>;
+
+impl<M: StateMachine> RaftNetworkFactory<Types<M>> for Links {
+    type Network = Link;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> Link {
+        Link {
+            transport: Arc::clone(&self.0),
+            to: target,
+            member: node.clone(),
+        }
+    }
+}
+
+// === impl Link ===
+
+impl Link {
+    async fn ask(&self, request: &Request, patience: Duration) -> Result<Response, TransportError> {
+        let reply = self
+            .transport
+            .call(NodeId(self.to), &self.member, encode(request), patience)
+            .await?;
+        decode(&reply).ok_or_else(|| TransportError::NoReply("it is not understood".to_owned()))
+    }
+}
+
+fn failed(error: &TransportError) -> Failed {
+    match error {
+        TransportError::Unreachable(_) => RPCError::Unreachable(Unreachable::new(error)),
+        TransportError::NoReply(_) => RPCError::Network(NetworkError::new(error)),
+    }
+}
+
+fn unexpected(response: Response) -> TransportError {
+    TransportError::NoReply(match response {
+        Response::Failed(why) => why,
+        _ => "a reply to another question".to_owned(),
+    })
+}
+
+impl<M: StateMachine> RaftNetwork<Types<M>> for Link {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types<M>>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, Failed> {
+        let asked = self.ask(&Request::append(rpc), option.hard_ttl()).await;
+        let response = asked.map_err(|error| failed(&error))?;
+        match response {
+            Response::Failed(why) => Err(failed(&TransportError::NoReply(why))),
+            response => response
+                .into_appended()
+                .ok_or_else(|| failed(&TransportError::NoReply("another reply".to_owned()))),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<u64>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<u64>, Failed> {
+        let asked = self.ask(&Request::vote(&rpc), option.hard_ttl()).await;
+        let response = asked.map_err(|error| failed(&error))?;
+        match response {
+            Response::Failed(why) => Err(failed(&TransportError::NoReply(why))),
+            response => response
+                .into_voted()
+                .ok_or_else(|| failed(&TransportError::NoReply("another reply".to_owned()))),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote<u64>,
+        snapshot: Snapshot<Types<M>>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<Types<M>, Fatal<u64>>> {
+        let request = Request::Snapshot {
+            vote: WireVote::of(&vote),
+            about: About::of(&snapshot.meta, 0),
+            state: *snapshot.snapshot,
+        };
+        let asked = tokio::select! {
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            asked = self.ask(&request, option.hard_ttl()) => asked,
+        };
+        match asked {
+            Ok(Response::Installed { vote }) => Ok(SnapshotResponse { vote: vote.vote() }),
+            Ok(other) => Err(NetworkError::new(&unexpected(other)).into()),
+            Err(error @ TransportError::Unreachable(_)) => Err(Unreachable::new(&error).into()),
+            Err(error) => Err(NetworkError::new(&error).into()),
+        }
+    }
+}

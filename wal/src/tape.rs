@@ -1,0 +1,290 @@
+//! The end of the log: where the next write goes, and writing it.
+//!
+//! One owner, the disk thread. One write is under way at a time, of one frame or several, and is
+//! durable when it returns, which is what makes the torn-tail rule exact. After an error nothing may
+//! be written any more: the owner poisons the log.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::files::{Files, locked};
+use crate::format::{
+    BLOCK, FORMAT_VERSION, FrameKind, FrameMeta, SegmentHeader, Trailer, TrailerKind, encode_frame,
+    encode_mark, frame_bytes,
+};
+use crate::places::Place;
+use crate::recovery::{End, salt_of};
+use crate::segment::Segment;
+use crate::spare::Spare;
+use crate::state::State;
+use crate::status::SLOW_SYNC_US;
+
+/// Random bits for salts.
+pub(crate) type Random = Box<dyn FnMut() -> u128 + Send>;
+
+pub(crate) struct Tape {
+    pub(crate) files: Arc<Files>,
+    active: Arc<Segment>,
+    offset: u64,
+    writes: u64,
+    next_index: u64,
+    buffer: Vec<u8>,
+    /// A frame was written since the last mark.
+    unmarked: bool,
+    random: Random,
+    spare: Spare,
+    /// Held until the thread ends.
+    _lock: Box<dyn Send>,
+}
+
+/// One frame to be written.
+pub(crate) struct Draft<'a, R> {
+    pub(crate) kind: FrameKind,
+    pub(crate) term: u64,
+    pub(crate) index: u64,
+    pub(crate) log_time_ms: u64,
+    /// Highest index known committed.
+    pub(crate) committed: u64,
+    pub(crate) records: &'a [R],
+}
+
+/// Whether there is room for a frame now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Room {
+    Yes,
+    /// The space budget, or the disk, is full.
+    No,
+}
+
+// === impl Tape ===
+
+impl Tape {
+    /// The end of a log that was recovered. Writes only where a write of several frames was torn
+    /// between two of them: a mark says that the rest of it will not come.
+    pub(crate) fn new(
+        files: Arc<Files>,
+        active: Arc<Segment>,
+        end: End,
+        random: Random,
+        lock: Box<dyn Send>,
+    ) -> io::Result<Self> {
+        let spare = Spare::new(Arc::clone(&files.dir));
+        let mut tape = Self {
+            files,
+            active,
+            offset: end.offset,
+            writes: end.writes,
+            next_index: end.next_index,
+            buffer: Vec::new(),
+            unmarked: end.more,
+            random,
+            spare,
+            _lock: lock,
+        };
+        if end.more {
+            tape.mark()?;
+        }
+        Ok(tape)
+    }
+
+    pub(crate) fn next_index(&self) -> u64 {
+        self.next_index
+    }
+
+    /// Whether a mark is wanted and has room.
+    pub(crate) fn wants_mark(&self) -> bool {
+        self.unmarked && self.offset.saturating_add(BLOCK) <= self.active.header.segment_bytes
+    }
+
+    /// Whether a frame with this payload fits behind `taken` bytes of other frames of its write.
+    pub(crate) fn fits(&self, taken: u64, payload: usize) -> bool {
+        // A segment of an older format is left, never continued.
+        self.active.header.version == FORMAT_VERSION
+            && frame_bytes(payload)
+                .and_then(|bytes| u64::try_from(bytes).ok())
+                .and_then(|bytes| bytes.checked_add(taken))
+                .and_then(|bytes| self.offset.checked_add(bytes))
+                .is_some_and(|end| end <= self.active.header.segment_bytes)
+    }
+
+    /// Sees to it that a frame with this payload fits, by going to a new segment if need be.
+    pub(crate) fn make_room(&mut self, payload: usize) -> io::Result<Room> {
+        if self.fits(0, payload) {
+            return Ok(Room::Yes);
+        }
+        if !self.files.may_grow_by(self.files.config.segment_bytes) {
+            return Ok(Room::No);
+        }
+        match self.rotate(|state| state) {
+            Ok(()) => Ok(Room::Yes),
+            // Nothing was written to the log: the old segment is whole, the new one has no name.
+            Err(error) if is_full(&error) => {
+                tracing::error!(%error, "the disk is full inside the log's budget");
+                Ok(Room::No)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes frames that fit as one write, and returns when they are durable.
+    pub(crate) fn write<R: AsRef<[u8]>>(&mut self, drafts: &[Draft<'_, R>]) -> io::Result<()> {
+        let trailer = self.trailer(TrailerKind::Frame);
+        let trim_hint = self.files.trim_index.load(Ordering::Relaxed);
+        let salt = self.active.header.salt;
+        let mut places = Vec::with_capacity(drafts.len());
+        self.buffer.clear();
+        for (at, draft) in drafts.iter().enumerate() {
+            let taken = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
+            let offset = self.offset.saturating_add(taken);
+            let meta = FrameMeta {
+                kind: draft.kind,
+                more: at.saturating_add(1) < drafts.len(),
+                term: draft.term,
+                index: draft.index,
+                log_time_ms: draft.log_time_ms,
+                committed_hint: draft.committed,
+                trim_hint,
+                trailer,
+            };
+            let records = draft.records.iter().map(AsRef::as_ref);
+            encode_frame(&mut self.buffer, salt, offset, &meta, records)
+                .ok_or(io::ErrorKind::InvalidInput)?;
+            places.push(offset);
+        }
+        let bytes = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
+        let end = self.offset.saturating_add(bytes);
+        assert!(
+            end <= self.active.header.segment_bytes && bytes % BLOCK == 0,
+            "frames must be whole blocks inside their segment"
+        );
+        let took_us = self.put_down(bytes)?;
+        self.offset = end;
+        self.writes = trailer.write;
+        self.unmarked = true;
+        let segment = self.active.header.number;
+        let mut noted = locked(&self.files.places);
+        for (draft, offset) in drafts.iter().zip(places) {
+            if draft.kind == FrameKind::Truncation {
+                noted.truncate(draft.index);
+                self.next_index = draft.index;
+            } else {
+                noted.note(draft.index, Place { segment, offset });
+                self.next_index = draft.index.saturating_add(1);
+            }
+        }
+        drop(noted);
+        let mut counters = locked(&self.files.counters);
+        counters.syncs = counters.syncs.saturating_add(1);
+        counters.written_bytes = counters.written_bytes.saturating_add(bytes);
+        counters.sync_latency.record(took_us);
+        if took_us > SLOW_SYNC_US {
+            counters.slow_syncs = counters.slow_syncs.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// Writes a mark behind the last frame, so that the frame cannot be taken for torn later.
+    pub(crate) fn mark(&mut self) -> io::Result<()> {
+        if !self.wants_mark() {
+            return Ok(());
+        }
+        let trailer = self.trailer(TrailerKind::Mark);
+        let block = encode_mark(self.active.header.salt, self.offset, &trailer);
+        self.active.file.write_at(&block, self.offset)?;
+        self.active.file.sync_data()?;
+        self.offset = self.offset.saturating_add(BLOCK);
+        self.writes = trailer.write;
+        self.unmarked = false;
+        let mut counters = locked(&self.files.counters);
+        counters.marks = counters.marks.saturating_add(1);
+        Ok(())
+    }
+
+    /// Begins to make the next segment once half of this one is used.
+    pub(crate) fn think_ahead(&mut self) {
+        let half = self.active.header.segment_bytes.checked_div(2).unwrap_or(0);
+        let bytes = self.files.config.segment_bytes;
+        if self.offset > half && self.files.may_grow_by(bytes) {
+            self.spare.begin(bytes);
+        }
+    }
+
+    /// What `think_ahead` does, to its end.
+    #[cfg(test)]
+    pub(crate) fn wait_for_spare(&mut self) {
+        self.think_ahead();
+        self.spare.wait();
+    }
+
+    fn put_down(&self, bytes: u64) -> io::Result<u64> {
+        let files = &self.files;
+        let started_us = files.time.monotonic_us();
+        files
+            .writing_since
+            .store(started_us.saturating_add(1), Ordering::Relaxed);
+        debug_assert!(bytes > 0, "an empty write proves nothing");
+        self.active.file.write_at(&self.buffer, self.offset)?;
+        self.active.file.sync_data()?;
+        files.writing_since.store(0, Ordering::Relaxed);
+        Ok(files.time.monotonic_us().saturating_sub(started_us))
+    }
+
+    fn trailer(&self, kind: TrailerKind) -> Trailer {
+        Trailer {
+            kind,
+            write: self.writes.saturating_add(1),
+            durable_before: self.next_index.saturating_sub(1),
+        }
+    }
+
+    /// Goes on at another index, in a segment of its own: what a snapshot brought, or an empty log.
+    /// What lies before is given up with the same write of the state, by `trim`; the caller removes
+    /// its files.
+    pub(crate) fn begin_at(
+        &mut self,
+        index: u64,
+        trim: impl FnOnce(State) -> State,
+    ) -> io::Result<()> {
+        self.next_index = index;
+        locked(&self.files.places).truncate(0);
+        self.rotate(trim)
+    }
+
+    /// Goes to a new segment. Everything in the old one is durable already.
+    fn rotate(&mut self, change: impl FnOnce(State) -> State) -> io::Result<()> {
+        let files = &self.files;
+        let header = SegmentHeader {
+            version: FORMAT_VERSION,
+            segment_bytes: files.config.segment_bytes,
+            number: self.active.header.number.saturating_add(1),
+            first_index: self.next_index,
+            salt: salt_of((self.random)()),
+            ..self.active.header.clone()
+        };
+        let number = header.number;
+        let segment = Arc::new(self.spare.make_segment(header)?);
+        let mut slots = locked(&files.slots);
+        let state = State {
+            last_segment: number,
+            ..slots.state()
+        };
+        slots.store(change(state))?;
+        drop(slots);
+        locked(&files.segments).push(Arc::clone(&segment));
+        let mut counters = locked(&files.counters);
+        counters.rotations = counters.rotations.saturating_add(1);
+        drop(counters);
+        self.active = segment;
+        self.offset = BLOCK;
+        self.writes = 0;
+        Ok(())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
