@@ -384,7 +384,7 @@ impl Cursor {
         let in_place = match kind {
             FrameKind::Proposals => header.index == self.next_index,
             FrameKind::Blank | FrameKind::Members => numbered && header.index == self.next_index,
-            FrameKind::Truncation => numbered && (1..=self.next_index).contains(&header.index),
+            FrameKind::Truncation => numbered && header.index <= self.next_index,
         };
         (in_turn && in_place).then_some(kind)
     }

@@ -278,3 +278,6 @@ fn payload_bytes(entry: &Entry) -> usize {
         .map(|record| record_bytes(record.len()))
         .fold(0, usize::saturating_add)
 }
+
+#[cfg(test)]
+mod tests;

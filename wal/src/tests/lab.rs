@@ -42,7 +42,7 @@ impl TimeSource for Ticking {
 }
 
 /// A small generator, so that a seed says everything.
-pub(crate) struct Dice(pub(super) u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     pub(crate) fn roll(&mut self) -> u64 {

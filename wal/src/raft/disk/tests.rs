@@ -1,0 +1,254 @@
+//! Power cuts at every point of a group's log: appends of several entries, truncations, votes, purges.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    reason = "test code"
+)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::disk::recording::RecordingDisk;
+use crate::reader::EntryReader;
+use crate::recovery::{Plan, recover};
+use crate::segment::Body;
+use crate::state::Kind;
+use crate::tests::lab::{Dice, Ticking, config, random};
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Payload sizes of the entries of one append.
+    Append(Vec<usize>),
+    /// Takes back so many of the last entries.
+    Truncate(usize),
+    Vote,
+    /// Gives up so many of the first entries.
+    Purge(usize),
+    /// Gives up everything and goes on so far behind the end.
+    Jump(u64),
+    Mark,
+    Restart,
+}
+
+/// What a log holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    first: u64,
+    entries: Vec<Entry>,
+    vote: Option<StoredVote>,
+}
+
+/// What was held once so many operations had been done to the disk.
+struct Moment {
+    ops: usize,
+    held: Held,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let size = prop_oneof![4 => 0_usize..300, 2 => 300_usize..9_000];
+    prop_oneof![
+        6 => prop::collection::vec(size, 1..5).prop_map(Step::Append),
+        2 => (1_usize..4).prop_map(Step::Truncate),
+        2 => Just(Step::Vote),
+        1 => (1_usize..4).prop_map(Step::Purge),
+        1 => (1_u64..4).prop_map(Step::Jump),
+        1 => Just(Step::Mark),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// Opens the log as a group's store does, without its thread, and reads it by index.
+fn open(disk: &RecordingDisk, seed: u64) -> (DiskThread, Held) {
+    let mut random = random(seed);
+    let config = config();
+    let plan = Plan {
+        group: &config.group,
+        node: config.node.0,
+        kind: Kind::Replicated,
+        segment_bytes: config.segment_bytes,
+        random: &mut random,
+    };
+    let recovered = recover(disk, plan, &mut drop).unwrap();
+    let walk = recovered.walk;
+    let (state, end) = (walk.slots.state(), walk.end);
+    let active = Arc::clone(walk.segments.last().unwrap());
+    let files = Arc::new(Files {
+        config: config.clone(),
+        identity: walk.identity,
+        dir: Arc::new(disk.clone()),
+        time: Box::new(Ticking::default()),
+        segments: walk.segments.into(),
+        places: walk.places.into(),
+        trim_index: state.trim_index.into(),
+        writing_since: 0.into(),
+        slots: walk.slots.into(),
+        counters: Default::default(),
+        torn_tails_cut: 0,
+    });
+    let segments = locked(&files.segments).clone();
+    let find = |index| locked(&files.places).find(index);
+    let mut reader = EntryReader::new(segments, find, state.trim_index, end.next_index);
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next().unwrap() {
+        entries.push(entry);
+    }
+    let held = Held {
+        first: state.trim_index,
+        entries,
+        vote: state.vote,
+    };
+    let tape = Tape::new(Arc::clone(&files), active, end, random, recovered.lock).unwrap();
+    let thread = DiskThread::new(tape, files, watch::Sender::new(Phase::Running));
+    (thread, held)
+}
+
+fn play(disk: &RecordingDisk, steps: &[Step], dice: &mut Dice) -> Vec<Moment> {
+    let (mut log, mut held) = open(disk, dice.roll());
+    let mut moments = vec![Moment {
+        ops: disk.op_count(),
+        held: held.clone(),
+    }];
+    let mut term = 1;
+    for step in steps {
+        let next = held.first + held.entries.len() as u64;
+        match step {
+            Step::Append(sizes) => {
+                let entry = |(index, size): (u64, &usize)| Entry {
+                    term,
+                    index,
+                    log_time_ms: dice.roll() % 1_000,
+                    body: match size % 5 {
+                        0 => Body::Blank,
+                        1 => Body::Members(vec![7; *size].into()),
+                        _ => Body::Proposals(vec![vec![dice.roll() as u8; *size].into()]),
+                    },
+                };
+                let new: Vec<Entry> = (next..).zip(sizes).map(entry).collect();
+                log.append(&new, 0).unwrap();
+                held.entries.extend(new);
+            }
+            Step::Truncate(count) => {
+                let left = held.entries.len().saturating_sub(*count);
+                log.truncate(held.first + left as u64).unwrap();
+                held.entries.truncate(left);
+                term += 1;
+            }
+            Step::Vote => {
+                let vote = StoredVote {
+                    term,
+                    node: Some(dice.roll() % 3),
+                    committed: dice.below(2) == 0,
+                };
+                log.vote(vote).unwrap();
+                held.vote = Some(vote);
+            }
+            Step::Purge(count) => {
+                let gone = held.entries.len().min(*count);
+                held.first += gone as u64;
+                log.purge(held.first, term).unwrap();
+                held.entries.drain(..gone);
+            }
+            Step::Jump(further) => {
+                held.first = next + further;
+                log.purge(held.first, term).unwrap();
+                held.entries.clear();
+            }
+            Step::Mark => log.tape.mark().unwrap(),
+            Step::Restart => {
+                drop(log);
+                let (again, read) = open(disk, dice.roll());
+                assert_eq!(read, held, "after a kill without a power cut");
+                log = again;
+            }
+        }
+        moments.push(Moment {
+            ops: disk.op_count(),
+            held: held.clone(),
+        });
+    }
+    moments
+}
+
+/// Whether a disk may hold `found` while the log goes from one moment to the next.
+fn is_between(before: &Held, after: &Held, found: &Held) -> bool {
+    let vote = found.vote == before.vote || found.vote == after.vote;
+    let entries = if after.entries.starts_with(&before.entries) && after.first == before.first {
+        // An append: some of what is new, in order.
+        found.first == before.first
+            && found.entries.starts_with(&before.entries)
+            && after.entries.starts_with(&found.entries)
+    } else {
+        let same = |held: &Held| found.first == held.first && found.entries == held.entries;
+        same(before) || same(after)
+    };
+    vote && entries
+}
+
+fn every_crash_point(steps: &[Step], seed: u64) -> usize {
+    let mut dice = Dice(seed);
+    let disk = RecordingDisk::default();
+    let moments = play(&disk, steps, &mut dice);
+    let mut images = 0;
+    for ops in moments[0].ops..=disk.op_count() {
+        let at = moments.partition_point(|moment| moment.ops <= ops) - 1;
+        let before = &moments[at].held;
+        let after = &moments.get(at + 1).unwrap_or(&moments[at]).held;
+        let point = disk.crash_point(ops);
+        let (sectors, renames) = (point.sectors(), point.renames());
+        let mut cuts: Vec<Vec<bool>> = (0..=sectors.min(24))
+            .map(|kept| (0..sectors).map(|at| at < kept).collect())
+            .collect();
+        cuts.extend((0..6).map(|_| (0..sectors).map(|_| dice.below(2) == 0).collect()));
+        for cut in cuts {
+            let kept = dice.below(renames + 1);
+            let image = point.image(kept, |at| cut[at]);
+            let what = format!("{ops} operations, {kept} renames, sectors {cut:?}, seed {seed}");
+            let (mut log, found): (DiskThread, Held) = open(&image, 1);
+            assert!(
+                is_between(before, after, &found),
+                "{what}:\nfound {found:?}\nbefore {before:?}\nafter {after:?}"
+            );
+            images += 1;
+            // It goes on from there.
+            let entry = Entry {
+                term: 99,
+                index: log.tape.next_index(),
+                log_time_ms: 1,
+                body: Body::Blank,
+            };
+            log.append(std::slice::from_ref(&entry), 0).unwrap();
+            drop(log);
+            let mut expected = found;
+            expected.entries.push(entry);
+            assert_eq!(open(&image, 2).1, expected, "{what}, then one more");
+        }
+    }
+    images
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_power_cut_loses_or_changes_what_was_told_durable(
+        steps in prop::collection::vec(step(), 1..12),
+        seed in any::<u64>(),
+    ) {
+        every_crash_point(&steps, seed);
+    }
+}
+
+#[test]
+fn a_group_log_over_many_segments_survives_every_power_cut() {
+    let round = [
+        Step::Append(vec![9_002, 9_003, 9_004]),
+        Step::Truncate(2),
+        Step::Append(vec![8_002]),
+        Step::Vote,
+        Step::Purge(1),
+    ];
+    let steps: Vec<Step> = round.iter().cycle().take(40).cloned().collect();
+    let images = every_crash_point(&steps, 7);
+    assert!(images > 500, "only {images} images were tried");
+}
