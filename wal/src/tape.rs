@@ -5,20 +5,23 @@
 //! be written any more: the owner poisons the log.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
+use crate::disk::SegmentDir;
 use crate::files::{Files, locked};
 use crate::format::{
     BLOCK, FORMAT_VERSION, FrameKind, FrameMeta, SegmentHeader, Trailer, TrailerKind, encode_frame,
     encode_mark, frame_bytes,
 };
 use crate::places::Place;
-use crate::recovery::{End, salt_of};
-use crate::segment::Segment;
+use crate::recovery::{End, OpenError, Plan, during, recover, salt_of};
+use crate::segment::{Frame, Segment};
 use crate::spare::Spare;
-use crate::state::State;
-use crate::status::SLOW_SYNC_US;
+use crate::state::{Kind, State};
+use crate::status::{Counters, SLOW_SYNC_US};
+use crate::time::TimeSource;
+use crate::wal::Config;
 
 /// Random bits for salts.
 pub(crate) type Random = Box<dyn FnMut() -> u128 + Send>;
@@ -60,18 +63,50 @@ pub(crate) enum Room {
 // === impl Tape ===
 
 impl Tape {
-    /// The end of a log that was recovered. Writes only where a write of several frames was torn
-    /// between two of them: a mark says that the rest of it will not come.
-    pub(crate) fn new(
-        files: Arc<Files>,
-        active: Arc<Segment>,
-        end: End,
-        random: Random,
-        lock: Box<dyn Send>,
-    ) -> io::Result<Self> {
+    /// Recovers a log, or creates one, and stands at its end; shows every frame to `visit` in order.
+    ///
+    /// Where a write of several frames was torn between two of them, a mark says that the rest of it
+    /// will not come.
+    pub(crate) fn open(
+        dir: Arc<dyn SegmentDir>,
+        config: Config,
+        time: Box<dyn TimeSource>,
+        mut random: Random,
+        kind: Kind,
+        visit: &mut dyn FnMut(Frame),
+    ) -> Result<(Self, End), OpenError> {
+        config.check()?;
+        let plan = Plan {
+            group: &config.group,
+            node: config.node.0,
+            kind,
+            segment_bytes: config.segment_bytes,
+            random: &mut random,
+        };
+        let recovered = recover(dir.as_ref(), plan, visit)?;
+        let walk = recovered.walk;
+        let end = walk.end;
+        let Some(active) = walk.segments.last().cloned() else {
+            return Err(OpenError::Config {
+                what: "a log has at least one segment",
+            });
+        };
+        let files = Files {
+            config,
+            identity: walk.identity,
+            dir,
+            time,
+            segments: Mutex::new(walk.segments),
+            places: Mutex::new(walk.places),
+            trim_index: AtomicU64::new(walk.slots.state().trim_index),
+            writing_since: AtomicU64::new(0),
+            slots: Mutex::new(walk.slots),
+            counters: Mutex::new(Counters::default()),
+            torn_tails_cut: recovered.torn_tails_cut,
+        };
         let spare = Spare::new(Arc::clone(&files.dir));
         let mut tape = Self {
-            files,
+            files: Arc::new(files),
             active,
             offset: end.offset,
             writes: end.writes,
@@ -80,12 +115,13 @@ impl Tape {
             unmarked: end.more,
             random,
             spare,
-            _lock: lock,
+            _lock: recovered.lock,
         };
         if end.more {
-            tape.mark()?;
+            tape.mark()
+                .map_err(during("ending a write that was torn"))?;
         }
-        Ok(tape)
+        Ok((tape, end))
     }
 
     pub(crate) fn next_index(&self) -> u64 {

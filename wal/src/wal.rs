@@ -1,7 +1,7 @@
 //! The handle of a log: propose, read, wait, trim, stop.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -12,13 +12,13 @@ use uuid::Uuid;
 use crate::appender::Appender;
 use crate::disk::SegmentDir;
 use crate::disk::real::RealDir;
-use crate::files::{Files, locked};
+use crate::files::locked;
 use crate::format::record_bytes;
-use crate::recovery::{OpenError, Plan, during, recover};
+use crate::recovery::{OpenError, during};
 use crate::segment::{Batch, Frame};
 use crate::shared::{Pending, Phase, Position, Queue, Shared};
 use crate::state::{Identity, Kind};
-use crate::status::{Counters, Status};
+use crate::status::Status;
 use crate::tape::{Random, Tape};
 use crate::time::TimeSource;
 
@@ -261,31 +261,18 @@ pub(crate) fn prepare<M: StateMachine>(
     config: Config,
     time: Box<dyn TimeSource>,
     mut machine: M,
-    mut random: Random,
+    random: Random,
 ) -> Result<Appender<M>, OpenError> {
-    config.check()?;
-    let plan = Plan {
-        group: &config.group,
-        node: config.node.0,
-        kind: Kind::Local,
-        segment_bytes: config.segment_bytes,
-        random: &mut random,
-    };
-    let recovered = recover(dir.as_ref(), plan, &mut |frame| {
+    let mut apply = |frame| {
         if let Frame::Entry { entry, .. } = frame {
             apply_batch(&mut machine, &entry.into());
         }
-    })?;
-    let walk = recovered.walk;
-    let Some(active) = walk.segments.last().cloned() else {
-        return Err(OpenError::Config {
-            what: "a log has at least one segment",
-        });
     };
+    let (tape, end) = Tape::open(dir, config, time, random, Kind::Local, &mut apply)?;
     let position = Position {
-        index: walk.end.next_index.saturating_sub(1),
-        term: walk.end.term.max(1),
-        log_time_ms: walk.end.log_time_ms,
+        index: end.next_index.saturating_sub(1),
+        term: end.term.max(1),
+        log_time_ms: end.log_time_ms,
         phase: Phase::Running,
     };
     let queue = Queue {
@@ -294,29 +281,14 @@ pub(crate) fn prepare<M: StateMachine>(
         closed: None,
         idle: false,
     };
-    let files = Arc::new(Files {
-        config,
-        identity: walk.identity,
-        dir,
-        time,
-        segments: Mutex::new(walk.segments),
-        places: Mutex::new(walk.places),
-        trim_index: AtomicU64::new(walk.slots.state().trim_index),
-        writing_since: AtomicU64::new(0),
-        slots: Mutex::new(walk.slots),
-        counters: Mutex::new(Counters::default()),
-        torn_tails_cut: recovered.torn_tails_cut,
-    });
-    let tape = Tape::new(Arc::clone(&files), active, walk.end, random, recovered.lock)
-        .map_err(during("ending a write that was torn"))?;
     let shared = Arc::new(Shared {
-        files,
+        files: Arc::clone(&tape.files),
         queue: Mutex::new(queue),
         ready: Condvar::new(),
         machine: RwLock::new(machine),
         position: watch::Sender::new(position),
     });
-    Ok(Appender::new(shared, tape, walk.end.log_time_ms))
+    Ok(Appender::new(shared, tape, end.log_time_ms))
 }
 
 fn apply_batch<M: StateMachine>(machine: &mut M, batch: &Batch) {

@@ -9,7 +9,6 @@ use std::fmt::Debug;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
-use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -23,11 +22,10 @@ use super::{RaftEntry, RaftLogId, Types, from_disk, log_id, to_disk};
 use crate::disk::SegmentDir;
 use crate::files::{Files, locked};
 use crate::reader::{EntryReader, ReadFault};
-use crate::recovery::{End, OpenError, Plan, during, recover};
+use crate::recovery::{End, OpenError, during};
 use crate::segment::{Entry, Frame};
 use crate::shared::Phase;
 use crate::state::{Kind, State, StoredVote};
-use crate::status::Counters;
 use crate::tape::{Random, Tape};
 use crate::time::TimeSource;
 use crate::wal::{Config, StateMachine};
@@ -82,49 +80,21 @@ impl<M: StateMachine> Store<M> {
         dir: Arc<dyn SegmentDir>,
         config: Config,
         time: Box<dyn TimeSource>,
-        mut random: Random,
+        random: Random,
     ) -> Result<Self, OpenError> {
-        config.check()?;
-        let plan = Plan {
-            group: &config.group,
-            node: config.node.0,
-            kind: Kind::Replicated,
-            segment_bytes: config.segment_bytes,
-            random: &mut random,
-        };
         // Terms by index, to know the last one's after a truncation, and the committed one's.
         let mut terms: VecDeque<At> = VecDeque::new();
-        let recovered = recover(dir.as_ref(), plan, &mut |frame| match frame {
+        let mut note = |frame| match frame {
             Frame::Entry { entry, .. } => terms.push_back((entry.index, entry.term)),
             Frame::Truncation { from } => {
                 while terms.back().is_some_and(|(index, _)| *index >= from) {
                     terms.pop_back();
                 }
             }
-        })?;
-        let walk = recovered.walk;
-        let Some(active) = walk.segments.last().cloned() else {
-            return Err(OpenError::Config {
-                what: "a log has at least one segment",
-            });
         };
-        let state = walk.slots.state();
-        let tail = Tail::recovered(state, walk.end, &terms);
-        let files = Arc::new(Files {
-            config,
-            identity: walk.identity,
-            dir,
-            time,
-            segments: Mutex::new(walk.segments),
-            places: Mutex::new(walk.places),
-            trim_index: AtomicU64::new(state.trim_index),
-            writing_since: AtomicU64::new(0),
-            slots: Mutex::new(walk.slots),
-            counters: Mutex::new(Counters::default()),
-            torn_tails_cut: recovered.torn_tails_cut,
-        });
-        let tape = Tape::new(Arc::clone(&files), active, walk.end, random, recovered.lock)
-            .map_err(during("ending a write that was torn"))?;
+        let (tape, end) = Tape::open(dir, config, time, random, Kind::Replicated, &mut note)?;
+        let files = Arc::clone(&tape.files);
+        let tail = Tail::recovered(locked(&files.slots).state(), end, &terms);
         let (phase, watched) = watch::channel(Phase::Running);
         let (tasks, waiting) = sync_channel(TASKS_MAX);
         let thread = DiskThread::new(tape, Arc::clone(&files), phase);

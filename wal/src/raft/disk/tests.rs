@@ -12,7 +12,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::disk::recording::RecordingDisk;
 use crate::reader::EntryReader;
-use crate::recovery::{Plan, recover};
 use crate::segment::Body;
 use crate::state::Kind;
 use crate::tests::lab::{Dice, Ticking, config, random};
@@ -61,32 +60,12 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Opens the log as a group's store does, without its thread, and reads it by index.
 fn open(disk: &RecordingDisk, seed: u64) -> (DiskThread, Held) {
-    let mut random = random(seed);
-    let config = config();
-    let plan = Plan {
-        group: &config.group,
-        node: config.node.0,
-        kind: Kind::Replicated,
-        segment_bytes: config.segment_bytes,
-        random: &mut random,
-    };
-    let recovered = recover(disk, plan, &mut drop).unwrap();
-    let walk = recovered.walk;
-    let (state, end) = (walk.slots.state(), walk.end);
-    let active = Arc::clone(walk.segments.last().unwrap());
-    let files = Arc::new(Files {
-        config: config.clone(),
-        identity: walk.identity,
-        dir: Arc::new(disk.clone()),
-        time: Box::new(Ticking::default()),
-        segments: walk.segments.into(),
-        places: walk.places.into(),
-        trim_index: state.trim_index.into(),
-        writing_since: 0.into(),
-        slots: walk.slots.into(),
-        counters: Default::default(),
-        torn_tails_cut: 0,
-    });
+    let dir = Arc::new(disk.clone());
+    let time = Box::new(Ticking::default());
+    let kind = Kind::Replicated;
+    let (tape, end) = Tape::open(dir, config(), time, random(seed), kind, &mut drop).unwrap();
+    let files = Arc::clone(&tape.files);
+    let state = locked(&files.slots).state();
     let segments = locked(&files.segments).clone();
     let find = |index| locked(&files.places).find(index);
     let mut reader = EntryReader::new(segments, find, state.trim_index, end.next_index);
@@ -99,7 +78,6 @@ fn open(disk: &RecordingDisk, seed: u64) -> (DiskThread, Held) {
         entries,
         vote: state.vote,
     };
-    let tape = Tape::new(Arc::clone(&files), active, end, random, recovered.lock).unwrap();
     let thread = DiskThread::new(tape, files, watch::Sender::new(Phase::Running));
     (thread, held)
 }
