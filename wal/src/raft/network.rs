@@ -78,7 +78,23 @@ impl Link {
             .transport
             .call(NodeId(self.to), &self.member, encode(request), patience)
             .await?;
-        decode(&reply).ok_or_else(|| TransportError::NoReply("it is not understood".to_owned()))
+        match decode(&reply) {
+            Some(Response::Failed(why)) => Err(TransportError::NoReply(why)),
+            Some(response) => Ok(response),
+            None => Err(TransportError::NoReply("it is not understood".to_owned())),
+        }
+    }
+
+    /// Asks what has replies of one kind only.
+    async fn ask_for<T>(
+        &self,
+        request: &Request,
+        option: &RPCOption,
+        read: impl FnOnce(Response) -> Option<T>,
+    ) -> Result<T, Failed> {
+        let asked = self.ask(request, option.hard_ttl()).await;
+        let response = asked.map_err(|error| failed(&error))?;
+        read(response).ok_or_else(|| failed(&another_reply()))
     }
 }
 
@@ -89,11 +105,8 @@ fn failed(error: &TransportError) -> Failed {
     }
 }
 
-fn unexpected(response: Response) -> TransportError {
-    TransportError::NoReply(match response {
-        Response::Failed(why) => why,
-        _ => "a reply to another question".to_owned(),
-    })
+fn another_reply() -> TransportError {
+    TransportError::NoReply("a reply to another question".to_owned())
 }
 
 impl<M: StateMachine> RaftNetwork<Types<M>> for Link {
@@ -102,14 +115,9 @@ impl<M: StateMachine> RaftNetwork<Types<M>> for Link {
         rpc: AppendEntriesRequest<Types<M>>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, Failed> {
-        let asked = self.ask(&Request::append(rpc), option.hard_ttl()).await;
-        let response = asked.map_err(|error| failed(&error))?;
-        match response {
-            Response::Failed(why) => Err(failed(&TransportError::NoReply(why))),
-            response => response
-                .into_appended()
-                .ok_or_else(|| failed(&TransportError::NoReply("another reply".to_owned()))),
-        }
+        let request = Request::append(rpc);
+        self.ask_for(&request, &option, Response::into_appended)
+            .await
     }
 
     async fn vote(
@@ -117,14 +125,8 @@ impl<M: StateMachine> RaftNetwork<Types<M>> for Link {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, Failed> {
-        let asked = self.ask(&Request::vote(&rpc), option.hard_ttl()).await;
-        let response = asked.map_err(|error| failed(&error))?;
-        match response {
-            Response::Failed(why) => Err(failed(&TransportError::NoReply(why))),
-            response => response
-                .into_voted()
-                .ok_or_else(|| failed(&TransportError::NoReply("another reply".to_owned()))),
-        }
+        let request = Request::vote(&rpc);
+        self.ask_for(&request, &option, Response::into_voted).await
     }
 
     async fn full_snapshot(
@@ -145,7 +147,7 @@ impl<M: StateMachine> RaftNetwork<Types<M>> for Link {
         };
         match asked {
             Ok(Response::Installed { vote }) => Ok(SnapshotResponse { vote: vote.vote() }),
-            Ok(other) => Err(NetworkError::new(&unexpected(other)).into()),
+            Ok(_) => Err(NetworkError::new(&another_reply()).into()),
             Err(error @ TransportError::Unreachable(_)) => Err(Unreachable::new(&error).into()),
             Err(error) => Err(NetworkError::new(&error).into()),
         }
