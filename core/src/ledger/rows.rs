@@ -59,6 +59,10 @@ pub(super) fn audit_row(action: &OperatorAction) -> AuditRow {
         OperatorOrder::StandIn(mode) => format!("stand_in.{}", mode.as_str()),
         OperatorOrder::ClearAnswer(id) => format!("answer.clear {id}"),
         OperatorOrder::Tombstone(id) => format!("hold.tombstone {id}"),
+        OperatorOrder::AddKeeper { node, forced } => format!("keeper.add {node}{}", by(*forced)),
+        OperatorOrder::RemoveKeeper { node, forced } => {
+            format!("keeper.remove {node}{}", by(*forced))
+        }
     };
     AuditRow {
         at: action.at,
@@ -66,6 +70,10 @@ pub(super) fn audit_row(action: &OperatorAction) -> AuditRow {
         action: what,
         reason: without_nul(&action.reason),
     }
+}
+
+fn by(forced: bool) -> &'static str {
+    if forced { " (forced)" } else { "" }
 }
 
 /// The order as it is placed: PLACED, unclaimed, nothing picked, lines in order. An order that no
