@@ -6,15 +6,15 @@
 //! and not heard of is carried again until its deadline, so that the death of a leader costs an
 //! election and no more (see [`Replicable`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::error::{ClientWriteError, RaftError};
-use openraft::{ChangeMembers, Raft, SnapshotPolicy};
+use openraft::{Raft, SnapshotPolicy};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -40,11 +40,13 @@ use crate::time::{LogClock, TimeSource};
 use crate::wal::{Answer, Committed, Config, NodeId, ProposeError, ReadError, Stopped, Why};
 
 mod carry;
+mod enroll;
 mod members;
 #[cfg(test)]
 mod tests;
 
-pub use members::MemberError;
+pub use enroll::EnrollError;
+pub use members::{Change, MemberError};
 
 /// Segments that must still fit the budget for anything to be proposed.
 const SEGMENTS_SPARE: u64 = 2;
@@ -64,6 +66,9 @@ pub struct GroupConfig {
     pub election: [Duration; 2],
     /// Batches of this node under way at once.
     pub batches_max: usize,
+    /// A node that has no log yet does not speak for the group until [`Group::enroll`] has said that
+    /// it may.
+    pub enrolls: bool,
 }
 
 /// A node of a replicated log, and the state it was applied to.
@@ -82,6 +87,8 @@ pub(crate) struct Inner<M: Replicable> {
     clock: Mutex<LogClock>,
     queue: mpsc::Sender<Pending<M::Outcome>>,
     queued_bytes: AtomicUsize,
+    /// Whether this node may vote and be appended to.
+    admitted: AtomicBool,
 }
 
 /// A proposal and who waits for it.
@@ -124,6 +131,8 @@ pub struct GroupStatus {
     pub bytes_used: u64,
     /// Bytes they may take.
     pub budget_bytes: u64,
+    /// Proposals of this node that wait to be carried.
+    pub queued: u64,
     /// A write failed here: this node has to end and be rebuilt.
     pub poisoned: bool,
     /// Torn writes cut when this log was opened.
@@ -144,6 +153,7 @@ impl GroupConfig {
             heartbeat: Duration::from_millis(50),
             election: [Duration::from_millis(150), Duration::from_millis(300)],
             batches_max: 4,
+            enrolls: false,
         }
     }
 
@@ -214,6 +224,7 @@ impl<M: Replicable> Group<M> {
             .map_err(|error| OpenError::Raft(error.to_string()))?;
         let clock = LogClock::new(store.log_time_ms(), store.files().time.as_ref());
         let (queue, waiting) = mpsc::channel(config.log.queue_proposals_max);
+        let admitted = !config.enrolls || raft.is_initialized().await.unwrap_or(false);
         let inner = Arc::new(Inner {
             config,
             raft,
@@ -223,6 +234,7 @@ impl<M: Replicable> Group<M> {
             clock: Mutex::new(clock),
             queue,
             queued_bytes: AtomicUsize::new(0),
+            admitted: AtomicBool::new(admitted),
         });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let carrier = carry::Carrier {
@@ -366,6 +378,7 @@ impl<M: Replicable> Group<M> {
             segments: u64::try_from(segments).unwrap_or(u64::MAX),
             bytes_used: files.bytes_used(),
             budget_bytes: files.config.budget_bytes,
+            queued: inner.queued(),
             poisoned: *inner.store.phase().borrow() == Phase::Poisoned,
             torn_tails_cut: files.torn_tails_cut,
             counters: locked(&files.counters).clone(),
@@ -440,6 +453,11 @@ impl<M: Replicable> Inner<M> {
         }
     }
 
+    fn queued(&self) -> u64 {
+        let free = self.queue.capacity();
+        u64::try_from(self.queue.max_capacity().saturating_sub(free)).unwrap_or(u64::MAX)
+    }
+
     fn applied_index(&self) -> Option<u64> {
         let last = self.machine.progress().borrow().last;
         last.map(|last| last.index)
@@ -464,6 +482,13 @@ impl<M: Replicable> Inner<M> {
 
     async fn handle(&self, request: Request) -> Response {
         let failed = |error: &dyn fmt::Display| Response::Failed(error.to_string());
+        let speaks = matches!(
+            request,
+            Request::Append(_) | Request::Vote { .. } | Request::Snapshot { .. }
+        );
+        if speaks && !self.admitted.load(Ordering::Relaxed) {
+            return Response::Failed("this node has not enrolled yet".to_owned());
+        }
         match request {
             Request::Append(append) => {
                 let Some(request) = append.into_request::<M>() else {
@@ -500,6 +525,8 @@ impl<M: Replicable> Inner<M> {
                 }
             }
             Request::Propose { proposals } => self.lead(proposals).await,
+            Request::Standing => Response::Standing(self.standing()),
+            Request::Change(change) => members::changed(self.change(change).await),
         }
     }
 
