@@ -25,10 +25,18 @@ pub enum Entry {
     Authorize(Box<Proposal>),
     /// The trip takes no more approvals.
     TripClosed(TripId),
-    /// The edge lost the primary.
-    OutageStarted(Why),
+    /// An edge lost the primary. An outage of the region lasts while any edge has.
+    OutageStarted {
+        /// The edge.
+        edge: u64,
+        /// By what.
+        why: Why,
+    },
     /// The edge has the primary again.
-    OutageEnded,
+    OutageEnded {
+        /// The edge.
+        edge: u64,
+    },
     /// A hold without an outcome: the payment may never be answered from now on.
     Tombstone(TransactionId),
     /// Every batch up to this one is in the ledger: answers may be forgotten once their window passed.
@@ -515,8 +523,11 @@ mod tests {
         };
         let mut entries = vec![
             Entry::TripClosed(trip),
-            Entry::OutageStarted(Why::Connection),
-            Entry::OutageEnded,
+            Entry::OutageStarted {
+                edge: 1,
+                why: Why::Connection,
+            },
+            Entry::OutageEnded { edge: 1 },
             Entry::Tombstone(id),
             Entry::Drained(7),
             Entry::Faulted(id),
@@ -597,7 +608,7 @@ mod tests {
 
     #[test]
     fn an_unknown_schema_is_refused() {
-        let mut bytes = Entry::OutageEnded.encode().unwrap();
+        let mut bytes = Entry::OutageEnded { edge: 1 }.encode().unwrap();
         bytes[0] = bytes[0].wrapping_add(1);
         assert!(matches!(Entry::decode(&bytes), Err(EntryError::Schema(3))));
         assert!(matches!(Entry::decode(&[1]), Err(EntryError::Short(1))));

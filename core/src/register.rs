@@ -69,6 +69,8 @@ pub struct Register {
     tallies: StandInTallies,
     corrections: Corrections,
     outages: VecDeque<Outage>,
+    /// The edges that have lost the primary.
+    cut_off: BTreeMap<u64, Why>,
     mode: StandInMode,
     /// What the edges may approve while they are cut off.
     grants: BTreeMap<u64, Granted>,
@@ -177,6 +179,7 @@ impl Register {
             tallies: StandInTallies::default(),
             corrections: Corrections::default(),
             outages: VecDeque::new(),
+            cut_off: BTreeMap::new(),
             mode: StandInMode::Auto,
             grants: BTreeMap::new(),
             incarnation: None,
@@ -208,8 +211,8 @@ impl Register {
             Entry::Late(mark) => self.mark_late(mark),
             Entry::Told(id) => self.told(at, *id),
             Entry::TripClosed(trip) => self.trips.close(*trip, self.log_time_ms),
-            Entry::OutageStarted(why) => self.start_outage(at, *why),
-            Entry::OutageEnded => self.end_outage(at),
+            Entry::OutageStarted { edge, why } => self.start_outage(at, *edge, *why),
+            Entry::OutageEnded { edge } => self.end_outage(at, *edge),
             Entry::Drained(index) => self.drained = self.drained.max(*index),
             Entry::Faulted(id) => {
                 self.payments.set(*id, Flag::Faulted, true);
@@ -316,6 +319,16 @@ impl Register {
         self.outages.back().filter(|outage| outage.until.is_none())
     }
 
+    /// Why an edge has lost the primary, as the log knows it.
+    pub fn cut_off(&self, edge: u64) -> Option<Why> {
+        self.cut_off.get(&edge).copied()
+    }
+
+    /// Every edge that has lost the primary, as the log knows it.
+    pub fn edges_cut_off(&self) -> Vec<u64> {
+        self.cut_off.keys().copied().collect()
+    }
+
     /// Recent outages, oldest first.
     pub fn outages(&self) -> impl Iterator<Item = &Outage> {
         self.outages.iter()
@@ -385,7 +398,8 @@ impl Register {
         }
     }
 
-    fn start_outage(&mut self, at: LogPosition, why: Why) {
+    fn start_outage(&mut self, at: LogPosition, edge: u64, why: Why) {
+        self.cut_off.insert(edge, why);
         if self.outage().is_some() {
             return;
         }
@@ -401,7 +415,11 @@ impl Register {
         });
     }
 
-    fn end_outage(&mut self, at: LogPosition) {
+    fn end_outage(&mut self, at: LogPosition, edge: u64) {
+        self.cut_off.remove(&edge);
+        if !self.cut_off.is_empty() {
+            return;
+        }
         let log_time_ms = self.log_time_ms;
         if let Some(outage) = self
             .outages

@@ -10,6 +10,7 @@ use super::payments::{Payments, Record};
 use super::tally::SavedTallies;
 use super::trips::{SavedTrips, Trips};
 use super::{Counts, Outage, Register, StandInTallies};
+use crate::answer::Why;
 use crate::entry::StandInMode;
 use crate::id::TransactionId;
 
@@ -37,6 +38,7 @@ struct Saved {
     tallies: SavedTallies,
     corrections: Corrections,
     outages: VecDeque<Outage>,
+    cut_off: BTreeMap<u64, Why>,
     mode: StandInMode,
     grants: BTreeMap<u64, Granted>,
     incarnation: Option<Uuid>,
@@ -60,6 +62,7 @@ impl Register {
             tallies: self.tallies.save(),
             corrections: self.corrections.clone(),
             outages: self.outages.clone(),
+            cut_off: self.cut_off.clone(),
             mode: self.mode,
             grants: self.grants.clone(),
             incarnation: self.incarnation,
@@ -92,6 +95,7 @@ impl Register {
             tallies: StandInTallies::load(saved.tallies),
             corrections: saved.corrections,
             outages: saved.outages,
+            cut_off: saved.cut_off,
             mode: saved.mode,
             grants: saved.grants,
             incarnation: saved.incarnation,
