@@ -25,6 +25,8 @@ pub enum Rung {
     Primary,
     /// Postgres could not be asked; the trip cache and the log decided.
     StandIn,
+    /// The log could not commit; a commit of Postgres' own made it final.
+    PrimaryOnly,
     /// The trip was too old to stand in with: floor limits and this edge's reserve decided.
     Isolated,
 }
@@ -140,13 +142,19 @@ impl Verdict {
 
 impl Rung {
     /// Every rung on which an answer is given.
-    pub const ALL: [Self; 3] = [Self::Primary, Self::StandIn, Self::Isolated];
+    pub const ALL: [Self; 4] = [
+        Self::Primary,
+        Self::StandIn,
+        Self::PrimaryOnly,
+        Self::Isolated,
+    ];
 
     /// The word in bodies, rows and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Primary => "primary",
             Self::StandIn => "stand_in",
+            Self::PrimaryOnly => "primary_only",
             Self::Isolated => "isolated",
         }
     }

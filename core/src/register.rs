@@ -468,7 +468,7 @@ impl Register {
         self.counts.approved = self.counts.approved.saturating_add(1);
         let amount = answer.amount.minor();
         match answer.rung {
-            Rung::Primary => return,
+            Rung::Primary | Rung::PrimaryOnly => return,
             Rung::StandIn => {
                 self.tallies
                     .stood_in(answer.shopper, &answer.bank, amount, self.log_time_ms)

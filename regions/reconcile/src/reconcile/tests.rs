@@ -85,7 +85,7 @@ fn proposal(n: u64, rung: Rung) -> Proposal {
         started_at: Timestamp::from_millis(NOW),
     };
     let (reason, why, shadow) = match rung {
-        Rung::Primary => (Reason::WithinCap, None, None),
+        Rung::Primary | Rung::PrimaryOnly => (Reason::WithinCap, None, None),
         Rung::StandIn => (
             Reason::WithinStandInLimits,
             Some(Why::Timeout),
