@@ -348,6 +348,7 @@ pub fn step(log: Uuid, to: u64, outcomes: Vec<Booking>) -> DrainStep {
         from: to - 1,
         to,
         outcomes,
+        reversals: Vec::new(),
         actions: Vec::new(),
     }
 }
