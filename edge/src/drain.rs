@@ -241,6 +241,7 @@ impl Drain {
             from,
             to: haul.to,
             outcomes: haul.outcomes,
+            reversals: Vec::new(),
             actions: haul.actions,
         };
         let cursor = match within(self.config.step_max, self.ledger.book(step)).await? {

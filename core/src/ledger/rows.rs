@@ -36,10 +36,16 @@ pub(super) fn held_row(proposal: &Proposal, now: Timestamp) -> AuthorizationRow 
         answer: proposed_answer(proposal),
         store: proposal.store,
         picked: proposal.trip.as_ref().map(|trip| trip.picked),
+        reversed: 0,
         held_at: Some(now),
         log: None,
         final_at: None,
     }
+}
+
+/// Whether two answers to one request are the same to the bank and to the money, however reached.
+pub(super) fn same_answer(one: &Answer, other: &Answer) -> bool {
+    one.verdict == other.verdict && one.amount == other.amount && one.code == other.code
 }
 
 /// An outcome whole, as `conflicts` keeps it.
