@@ -254,6 +254,11 @@ impl Register {
         record.answer()
     }
 
+    /// A payment's stored answer, whoever asks; `None` of a tombstone.
+    pub fn answer(&self, id: TransactionId) -> Option<Answer> {
+        self.payments.get(id)?.answer()
+    }
+
     /// What a reversal took back, minor units; `None` when it took nothing from an approval.
     pub fn reversal(&self, payment: TransactionId, reversal: Uuid) -> Option<i64> {
         let answer = self.payments.get(payment)?.answer()?;

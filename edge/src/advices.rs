@@ -5,7 +5,7 @@
 //! the bank hears of it. They are carried to the log in the order in which they were made, each until
 //! the log has it; carrying one twice changes nothing there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 const READ_BYTES: usize = 256 * 1024;
 /// Shoppers remembered for the floor limit's window; past it no more are approved.
 const SHOPPERS_MAX: usize = 100_000;
+/// A window is not longer; whoever was approved before is forgotten when there are too many.
+const WINDOW_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// This edge's own log.
 pub struct Advices {
@@ -53,14 +55,19 @@ enum Record {
 pub struct Kept {
     /// Answers given that the region's log may not have yet.
     answers: HashMap<TransactionId, (u64, Box<Answer>)>,
-    /// Approved on `isolated`, by start of the edge. Only the present one and those of advices still
-    /// to be carried are here.
-    spent: HashMap<Uuid, Tally>,
+    /// The last start of the edge that told something, and what it approved on `isolated`.
+    spent: (Uuid, Tally),
     /// When each shopper was last approved on `isolated`, by the edge's clock.
     floor: HashMap<ShopperId, u64>,
     carried: u64,
-    waiting: u64,
+    /// Batches of what waits to be carried, one for each.
+    waiting: VecDeque<u64>,
 }
+
+/// The payment's id belongs to a request that said something else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the id was used for a request that said something else")]
+pub struct OtherFingerprint;
 
 /// Why an isolated approval is not given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -85,17 +92,19 @@ impl StateMachine for Kept {
         };
         match record {
             Record::Told { incarnation, entry } => {
-                self.waiting = self.waiting.saturating_add(1);
+                self.waiting.push_back(at.index);
+                if self.spent.0 != incarnation {
+                    self.spent = (incarnation, Tally::default());
+                }
                 if let Ok(Entry::Advice(advice)) = Entry::decode(&entry) {
-                    self.tell(at.index, incarnation, &advice);
+                    self.tell(at.index, &advice);
                 }
             }
             Record::Carried(index) => {
                 self.carried = self.carried.max(index);
                 self.answers.retain(|_, (told, _)| *told > index);
-                // Whatever was told is in batches up to here or after it.
-                if at.index <= index.saturating_add(1) {
-                    self.waiting = 0;
+                while self.waiting.front().is_some_and(|told| *told <= index) {
+                    self.waiting.pop_front();
                 }
             }
         }
@@ -103,17 +112,32 @@ impl StateMachine for Kept {
 }
 
 impl Kept {
-    fn tell(&mut self, index: u64, incarnation: Uuid, advice: &Advice) {
+    fn tell(&mut self, index: u64, advice: &Advice) {
         let answer = &advice.answer;
         if answer.rung == Rung::Isolated && answer.verdict == Verdict::Approved {
-            let spent = self.spent.entry(incarnation).or_default();
+            let spent = &mut self.spent.1;
             spent.amount = spent.amount.saturating_add(answer.amount.minor());
             spent.count = spent.count.saturating_add(1);
             let given_ms = u64::try_from(advice.given_at.as_millis()).unwrap_or(0);
+            if self.floor.len() >= SHOPPERS_MAX {
+                let horizon = given_ms.saturating_sub(WINDOW_MAX_MS);
+                self.floor.retain(|_, last| *last >= horizon);
+            }
             self.floor.insert(answer.shopper, given_ms);
         }
         let kept = (index, Box::new(answer.clone()));
         self.answers.insert(answer.transaction_id, kept);
+    }
+}
+
+impl Kept {
+    fn spent_by(&self, incarnation: Uuid) -> Tally {
+        let (start, spent) = self.spent;
+        if start == incarnation {
+            spent
+        } else {
+            Tally::default()
+        }
     }
 }
 
@@ -135,18 +159,24 @@ impl Advices {
     }
 
     /// The answer this edge gave a payment, as long as the log may not have it.
-    pub fn recall(&self, id: TransactionId, fingerprint: &Fingerprint) -> Option<Box<Answer>> {
-        self.kept.read(|kept| {
-            let (_, answer) = kept.answers.get(&id)?;
-            (answer.fingerprint == *fingerprint).then(|| answer.clone())
-        })
+    ///
+    /// # Errors
+    /// When it gave one to a request that said something else.
+    pub fn recall(
+        &self,
+        id: TransactionId,
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<Box<Answer>>, OtherFingerprint> {
+        let given = |kept: &Kept| kept.answers.get(&id).map(|(_, answer)| answer.clone());
+        match self.kept.read(given) {
+            Some(answer) if answer.fingerprint != *fingerprint => Err(OtherFingerprint),
+            given => Ok(given),
+        }
     }
 
     /// What of its grant this start of the edge has spent.
     pub fn spent(&self) -> Tally {
-        self.kept
-            .read(|kept| kept.spent.get(&self.incarnation).copied())
-            .unwrap_or_default()
+        self.kept.read(|kept| kept.spent_by(self.incarnation))
     }
 
     /// What this start of the edge may spend; `None`: nothing was granted to it.
@@ -169,8 +199,7 @@ impl Advices {
     ) -> Result<(), NoReserve> {
         let granted = self.granted().ok_or(NoReserve::NotGranted)?;
         let fits = self.kept.read(|kept| {
-            let spent = kept.spent.get(&self.incarnation).copied();
-            let spent = spent.unwrap_or_default();
+            let spent = kept.spent_by(self.incarnation);
             let last = kept.floor.get(&shopper);
             let window =
                 last.is_none_or(|last| now_ms.saturating_sub(*last) >= limits.window_ms);
@@ -201,7 +230,8 @@ impl Advices {
 
     /// Advices that the region's log may not have.
     pub fn waiting(&self) -> u64 {
-        self.kept.read(|kept| kept.waiting)
+        let waiting = self.kept.read(|kept| kept.waiting.len());
+        u64::try_from(waiting).unwrap_or(u64::MAX)
     }
 
     /// Carries what is kept to the region's log until `stop` is cancelled.

@@ -448,6 +448,8 @@ impl<M: Replicable> Inner<M> {
             None => Ok(answer),
             Some(error) => {
                 self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                let mut counters = locked(&self.store.files().counters);
+                counters.refused_busy = counters.refused_busy.saturating_add(1);
                 Err(error)
             }
         }

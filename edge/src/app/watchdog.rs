@@ -109,8 +109,7 @@ impl Desk {
         let wal = shared.log.status();
         let policy = self.path.policy.load();
         let refused = shared.metrics.overloads();
-        shared.log.read(|machine| {
-            let register = machine.register();
+        shared.log.read(|register| {
             Reading {
                 poisoned: wal.poisoned,
                 wal_used_bytes: wal.bytes_used,
