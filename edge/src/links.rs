@@ -10,7 +10,7 @@
 //! failed may have been handled all the same.
 //!
 //! In reading order: [`hello`](EdgeName) (who is who), `frame` (the bytes), `tls` and `certificates`,
-//! `socket`, `connection` and `dialled` (calls), `accepted` (being called); [`issue`] makes
+//! `socket`, `connection`, `dialled` and `peer` (calls), `accepted` (being called); [`issue`] makes
 //! certificates for development.
 
 use std::collections::BTreeMap;
@@ -35,8 +35,8 @@ use crate::alarm::Alarms;
 use crate::chance::Chance;
 use accepted::Accepting;
 use certificates::Certificates;
-use dialled::Peer;
 use hello::Hello;
+use peer::Peer;
 
 mod accepted;
 mod certificates;
@@ -45,6 +45,8 @@ mod dialled;
 mod frame;
 mod hello;
 pub mod issue;
+mod limits;
+mod peer;
 mod socket;
 mod tls;
 
@@ -53,8 +55,9 @@ mod tests;
 
 pub use accepted::CallerStatus;
 pub use certificates::{Reloaded, TlsStatus};
-pub use dialled::PeerStatus;
 pub use hello::{EdgeName, EdgeNameError, Lane};
+pub use limits::LinkLimits;
+pub use peer::PeerStatus;
 pub use tls::{NameError, TlsError, TlsFiles};
 
 /// Whose links these are.
@@ -74,39 +77,6 @@ pub struct LinksConfig {
     pub tls: Option<TlsFiles>,
     /// Bounds of everything.
     pub limits: LinkLimits,
-}
-
-/// Bounds of links. They need not be the same at both ends, but a node that allows its peers less
-/// than they ask is found busy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkLimits {
-    /// Bytes of a request or a reply; also of all requests under way to one peer on the bulk lane.
-    pub frame_bytes_max: usize,
-    /// Bytes of a request on the quick lane; larger ones take the bulk lane.
-    pub quick_bytes_max: usize,
-    /// Bytes of all requests under way to one peer on the quick lane.
-    pub quick_window_bytes: usize,
-    /// Calls under way to, and requests under way of, one peer on each lane.
-    pub calls_max: usize,
-    /// From dialling or accepting to the end of the hello.
-    pub connect_max: Duration,
-    /// A frame that was begun makes no progress for so long: the connection ends.
-    pub stall_max: Duration,
-    /// Three calls in a row or more without a reply, and nothing else heard for so long: the
-    /// connection ends.
-    pub silence_max: Duration,
-    /// A peer is not dialled for so long after one try in vain.
-    pub rest_min: Duration,
-    /// After many tries, for so long.
-    pub rest_max: Duration,
-    /// A connection that nobody used for so long ends.
-    pub idle_after: Duration,
-    /// Peers known at once, and nodes that call.
-    pub peers_max: usize,
-    /// Connections accepted whose hello has not been heard; past it, others wait to be accepted.
-    pub strangers_max: usize,
-    /// The certificates' files are looked at this often.
-    pub certificates_every: Duration,
 }
 
 /// Answers requests of other nodes.
@@ -194,66 +164,6 @@ struct Shared {
     last_turned_away: Mutex<Option<String>>,
     stop: CancellationToken,
     tasks: TaskTracker,
-}
-
-// === impl LinkLimits ===
-
-impl Default for LinkLimits {
-    fn default() -> Self {
-        Self {
-            frame_bytes_max: 256 * 1024 * 1024,
-            quick_bytes_max: 256 * 1024,
-            quick_window_bytes: 8 * 1024 * 1024,
-            calls_max: 64,
-            connect_max: Duration::from_secs(1),
-            stall_max: Duration::from_secs(5),
-            silence_max: Duration::from_secs(1),
-            rest_min: Duration::from_millis(50),
-            rest_max: Duration::from_millis(1_000),
-            idle_after: Duration::from_secs(300),
-            peers_max: 64,
-            strangers_max: 64,
-            certificates_every: Duration::from_secs(5),
-        }
-    }
-}
-
-impl LinkLimits {
-    fn check(&self) -> Result<(), StartError> {
-        let within = |ok: bool, what| ok.then_some(()).ok_or(StartError::Limits(what));
-        let counts = [self.calls_max, self.peers_max, self.strangers_max];
-        within(
-            counts.iter().all(|count| (1..=65_536).contains(count)),
-            "calls, peers and strangers are from 1 to 65,536",
-        )?;
-        within(
-            u32::try_from(self.frame_bytes_max.max(self.quick_window_bytes)).is_ok(),
-            "a frame and a window have fewer than 4 GiB",
-        )?;
-        within(
-            (1..=self.quick_window_bytes).contains(&self.quick_bytes_max)
-                && self.quick_bytes_max <= self.frame_bytes_max,
-            "a quick request fits the quick window and a frame",
-        )?;
-        within(
-            !self.certificates_every.is_zero() && !self.idle_after.is_zero(),
-            "certificates are not looked at, nor connections ended, all the time",
-        )
-    }
-
-    const fn window_bytes(&self, lane: Lane) -> usize {
-        match lane {
-            Lane::Quick => self.quick_window_bytes,
-            Lane::Bulk => self.frame_bytes_max,
-        }
-    }
-
-    const fn request_bytes_max(&self, lane: Lane) -> usize {
-        match lane {
-            Lane::Quick => self.quick_bytes_max,
-            Lane::Bulk => self.frame_bytes_max,
-        }
-    }
 }
 
 // === impl Links ===
@@ -400,6 +310,13 @@ impl Links {
         let peer = Arc::new(Peer::new(&self.shared, node, member.address.clone()));
         peers.insert(node, Arc::clone(&peer));
         Ok(peer)
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        // Tasks hold what they share, not the links: without this they would go on for ever.
+        self.shared.stop.cancel();
     }
 }
 

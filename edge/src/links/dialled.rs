@@ -1,11 +1,11 @@
-//! The links this node dials: two lanes to each peer, connected when there is something to say.
+//! One lane to one peer: dialled when there is something to say, and not dialled all the time when
+//! that does not go well.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
 use standin_wal::{NodeId, TransportError};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
@@ -20,42 +20,8 @@ use super::{LinkLimits, Shared};
 
 const STOPPED: &str = "these links have stopped";
 
-/// Calls to one node, for pages.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PeerStatus {
-    /// The node.
-    pub node: u64,
-    /// Where it is dialled.
-    pub address: String,
-    /// Whether its quick lane is connected.
-    pub connected: bool,
-    /// Whether its bulk lane is.
-    pub bulk_connected: bool,
-    /// Calls under way, on both lanes.
-    pub calls: usize,
-    /// Calls that had a reply.
-    pub answered: u64,
-    /// Calls that had none, or were not sent; those refused for a full window not counted.
-    pub failed: u64,
-    /// Calls refused at once because the window was full.
-    pub busy: u64,
-    /// Times that it was connected.
-    pub connections: u64,
-    /// The last thing that went wrong on either lane.
-    pub last_error: Option<String>,
-}
-
-pub(super) struct Peer {
-    node: NodeId,
-    pub(super) address: String,
-    quick: Arc<Dialled>,
-    bulk: Arc<Dialled>,
-    quick_bytes_max: usize,
-    stop: CancellationToken,
-}
-
 /// One lane.
-struct Dialled {
+pub(super) struct Dialled {
     shared: Arc<Shared>,
     to: EdgeName,
     address: String,
@@ -63,10 +29,10 @@ struct Dialled {
     state: watch::Sender<State>,
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
-    answered: AtomicU64,
-    failed: AtomicU64,
-    busy: AtomicU64,
-    connections: AtomicU64,
+    pub(super) answered: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) busy: AtomicU64,
+    pub(super) connections: AtomicU64,
     last_error: Mutex<Option<String>>,
     stop: CancellationToken,
 }
@@ -107,73 +73,10 @@ enum ConnectError {
     TooLong,
 }
 
-// === impl Peer ===
-
-impl Peer {
-    pub(super) fn new(shared: &Arc<Shared>, node: NodeId, address: String) -> Self {
-        let stop = shared.stop.child_token();
-        let lane = |lane| Arc::new(Dialled::new(shared, node, &address, lane, stop.clone()));
-        Self {
-            node,
-            quick: lane(Lane::Quick),
-            bulk: lane(Lane::Bulk),
-            quick_bytes_max: shared.limits.quick_bytes_max,
-            address,
-            stop,
-        }
-    }
-
-    pub(super) async fn call(
-        &self,
-        request: Bytes,
-        patience: Duration,
-    ) -> Result<Bytes, TransportError> {
-        let lane = if request.len() <= self.quick_bytes_max {
-            &self.quick
-        } else {
-            &self.bulk
-        };
-        lane.call(request, patience).await
-    }
-
-    /// Ends its connections; calls under way fail.
-    pub(super) fn stop(&self) {
-        self.stop.cancel();
-    }
-
-    /// Whether forgetting it loses nothing.
-    pub(super) fn is_idle(&self) -> bool {
-        [&self.quick, &self.bulk]
-            .iter()
-            .all(|lane| !lane.is_up() && lane.under_way() == 0)
-    }
-
-    pub(super) fn status(&self) -> PeerStatus {
-        let lanes = [&self.quick, &self.bulk];
-        let sum = |of: fn(&Dialled) -> &AtomicU64| {
-            lanes.iter().fold(0_u64, |sum, lane| {
-                sum.saturating_add(of(lane).load(Ordering::Relaxed))
-            })
-        };
-        PeerStatus {
-            node: self.node.0,
-            address: self.address.clone(),
-            connected: self.quick.is_up(),
-            bulk_connected: self.bulk.is_up(),
-            calls: self.quick.under_way().saturating_add(self.bulk.under_way()),
-            answered: sum(|lane| &lane.answered),
-            failed: sum(|lane| &lane.failed),
-            busy: sum(|lane| &lane.busy),
-            connections: sum(|lane| &lane.connections),
-            last_error: lanes.iter().find_map(|lane| lane.last_error()),
-        }
-    }
-}
-
 // === impl Dialled ===
 
 impl Dialled {
-    fn new(
+    pub(super) fn new(
         shared: &Arc<Shared>,
         node: NodeId,
         address: &str,
@@ -205,7 +108,7 @@ impl Dialled {
         }
     }
 
-    async fn call(
+    pub(super) async fn call(
         self: &Arc<Self>,
         request: Bytes,
         patience: Duration,
@@ -420,16 +323,16 @@ impl Dialled {
         }
     }
 
-    fn is_up(&self) -> bool {
+    pub(super) fn is_up(&self) -> bool {
         matches!(*self.state.borrow(), State::Up(_))
     }
 
-    fn under_way(&self) -> usize {
+    pub(super) fn under_way(&self) -> usize {
         let calls_max = self.shared.limits.calls_max;
         calls_max.saturating_sub(self.calls.available_permits())
     }
 
-    fn last_error(&self) -> Option<String> {
+    pub(super) fn last_error(&self) -> Option<String> {
         let last = self.last_error.lock();
         last.unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -182,8 +182,12 @@ pub(super) async fn read_header<R: AsyncRead + Unpin>(
 ) -> Result<Option<Header>, FrameError> {
     let mut bytes = [0; HEADER_BYTES];
     let (first, rest) = bytes.split_at_mut(1);
-    if io.read(first).await? == 0 {
-        return Ok(None);
+    match io.read(first).await {
+        Ok(0) => return Ok(None),
+        Ok(_) => {}
+        // TLS that ended without a word of farewell: between two frames that is as good.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error.into()),
     }
     match timeout(stall, io.read_exact(rest)).await {
         Ok(Ok(_)) => Header::decode(&bytes).map(Some),

@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 
 mod bad_peers;
 mod calls;
+mod group;
 mod rotation;
 mod trust;
 
