@@ -201,8 +201,7 @@ impl Advices {
         let fits = self.kept.read(|kept| {
             let spent = kept.spent_by(self.incarnation);
             let last = kept.floor.get(&shopper);
-            let window =
-                last.is_none_or(|last| now_ms.saturating_sub(*last) >= limits.window_ms);
+            let window = last.is_none_or(|last| now_ms.saturating_sub(*last) >= limits.window_ms);
             let sum = spent.amount.checked_add(amount);
             amount <= limits.floor
                 && window
@@ -304,8 +303,8 @@ impl Advices {
     }
 
     async fn write(&self, record: &Record, deadline: Instant) -> Result<(), KeepError> {
-        let bytes = postcard::to_stdvec(record)
-            .map_err(|error| KeepError::Encode(error.to_string()))?;
+        let bytes =
+            postcard::to_stdvec(record).map_err(|error| KeepError::Encode(error.to_string()))?;
         self.kept.propose(Bytes::from(bytes), deadline).await?;
         Ok(())
     }

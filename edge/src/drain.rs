@@ -440,11 +440,7 @@ impl Drain {
 }
 
 /// What a reversal took back, for the ledger; `None` when it took nothing.
-fn reversal_row(
-    register: &Register,
-    reversal: &Reversal,
-    log_time_ms: u64,
-) -> Option<ReversalRow> {
+fn reversal_row(register: &Register, reversal: &Reversal, log_time_ms: u64) -> Option<ReversalRow> {
     let id = reversal.transaction_id;
     let amount = register
         .reversal(id, reversal.id)

@@ -167,7 +167,11 @@ impl Duties {
                 .collect()
         });
         // What was not agreed on is found again: the cursor does not move past it.
-        Ok(if self.agree_on(news).await { last } else { from })
+        Ok(if self.agree_on(news).await {
+            last
+        } else {
+            from
+        })
     }
 
     /// Whether all of them were.

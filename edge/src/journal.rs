@@ -40,7 +40,10 @@ impl LogJournal {
             .0
             .get()
             .ok_or_else(|| not_done("the log is not open yet".to_owned()))?;
-        match log.propose(&Entry::Platform(event), soon(RECORD_WITHIN)).await {
+        match log
+            .propose(&Entry::Platform(event), soon(RECORD_WITHIN))
+            .await
+        {
             Ok(_applied) => Ok(()),
             Err(error) => match error.fate() {
                 standin_wal::Fate::NotBegun => Err(not_done(error.to_string())),

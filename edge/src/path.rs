@@ -15,12 +15,12 @@ use standin_core::decide::{
     Decision, Facts, Limits as RuleLimits, Rules, StandInUse, decide, stand_in_differs,
 };
 use standin_core::entry::{Entry, Proposal, StandInMode};
-use standin_core::register::Register;
 use standin_core::id::{Fingerprint, ShopperId, TransactionId};
 use standin_core::identity::{self, DeploymentKey, Operation};
 use standin_core::ledger::{HoldReply, Ledger, LedgerError, Retry};
 use standin_core::merchant::StoreDirectory;
 use standin_core::policy::Policy;
+use standin_core::register::Register;
 use standin_core::register::{Outcome, Recall, Recalled};
 use standin_core::trip::{Approval, Position, Trip, TripStatus};
 use standin_core::trip_cache::TripCache;

@@ -14,8 +14,8 @@ use standin_core::trip_cache::TripCache;
 use uuid::Uuid;
 
 use super::{Shared, watchdog};
-use crate::advices::Advices;
 use crate::admin::{Control, Order, TombstonePlaced};
+use crate::advices::Advices;
 use crate::breaker::Position;
 use crate::config::Config;
 use crate::log::{Log, soon};
@@ -200,11 +200,7 @@ impl Desk {
         operator: String,
         reason: String,
     ) -> Result<(), OrderError> {
-        if !self
-            .shared
-            .log
-            .read(|register| register.is_faulted(id))
-        {
+        if !self.shared.log.read(|register| register.is_faulted(id)) {
             return Err(OrderError::NothingToClear);
         }
         tracing::warn!(transaction = %id, operator, reason, "operator clears a stored 500");

@@ -35,8 +35,15 @@ fn main() -> ExitCode {
         for line in &report.lines {
             println!("{line}");
         }
-        println!("{:?}", (report.seed, &report.wrong, report.trace, report.counts));
-        return if report.wrong.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        println!(
+            "{:?}",
+            (report.seed, &report.wrong, report.trace, report.counts)
+        );
+        return if report.wrong.is_some() {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        };
     }
     let began = Instant::now();
     let mut failed = 0_u64;
@@ -47,6 +54,14 @@ fn main() -> ExitCode {
             println!("seed {seed}: {wrong}");
         }
     }
-    println!("{} seeds in {:?}, {failed} failed", args.seeds, began.elapsed());
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "{} seeds in {:?}, {failed} failed",
+        args.seeds,
+        began.elapsed()
+    );
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -209,7 +209,9 @@ impl Platter {
     }
 
     fn fails(&mut self, kinds: &[Failing]) -> Option<Failing> {
-        let (failing, after) = self.failing.filter(|(failing, _)| kinds.contains(failing))?;
+        let (failing, after) = self
+            .failing
+            .filter(|(failing, _)| kinds.contains(failing))?;
         if let Some(left) = after.checked_sub(1) {
             self.failing = Some((failing, left));
             return None;
@@ -425,16 +427,25 @@ impl SegmentFile for Handle {
     fn bytes(&self) -> io::Result<u64> {
         let platter = locked(&self.disk.0);
         platter.serve(self.holder)?;
-        let file = platter.files.get(&self.file).ok_or(io::ErrorKind::NotFound)?;
+        let file = platter
+            .files
+            .get(&self.file)
+            .ok_or(io::ErrorKind::NotFound)?;
         u64::try_from(file.seen.len()).map_err(io::Error::other)
     }
 
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
         let platter = locked(&self.disk.0);
         platter.serve(self.holder)?;
-        let file = platter.files.get(&self.file).ok_or(io::ErrorKind::NotFound)?;
+        let file = platter
+            .files
+            .get(&self.file)
+            .ok_or(io::ErrorKind::NotFound)?;
         let from = usize::try_from(offset).map_err(io::Error::other)?;
-        let bytes = file.seen.get(from..).and_then(|rest| rest.get(..into.len()));
+        let bytes = file
+            .seen
+            .get(from..)
+            .and_then(|rest| rest.get(..into.len()));
         into.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -443,7 +454,10 @@ impl SegmentFile for Handle {
         let mut platter = locked(&self.disk.0);
         let last = platter.tick(self.holder)?;
         let fails = platter.fails(&[Failing::Write]).is_some();
-        let failed = platter.files.get(&self.file).is_some_and(|file| file.failed);
+        let failed = platter
+            .files
+            .get(&self.file)
+            .is_some_and(|file| file.failed);
         self.judge(&platter, failed);
         let file = platter.files.get_mut(&self.file);
         let file = file.ok_or(io::ErrorKind::NotFound)?;

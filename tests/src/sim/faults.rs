@@ -92,9 +92,10 @@ pub async fn start_one<M: Replicable>(world: &Arc<World<M>>) {
         return;
     };
     world.start(node).await;
-    let still = world.machines().into_iter().any(|(at, now, _)| {
-        at == node && now == state && matches!(now, State::Spoilt { .. })
-    });
+    let still = world
+        .machines()
+        .into_iter()
+        .any(|(at, now, _)| at == node && now == state && matches!(now, State::Spoilt { .. }));
     if still {
         world.tasks.spawn(Arc::clone(world).replace(node));
     }
@@ -233,6 +234,8 @@ fn jump_clock<M: Replicable>(world: &World<M>) {
 
 fn depose<M: Replicable>(world: &World<M>) {
     if let Some(leader) = world.leader() {
-        world.net.pause(leader.node(), world.scene.between(300, 700));
+        world
+            .net
+            .pause(leader.node(), world.scene.between(300, 700));
     }
 }
