@@ -18,8 +18,9 @@ use standin_core::ledger::{
     AuthorizationState, Booked, BookedCounts, Fate, HoldReply, Ledger, LedgerError, Retry,
 };
 use standin_core::money::{Currency, Money};
+use standin_core::trip::TripChange;
 use standin_drill::servers::{Postgres, PostgresOptions};
-use standin_tests::conformance::ledger::{World, approve, every_case, outcome, step, uuid};
+use standin_tests::conformance::ledger::{World, approve, event, every_case, outcome, step, uuid};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::NoTls;
 
@@ -330,4 +331,86 @@ async fn an_outcome_that_postgres_rejects_does_not_stop_the_drain() {
     assert!(kept[1].cause.contains("23514"), "{}", kept[1].cause);
     // Text of the payment never reaches a message.
     assert!(kept.iter().all(|row| !row.cause.contains("Tar")));
+}
+
+/// A close written first may become visible last: a reader that has passed it by is told all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_that_commits_late_is_told_when_it_has_settled() {
+    let config = |url| {
+        let mut config = PostgresConfig::new(url);
+        config.closes_settle = Duration::from_millis(300);
+        config
+    };
+    let bench = Bench::new(config).await;
+    let ledger = &*bench.world.ledger;
+    let (late, prompt) = (bench.world.trip().await, bench.world.trip().await);
+    let session = bench.session().await;
+    let close = "update trips set status = 'DELIVERING', \
+         closed_at = date_trunc('milliseconds', clock_timestamp()) where trip_id = $1";
+    session.batch_execute("begin").await.unwrap();
+    session.execute(close, &[&late.trip.id.0]).await.unwrap();
+    let finish = event(&prompt, TripChange::Finish);
+    ledger.book_events(vec![finish]).await.unwrap();
+    let mut cursor = None;
+    let mut told = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // Told once when it is new; the late one is invisible still.
+    while told.is_empty() {
+        for closed in ledger.closed_since(cursor, 1).await.unwrap() {
+            cursor = Some(closed.cursor);
+            told.push(closed.trip);
+        }
+        assert!(Instant::now() < deadline);
+    }
+    assert_eq!(told, [prompt.trip.id]);
+    session.batch_execute("commit").await.unwrap();
+    while told.len() < 3 {
+        for closed in ledger.closed_since(cursor, 1).await.unwrap() {
+            cursor = Some(closed.cursor);
+            told.push(closed.trip);
+        }
+        assert!(Instant::now() < deadline, "{told:?}");
+        tokio::task::yield_now().await;
+    }
+    // In order of their closes, behind both of which nothing comes any more.
+    assert_eq!(told[1..], [late.trip.id, prompt.trip.id]);
+    assert_eq!(ledger.closed_since(cursor, 10).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_schema_keeps_what_the_first_had() {
+    let server = server().await;
+    server.create_database("old").await.unwrap();
+    let first = include_str!("../../core/migrations/V1__ledger.sql");
+    let second = include_str!("../../core/migrations/V2__reversals_and_closes.sql");
+    server.execute("old", first).await.unwrap();
+    let rows = "insert into trips values \
+         (1, '00000000-0000-0000-0000-000000000001', 1, 'USD', 'SHOPPING', 1, 0, 0, '{}', now()), \
+         (2, '00000000-0000-0000-0000-000000000002', 1, 'USD', 'COMPLETE', 1, 0, 0, '{}', now()); \
+         insert into reversals values (1, '00000000-0000-0000-0000-000000000003', \
+         '00000000-0000-0000-0000-000000000004', 12, 'USD', now()); \
+         insert into authorizations (shopper_id, transaction_id, state, fingerprint, bank, verdict, \
+         reason, code, amount, currency, rung, approved_before, policy_version, exposed) values \
+         (1, '00000000-0000-0000-0000-000000000003', 'final', '', 'b', 'approved', 'within_cap', \
+         'AAAAAA', 12, 'USD', 'primary', 0, 1, false)";
+    server.execute("old", rows).await.unwrap();
+    server.execute("old", second).await.unwrap();
+    for (question, answer) in [
+        (
+            "select string_agg(shopper_id::text, ',') from trips where closed_at is not null",
+            "2",
+        ),
+        (
+            "select shopper_id || ' ' || amount || ' [' || reason || ']' from reversals",
+            "1 12 []",
+        ),
+        ("select reversed::text from authorizations", "0"),
+        (
+            "select count(*) from pg_class where relname = 'reversals_v1'",
+            "0",
+        ),
+    ] {
+        let said = server.ask_in("old", question).await.unwrap();
+        assert_eq!(said.as_deref(), Some(answer), "{question}");
+    }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::time::Instant;
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::{START_MAX, START_TRIES, STOP_MAX, ServerError};
 use crate::process::{self, Process};
@@ -185,6 +185,29 @@ impl Postgres {
         let (done, closed) = tokio::join!(talk, connection);
         done.map_err(refused)?;
         closed.map_err(refused)
+    }
+
+    /// The first column of the first row, as text, over a connection of its own.
+    pub async fn ask_in(
+        &self,
+        database: &str,
+        question: &str,
+    ) -> Result<Option<String>, ServerError> {
+        let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls)
+            .await
+            .map_err(refused)?;
+        let talk = async {
+            let reply = client.simple_query(question).await;
+            drop(client);
+            reply
+        };
+        let (reply, closed) = tokio::join!(talk, connection);
+        let messages = reply.map_err(refused)?;
+        closed.map_err(refused)?;
+        Ok(messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
+            _ => None,
+        }))
     }
 
     /// Freezes the postmaster and all its backends: new and existing connections hang.

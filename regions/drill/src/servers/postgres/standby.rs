@@ -189,32 +189,6 @@ impl Postgres {
         Ok(())
     }
 
-    /// The first column of the first row, as text, over a connection of its own.
-    pub async fn ask_in(
-        &self,
-        database: &str,
-        question: &str,
-    ) -> Result<Option<String>, ServerError> {
-        let (client, connection) =
-            tokio_postgres::connect(&self.url(database), tokio_postgres::NoTls)
-                .await
-                .map_err(refused)?;
-        let talk = async {
-            let reply = client.simple_query(question).await;
-            drop(client);
-            reply
-        };
-        let (reply, closed) = tokio::join!(talk, connection);
-        let messages = reply.map_err(refused)?;
-        closed.map_err(refused)?;
-        Ok(messages.iter().find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => {
-                Some(row.get(0).unwrap_or_default().to_owned())
-            }
-            _ => None,
-        }))
-    }
-
     async fn ask(&self, question: &str) -> Result<Option<String>, ServerError> {
         self.ask_in("postgres", question).await
     }
