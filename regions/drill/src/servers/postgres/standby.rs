@@ -143,8 +143,15 @@ impl Postgres {
         self.until(follows, "the standby does not follow").await
     }
 
-    /// Waits until `standby` has applied everything that this primary has committed by now.
+    /// Waits until `standby` has applied everything that this primary has committed by now, those
+    /// commits included that waited for no disk.
     pub async fn caught_up(&self, standby: &Self) -> Result<(), ServerError> {
+        // A commit that waits for the disk takes everything before it there.
+        self.execute(
+            "postgres",
+            "select pg_logical_emit_message(true, 'standin', '')",
+        )
+        .await?;
         let place = self.ask("select pg_current_wal_flush_lsn()::text").await?;
         let place = place.ok_or_else(|| refused("no place in the log"))?;
         let applied = format!("select 1 where pg_last_wal_replay_lsn() >= '{place}'::pg_lsn");
