@@ -335,15 +335,16 @@ async fn a_host_that_hangs_first_in_the_list_does_not_keep_the_ledger_from_the_n
     // It accepts connections, as its kernel does, and says nothing.
     pair.primary().pause().unwrap();
     assert_eq!(pair.promote().await, 2);
-    // Whoever knows the epoch takes the first host that has it. The whole time for connecting is
-    // shorter than the patience with one host, so that a queue behind the first would be an error.
+    // Whoever knows the epoch takes the first host that has it, while the silent one may still talk.
     let mut told = pair.both();
     told.epoch_min = 2;
-    told.create_timeout = SOON / 2;
-    connect(&told).probe().await.unwrap();
-    // Whoever knows nothing waits for the silent one no longer than for one host.
+    let probed = timeout(SOON / 2, connect(&told).probe()).await;
+    probed
+        .expect("the second host waits for the first")
+        .unwrap();
+    // Whoever knows nothing gives the silent one its time, and takes what the others said.
     let mut ignorant = pair.both();
-    ignorant.connect_timeout = Duration::from_secs(2);
+    ignorant.create_timeout = Duration::from_secs(4);
     connect(&ignorant).probe().await.unwrap();
     // And the one with connections to it leaves them one after the other, as the edge does.
     let proposal = approve(&sheet, 5, 100);
