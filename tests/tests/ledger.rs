@@ -128,10 +128,8 @@ async fn a_server_that_hangs_leaves_no_connection_wedged() {
     let sheet = bench.world.trip().await;
     let ledger = &*bench.world.ledger;
     for _ in 0..2 {
-        assert!(matches!(
-            hold(ledger, approve(&sheet, 1, 1_000)).await,
-            Ok(HoldReply::Held { .. })
-        ));
+        let reply = hold_again(ledger, &approve(&sheet, 1, 1_000)).await;
+        assert!(matches!(reply, HoldReply::Held { .. }));
     }
     bench.server.pause().unwrap();
     for _ in 0..6 {
@@ -167,7 +165,7 @@ async fn a_server_that_is_gone_is_an_error_that_says_so_and_comes_back() {
     let sheet = bench.world.trip().await;
     let ledger = &*bench.world.ledger;
     let first = approve(&sheet, 1, 1_000);
-    assert_eq!(hold(ledger, first.clone()).await.unwrap(), held(0));
+    assert_eq!(hold_again(ledger, &first).await, held(0));
     bench.server.kill().await.unwrap();
     // A broken connection that had sent its COMMIT is unknown; no connection is surely not done.
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -198,7 +196,7 @@ async fn a_primary_that_takes_no_writes_is_refused_and_its_connection_dropped() 
     let sheet = bench.world.trip().await;
     let ledger = &*bench.world.ledger;
     let first = approve(&sheet, 1, 1_000);
-    assert_eq!(hold(ledger, first.clone()).await.unwrap(), held(0));
+    assert_eq!(hold_again(ledger, &first).await, held(0));
     let session = bench.session().await;
     session
         .batch_execute("alter system set default_transaction_read_only = on")
@@ -243,7 +241,7 @@ async fn a_lock_that_is_not_had_in_time_is_an_error_before_the_budget_ends() {
     let sheet = bench.world.trip().await;
     let ledger = &*bench.world.ledger;
     let before = approve(&sheet, 1, 1_000);
-    assert_eq!(hold(ledger, before.clone()).await.unwrap(), held(0));
+    assert_eq!(hold_again(ledger, &before).await, held(0));
     let session = bench.session().await;
     session
         .batch_execute("begin; select * from trips for update")
@@ -263,7 +261,7 @@ async fn a_lock_that_is_not_had_in_time_is_an_error_before_the_budget_ends() {
     );
     assert!(error.detail.contains("55P03"), "{error}");
     session.batch_execute("commit").await.unwrap();
-    assert_eq!(hold(ledger, after).await.unwrap(), held(1));
+    assert_eq!(hold_again(ledger, &after).await, held(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -273,7 +271,7 @@ async fn plans_made_before_a_migration_are_made_again() {
     let ledger = &*bench.world.ledger;
     let before = approve(&sheet, 1, 1_000);
     for _ in 0..8 {
-        assert_eq!(hold(ledger, before.clone()).await.unwrap(), held(0));
+        assert_eq!(hold_again(ledger, &before).await, held(0));
     }
     let migration = "alter table authorizations alter column reason type varchar(64)";
     bench.server.execute("ledger", migration).await.unwrap();
@@ -299,7 +297,7 @@ async fn an_outcome_that_postgres_rejects_does_not_stop_the_drain() {
     nul.request.merchant.name = "Tar\0get".to_owned();
     huge.trip_age_ms = Some(u64::MAX);
     zero.request.amount = Money::from_minor(0, Currency::USD);
-    assert_eq!(hold(ledger, nul.clone()).await.unwrap(), held(0));
+    assert_eq!(hold_again(ledger, &nul).await, held(0));
     let all = [&good, &nul, &huge, &zero, &fine];
     let log = uuid();
     let outcomes = (0_u32..)

@@ -141,7 +141,7 @@ async fn open(host: &Config, least: u64) -> Result<Opened, Error> {
     let epoch = match reply {
         Ok(messages) => epoch_of(&messages),
         // Migrations have not run: there is nothing yet that a primary of the past could spoil.
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
+        Err(error) if least == 0 && error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
         Err(error) => return Err(error),
     };
     Ok(Opened {
