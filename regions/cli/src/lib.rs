@@ -17,6 +17,7 @@ pub mod out;
 pub mod platform_client;
 pub mod policy;
 pub mod reconcile;
+mod running;
 pub mod secret;
 pub mod serve;
 pub mod tally;
