@@ -195,7 +195,10 @@ impl Edge {
             log.keep_enrolling(founders.as_ref(), stop).await;
         });
         journal.connect(Arc::clone(&log));
-        backends.rebuild(&log).await?;
+        let follower = backends.rebuild(&log, config.keepers.is_some()).await?;
+        if let Some(follower) = follower {
+            tasks.spawn(follower.run(stop_workers.clone()));
+        }
         backends.await_cache().await;
         let shared = Shared {
             ledger: match hooks.wrap_ledger {
