@@ -3,7 +3,8 @@
 //!
 //! Time is tokio's paused clock: it moves on when nothing can run. The same seed gives the same trace.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, Once};
 
 use standin_wal::testing::{Planted, plant, seed_elections};
 
@@ -46,6 +47,25 @@ pub struct Options {
     pub planted: Option<Planted>,
 }
 
+thread_local! {
+    static SCENE: RefCell<Option<Arc<Scene>>> = const { RefCell::new(None) };
+}
+
+/// A panic in a simulation is one more thing that must not be: tokio and the library catch it.
+fn hear_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let scene = SCENE.with(|scene| scene.borrow().clone());
+            match scene {
+                Some(scene) => scene.wrong(|| format!("a panic: {panic}")),
+                None => before(panic),
+            }
+        }));
+    });
+}
+
 /// Runs one seed.
 ///
 /// # Panics
@@ -56,10 +76,12 @@ pub fn run(seed: u64, options: Options) -> Report {
         .start_paused(true)
         .build();
     let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
+    hear_panics();
     seed_elections(Some(seed));
     plant(options.planted);
     let report = runtime.block_on(async {
         let scene = Arc::new(Scene::new(seed, options.told));
+        SCENE.set(Some(Arc::clone(&scene)));
         let world = log::simulate(Arc::clone(&scene)).await;
         Report {
             seed,
@@ -70,6 +92,7 @@ pub fn run(seed: u64, options: Options) -> Report {
             lines: scene.lines(),
         }
     });
+    SCENE.set(None);
     plant(None);
     seed_elections(None);
     report

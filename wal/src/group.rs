@@ -224,6 +224,7 @@ impl<M: Replicable> Group<M> {
         };
         let opened = off_runtime(dir.as_ref(), opening).await;
         let (store, machine) = opened.map_err(|_cancelled| OpenError::Cancelled)??;
+        store.give_up_behind(machine.kept().clone());
         let links = Links(Arc::clone(&transport));
         let node = config.log.node.0;
         let raft = Raft::new(node, raft_config, links, store.clone(), machine.clone())
@@ -567,6 +568,11 @@ async fn follow<M: Replicable>(inner: Arc<Inner<M>>, stop: CancellationToken) {
     loop {
         let told = {
             let now = metrics.borrow_and_update();
+            if now.running_state.is_err() {
+                // It writes no vote and no entry any more: a snapshot that failed ends it too.
+                inner.store.poison();
+                return;
+            }
             Told {
                 leader: now.current_leader,
                 snapshot: now.snapshot.map(|last| last.index),
@@ -582,6 +588,7 @@ async fn follow<M: Replicable>(inner: Arc<Inner<M>>, stop: CancellationToken) {
             changed = metrics.changed() => changed,
         };
         if changed.is_err() {
+            inner.store.poison();
             return;
         }
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use standin_tests::sim::{Options, run};
+use standin_wal::testing::Planted;
 
 /// Runs the deterministic simulator over many seeds.
 #[derive(Debug, Parser)]
@@ -19,24 +20,54 @@ struct Args {
     /// Replays one seed and tells what happens.
     #[arg(long)]
     seed: Option<u64>,
+    /// Plants every bug, or this one, and says how many seeds it takes to find it.
+    #[arg(long, num_args = 0..=1, default_missing_value = "all")]
+    planted: Option<String>,
 }
 
 #[allow(clippy::disallowed_methods, reason = "measures how fast seeds run")]
 fn main() -> ExitCode {
     let args = Args::parse();
+    let named = args.planted.as_deref();
     if let Some(seed) = args.seed {
+        let mut bugs = Planted::ALL.into_iter();
+        let planted = bugs.find(|bug| named == Some(&format!("{bug:?}")));
         let report = run(
             seed,
             Options {
                 told: true,
-                ..Options::default()
+                planted,
             },
         );
         for line in &report.lines {
             println!("{line}");
         }
-        println!("{:?}", (report.seed, &report.wrong, report.trace, report.counts));
-        return if report.wrong.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        println!(
+            "{:?}",
+            (report.seed, &report.wrong, report.trace, report.counts)
+        );
+        return if report.wrong.is_some() {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        };
+    }
+    if let Some(name) = args.planted {
+        for bug in Planted::ALL {
+            if name != "all" && name != format!("{bug:?}") {
+                continue;
+            }
+            let began = Instant::now();
+            let found = (args.start..args.start.saturating_add(args.seeds)).find_map(|seed| {
+                let options = Options {
+                    planted: Some(bug),
+                    ..Options::default()
+                };
+                run(seed, options).wrong.map(|wrong| (seed, wrong))
+            });
+            println!("{bug:?} {:?}: {found:?}", began.elapsed());
+        }
+        return ExitCode::SUCCESS;
     }
     let began = Instant::now();
     let mut failed = 0_u64;
@@ -47,6 +78,14 @@ fn main() -> ExitCode {
             println!("seed {seed}: {wrong}");
         }
     }
-    println!("{} seeds in {:?}, {failed} failed", args.seeds, began.elapsed());
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "{} seeds in {:?}, {failed} failed",
+        args.seeds,
+        began.elapsed()
+    );
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

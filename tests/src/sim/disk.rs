@@ -162,6 +162,14 @@ impl SimDisk {
         locked(&self.0).failing = Some((failing, after));
     }
 
+    /// Nothing fails and nothing is slow any more.
+    pub fn heal(&self) {
+        let mut platter = locked(&self.0);
+        platter.failing = None;
+        platter.power_left = None;
+        platter.pace = (0, 2);
+    }
+
     /// What every task takes from now on, in milliseconds.
     pub fn set_pace(&self, low: u64, high: u64) {
         locked(&self.0).pace = (low, high);
@@ -179,6 +187,15 @@ impl SimDisk {
         let segments = platter.names.iter().filter(|(name, _)| is_segment(name));
         let sum: usize = segments.map(|(_, file)| bytes(file)).sum();
         u64::try_from(sum).unwrap_or(u64::MAX)
+    }
+
+    /// Everything that was written and not lost gets to the disk, and memory forgets the rest.
+    pub fn settle(&self) {
+        for file in locked(&self.0).files.values_mut() {
+            drop(file.sync());
+            file.seen.clone_from(&file.durable);
+            file.failed = false;
+        }
     }
 
     /// Spoils bytes at rest; `None` when nothing is there that may be spoilt.
@@ -209,7 +226,9 @@ impl Platter {
     }
 
     fn fails(&mut self, kinds: &[Failing]) -> Option<Failing> {
-        let (failing, after) = self.failing.filter(|(failing, _)| kinds.contains(failing))?;
+        let (failing, after) = self
+            .failing
+            .filter(|(failing, _)| kinds.contains(failing))?;
         if let Some(left) = after.checked_sub(1) {
             self.failing = Some((failing, left));
             return None;
@@ -425,16 +444,25 @@ impl SegmentFile for Handle {
     fn bytes(&self) -> io::Result<u64> {
         let platter = locked(&self.disk.0);
         platter.serve(self.holder)?;
-        let file = platter.files.get(&self.file).ok_or(io::ErrorKind::NotFound)?;
+        let file = platter
+            .files
+            .get(&self.file)
+            .ok_or(io::ErrorKind::NotFound)?;
         u64::try_from(file.seen.len()).map_err(io::Error::other)
     }
 
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
         let platter = locked(&self.disk.0);
         platter.serve(self.holder)?;
-        let file = platter.files.get(&self.file).ok_or(io::ErrorKind::NotFound)?;
+        let file = platter
+            .files
+            .get(&self.file)
+            .ok_or(io::ErrorKind::NotFound)?;
         let from = usize::try_from(offset).map_err(io::Error::other)?;
-        let bytes = file.seen.get(from..).and_then(|rest| rest.get(..into.len()));
+        let bytes = file
+            .seen
+            .get(from..)
+            .and_then(|rest| rest.get(..into.len()));
         into.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -443,7 +471,10 @@ impl SegmentFile for Handle {
         let mut platter = locked(&self.disk.0);
         let last = platter.tick(self.holder)?;
         let fails = platter.fails(&[Failing::Write]).is_some();
-        let failed = platter.files.get(&self.file).is_some_and(|file| file.failed);
+        let failed = platter
+            .files
+            .get(&self.file)
+            .is_some_and(|file| file.failed);
         self.judge(&platter, failed);
         let file = platter.files.get_mut(&self.file);
         let file = file.ok_or(io::ErrorKind::NotFound)?;

@@ -92,10 +92,12 @@ pub async fn start_one<M: Replicable>(world: &Arc<World<M>>) {
         return;
     };
     world.start(node).await;
-    let still = world.machines().into_iter().any(|(at, now, _)| {
-        at == node && now == state && matches!(now, State::Spoilt { .. })
-    });
+    let still = world
+        .machines()
+        .into_iter()
+        .any(|(at, now, _)| at == node && now == state && matches!(now, State::Spoilt { .. }));
     if still {
+        world.set_state(node, State::Retired);
         world.tasks.spawn(Arc::clone(world).replace(node));
     }
 }
@@ -180,7 +182,8 @@ async fn spoil<M: Replicable>(world: &Arc<World<M>>) {
         world.end(&run);
     }
     let Some(disk) = world.disk(node) else { return };
-    // As it is read by nobody: the next start mounts it anew.
+    // As the next start will find it.
+    disk.settle();
     let Ok(report) = verify_on(&disk.mount(u64::MAX)) else {
         disk.sever();
         return;
@@ -233,6 +236,8 @@ fn jump_clock<M: Replicable>(world: &World<M>) {
 
 fn depose<M: Replicable>(world: &World<M>) {
     if let Some(leader) = world.leader() {
-        world.net.pause(leader.node(), world.scene.between(300, 700));
+        world
+            .net
+            .pause(leader.node(), world.scene.between(300, 700));
     }
 }

@@ -87,7 +87,9 @@ async fn ask(world: &Arc<World<Till>>, mark: &Mark, bytes: &Bytes, tries: u32) -
             Ok(committed) => {
                 let at = committed.applied();
                 let answer = digest(&Till::outcome_to_bytes(committed.outcome()));
-                world.scene.note("told", &[run.node(), at.index, u64::from(at.slot), answer]);
+                world
+                    .scene
+                    .note("told", &[run.node(), at.index, u64::from(at.slot), answer]);
                 let at = Some((at.index, at.slot));
                 if world.oracle.told(*mark, Told { at, answer }) {
                     world.judge_durable(mark, &run);
@@ -118,7 +120,7 @@ async fn get_well(world: &Arc<World<Till>>, payments: &Payments) {
     while Instant::now() < until && world.scene.verdict().is_none() {
         for (node, state, _) in world.machines() {
             if let Some(disk) = world.disk(node) {
-                disk.set_pace(0, 2);
+                disk.heal();
             }
             if state != State::Retired && state != State::Up {
                 faults::start_one(world).await;
@@ -135,7 +137,9 @@ async fn get_well(world: &Arc<World<Till>>, payments: &Payments) {
         return;
     }
     if !settled {
-        world.scene.wrong(|| format!("L7: not well again in time: {}", describe(world)));
+        world
+            .scene
+            .wrong(|| format!("L7: not well again in time: {}", describe(world)));
         return;
     }
     let known: Vec<(Mark, Bytes)> = locked(payments).clone();
@@ -143,13 +147,17 @@ async fn get_well(world: &Arc<World<Till>>, payments: &Payments) {
         let Some((_, bytes)) = known.iter().find(|(known, _)| *known == mark) else {
             continue;
         };
-        if !ask(world, &mark, bytes, 3).await {
-            world.scene.wrong(|| "L7: a healed group does not answer".to_owned());
+        if !ask(world, &mark, bytes, 12).await {
+            world
+                .scene
+                .wrong(|| "L7: a healed group does not answer".to_owned());
         }
         if let Some(at) = told.at
             && world.oracle.outcome_at(at) != Some(told.answer)
         {
-            world.scene.wrong(|| format!("S8: what was told at {at:?} is not what is there"));
+            world
+                .scene
+                .wrong(|| format!("S8: what was told at {at:?} is not what is there"));
         }
     }
     for _ in 0..100 {
@@ -167,11 +175,17 @@ async fn get_well(world: &Arc<World<Till>>, payments: &Payments) {
 /// Whether every machine that is to run runs, knows the leader, and has applied as much as the others.
 fn is_level<M: Replicable>(world: &World<M>) -> bool {
     let machines = world.machines();
-    let to_run = machines.iter().filter(|(_, state, _)| *state != State::Retired);
+    let to_run = machines
+        .iter()
+        .filter(|(_, state, _)| *state != State::Retired);
     let nodes = world.net.nodes();
     let applied = |run: &Arc<super::run::Run<super::oracle::Watched<M>>>| {
         let status = run.group.status();
-        (status.leader, status.applied_index, status.last_index == status.applied_index)
+        (
+            status.leader,
+            status.applied_index,
+            status.last_index == status.applied_index,
+        )
     };
     let first = nodes.first().map(applied);
     nodes.len() == to_run.count()

@@ -168,7 +168,12 @@ impl<M: Replicable> Net<M> {
     }
 
     /// Brings a request to a node, and its reply back.
-    async fn carry(self: Arc<Self>, from: Arc<super::run::Gone>, to: u64, request: Bytes) -> Option<Bytes> {
+    async fn carry(
+        self: Arc<Self>,
+        from: Arc<super::run::Gone>,
+        to: u64,
+        request: Bytes,
+    ) -> Option<Bytes> {
         let said = look_into_request(&request);
         self.note("request", from.node, to, said);
         self.travel(from.node, to).await?;
@@ -235,7 +240,8 @@ impl<M: Replicable> Transport for Way<M> {
                 return Err(silence());
             }
             // A machine that is up without the process says so.
-            if net.node(to.0).is_none() && !net.is_cut(self.from.node, to.0) && net.scene.chance(50) {
+            if net.node(to.0).is_none() && !net.is_cut(self.from.node, to.0) && net.scene.chance(50)
+            {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 return Err(TransportError::Unreachable("nobody listens".to_owned()));
             }

@@ -126,7 +126,10 @@ impl Oracle {
     /// Everything that clients were told.
     pub fn all_told(&self) -> Vec<(Mark, Told)> {
         let seen = locked(&self.seen);
-        seen.told.iter().map(|(mark, told)| (*mark, *told)).collect()
+        seen.told
+            .iter()
+            .map(|(mark, told)| (*mark, *told))
+            .collect()
     }
 
     /// What was applied at a place, wherever: a number for its outcome.
@@ -175,7 +178,8 @@ impl Oracle {
             proposal: digest(proposal),
             outcome: digest(outcome),
         };
-        self.scene.note("apply", &[node, at.index, u64::from(at.slot), fact.outcome]);
+        self.scene
+            .note("apply", &[node, at.index, u64::from(at.slot), fact.outcome]);
         let mut seen = locked(&self.seen);
         seen.counts.applied = seen.counts.applied.saturating_add(1);
         if !seen.proposed.contains(&fact.proposal) && !marks(proposal).is_empty() {
@@ -207,8 +211,9 @@ impl Oracle {
         let mut seen = locked(&self.seen);
         let before = *seen.states.entry(at).or_insert(state);
         if before != state {
-            self.scene
-                .wrong(|| format!("S8: the state of node {node} after {at:?} is not that of another"));
+            self.scene.wrong(|| {
+                format!("S8: the state of node {node} after {at:?} is not that of another")
+            });
         }
     }
 }

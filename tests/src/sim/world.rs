@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use standin_wal::{
-    Config, Group, GroupConfig, Member, MemberError, NodeId, OpenError, Replicable,
-};
+use standin_wal::{Config, Group, GroupConfig, Member, MemberError, NodeId, OpenError, Replicable};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -187,6 +185,7 @@ impl<M: Replicable> World<M> {
             }
             Err(error) => {
                 self.scene.note("not opened", &[node]);
+                self.scene.say(|| format!("node {node}: {error}"));
                 gone.token.cancel();
                 disk.sever();
                 self.judge_open_error(node, state, &error);
@@ -268,7 +267,10 @@ impl<M: Replicable> World<M> {
     pub async fn replace(self: Arc<Self>, old: u64) {
         let (new, keeper) = {
             let machines = locked(&self.machines);
-            let next = machines.keys().next_back().map_or(1, |last| last.saturating_add(1));
+            let next = machines
+                .keys()
+                .next_back()
+                .map_or(1, |last| last.saturating_add(1));
             let keeper = machines.get(&old).is_some_and(|machine| machine.keeper);
             (next, keeper)
         };
@@ -293,7 +295,8 @@ impl<M: Replicable> World<M> {
                     () = leader.gone.token.cancelled() => {}
                     _ = changing => {}
                 }
-                self.changed_ms.store(self.scene.now_ms(), Ordering::Relaxed);
+                self.changed_ms
+                    .store(self.scene.now_ms(), Ordering::Relaxed);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -334,7 +337,9 @@ impl<M: Replicable> World<M> {
             } else {
                 status.learners.contains(&new)
             };
-            there && !status.keepers.contains(&old) && status.keepers.len() == 3
+            let committed = status.applied_index == status.last_index;
+            let gone = !status.keepers.contains(&old) && status.keepers.len() == 3;
+            there && gone && committed
         })
     }
 
@@ -347,9 +352,12 @@ impl<M: Replicable> World<M> {
         let all: BTreeMap<NodeId, Member> = (1..=keepers)
             .map(|node| (NodeId(node), member(node)))
             .collect();
-        let Some(first) = self.net.node(1) else { return };
+        let Some(first) = self.net.node(1) else {
+            return;
+        };
         if let Err(error) = first.group.found(all).await {
-            self.scene.wrong(|| format!("the group is not founded: {error}"));
+            self.scene
+                .wrong(|| format!("the group is not founded: {error}"));
         }
         for learner in keepers.saturating_add(1)..=keepers.saturating_add(learners) {
             for _ in 0..100 {
@@ -373,7 +381,9 @@ impl<M: Replicable> World<M> {
             let status = run.group.status();
             let leads = status.leader == Some(status.node);
             self.oracle.status(status.node, status.term, leads);
-            let used = self.disk(status.node).map_or(0, |disk| disk.segment_bytes());
+            let used = self
+                .disk(status.node)
+                .map_or(0, |disk| disk.segment_bytes());
             if used > BUDGET_BYTES {
                 self.scene
                     .wrong(|| format!("node {} uses {used} bytes", status.node));
