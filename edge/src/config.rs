@@ -78,6 +78,9 @@ pub struct WalConfig {
     pub budget_bytes: u64,
     /// Proposals waiting for the disk; past it, requests are refused.
     pub queue_proposals: usize,
+    /// How long a bank may ask again for a payment it got no answer to; an approval that came too
+    /// late for it is given back after that.
+    pub retry_window: Duration,
 }
 
 /// Bounds of the register.

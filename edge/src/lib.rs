@@ -9,6 +9,7 @@
 //! [`app`] puts everything together.
 
 pub mod admin;
+pub mod advices;
 pub mod afterwards;
 pub mod alarm;
 pub mod app;
@@ -20,10 +21,12 @@ pub mod command;
 pub mod config;
 pub mod door;
 pub mod drain;
+pub mod duties;
 pub mod holds;
 pub mod inflight;
 pub mod journal;
 pub mod limit;
+pub mod log;
 pub mod machine;
 pub mod metrics;
 pub mod native;
@@ -33,3 +36,4 @@ pub mod problem;
 pub mod server;
 pub mod stores;
 pub mod telemetry;
+pub mod told;

@@ -6,15 +6,15 @@
 //! and not heard of is carried again until its deadline, so that the death of a leader costs an
 //! election and no more (see [`Replicable`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::error::{ClientWriteError, RaftError};
-use openraft::{ChangeMembers, Raft, SnapshotPolicy};
+use openraft::{Raft, SnapshotPolicy};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -42,11 +42,13 @@ use crate::time::{LogClock, TimeSource};
 use crate::wal::{Answer, Committed, Config, NodeId, ProposeError, ReadError, Stopped, Why};
 
 mod carry;
+mod enroll;
 mod members;
 #[cfg(test)]
 mod tests;
 
-pub use members::MemberError;
+pub use enroll::EnrollError;
+pub use members::{Change, MemberError};
 
 /// Segments that must still fit the budget for anything to be proposed.
 const SEGMENTS_SPARE: u64 = 2;
@@ -66,6 +68,9 @@ pub struct GroupConfig {
     pub election: [Duration; 2],
     /// Batches of this node under way at once.
     pub batches_max: usize,
+    /// A node that has no log yet does not speak for the group until [`Group::enroll`] has said that
+    /// it may.
+    pub enrolls: bool,
 }
 
 /// A node of a replicated log, and the state it was applied to.
@@ -85,6 +90,8 @@ pub(crate) struct Inner<M: Replicable> {
     told: News<Told>,
     queue: mpsc::Sender<Pending<M::Outcome>>,
     queued_bytes: AtomicUsize,
+    /// Whether this node may vote and be appended to.
+    admitted: AtomicBool,
 }
 
 /// What this node waits for to be told by the library.
@@ -136,6 +143,8 @@ pub struct GroupStatus {
     pub bytes_used: u64,
     /// Bytes they may take.
     pub budget_bytes: u64,
+    /// Proposals of this node that wait to be carried.
+    pub queued: u64,
     /// A write failed here: this node has to end and be rebuilt.
     pub poisoned: bool,
     /// Torn writes cut when this log was opened.
@@ -156,6 +165,7 @@ impl GroupConfig {
             heartbeat: Duration::from_millis(50),
             election: [Duration::from_millis(150), Duration::from_millis(300)],
             batches_max: 4,
+            enrolls: false,
         }
     }
 
@@ -218,7 +228,11 @@ impl<M: Replicable> Group<M> {
         let raft_config = Arc::new(config.raft()?);
         let log = config.log.clone();
         let on = Arc::clone(&dir);
+        #[cfg(feature = "testing")]
+        let witness = crate::testing::witness();
         let opening = move || {
+            #[cfg(feature = "testing")]
+            crate::testing::bring_witness(witness);
             let store = Store::open_on(Arc::clone(&on), log, time, random)?;
             Ok::<_, OpenError>((store, Machine::open(on, machine)?))
         };
@@ -232,6 +246,7 @@ impl<M: Replicable> Group<M> {
             .map_err(|error| OpenError::Raft(error.to_string()))?;
         let clock = LogClock::new(store.log_time_ms(), store.files().time.as_ref());
         let (queue, waiting) = mpsc::channel(config.log.queue_proposals_max);
+        let admitted = !config.enrolls || raft.is_initialized().await.unwrap_or(false);
         let inner = Arc::new(Inner {
             config,
             raft,
@@ -242,6 +257,7 @@ impl<M: Replicable> Group<M> {
             told: News::default(),
             queue,
             queued_bytes: AtomicUsize::new(0),
+            admitted: AtomicBool::new(admitted),
         });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let carrier = carry::Carrier {
@@ -383,6 +399,7 @@ impl<M: Replicable> Group<M> {
             segments: u64::try_from(segments).unwrap_or(u64::MAX),
             bytes_used: files.bytes_used(),
             budget_bytes: files.config.budget_bytes,
+            queued: inner.queued(),
             poisoned: inner.store.phase().get() == Phase::Poisoned,
             torn_tails_cut: files.torn_tails_cut,
             counters: locked(&files.counters).clone(),
@@ -446,9 +463,16 @@ impl<M: Replicable> Inner<M> {
             None => Ok(answer),
             Some(error) => {
                 self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                let mut counters = locked(&self.store.files().counters);
+                counters.refused_busy = counters.refused_busy.saturating_add(1);
                 Err(error)
             }
         }
+    }
+
+    fn queued(&self) -> u64 {
+        let free = self.queue.capacity();
+        u64::try_from(self.queue.max_capacity().saturating_sub(free)).unwrap_or(u64::MAX)
     }
 
     fn applied_index(&self) -> Option<u64> {
@@ -477,6 +501,13 @@ impl<M: Replicable> Inner<M> {
 
     async fn handle(&self, request: Request) -> Response {
         let failed = |error: &dyn fmt::Display| Response::Failed(error.to_string());
+        let speaks = matches!(
+            request,
+            Request::Append(_) | Request::Vote { .. } | Request::Snapshot { .. }
+        );
+        if speaks && !self.admitted.load(Ordering::Relaxed) {
+            return Response::Failed("this node has not enrolled yet".to_owned());
+        }
         match request {
             Request::Append(append) => {
                 let Some(request) = append.into_request::<M>() else {
@@ -517,6 +548,8 @@ impl<M: Replicable> Inner<M> {
                 }
             }
             Request::Propose { proposals } => self.lead(proposals).await,
+            Request::Standing => Response::Standing(self.standing()),
+            Request::Change(change) => members::changed(self.change(change).await),
         }
     }
 

@@ -36,7 +36,7 @@ mod wal;
 #[cfg(test)]
 mod tests;
 
-pub use group::{Group, GroupConfig, GroupStatus, MemberError};
+pub use group::{Change, EnrollError, Group, GroupConfig, GroupStatus, MemberError};
 pub use raft::network::{Transport, TransportError};
 pub use raft::{LoadError, Member, Replicable};
 pub use recovery::OpenError;

@@ -10,12 +10,16 @@ use standin_core::merchant::Store;
 use standin_core::policy::{Policy, PolicyError};
 use standin_core::register::RegisterConfig;
 use standin_core::trip_cache::redis::RedisConfig;
-use standin_wal::NodeId;
+use standin_wal::{GroupConfig, NodeId};
+use uuid::Uuid;
 
 use crate::breaker;
 use crate::config::{BreakerConfig, Config};
 use crate::drain;
 use crate::holds::HoldsConfig;
+
+const ADVICE_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+const ADVICE_BUDGET_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A file that the configuration names is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +89,25 @@ pub(super) fn wal(config: &Config) -> standin_wal::Config {
             NodeId(config.edge_id),
             config.region.clone(),
         )
+    }
+}
+
+/// The node of the region's log. Its members find each other by the region's name.
+pub(super) fn group(config: &Config) -> GroupConfig {
+    let group = Uuid::new_v5(&Uuid::NAMESPACE_OID, config.region.as_bytes());
+    GroupConfig {
+        enrolls: true,
+        ..GroupConfig::new(wal(config), group)
+    }
+}
+
+/// This edge's own log, beside its part of the region's: small, and rarely written.
+pub(super) fn advices(config: &Config) -> standin_wal::Config {
+    standin_wal::Config {
+        dir: config.wal.dir.join("advices"),
+        segment_bytes: ADVICE_SEGMENT_BYTES,
+        budget_bytes: ADVICE_BUDGET_BYTES,
+        ..wal(config)
     }
 }
 

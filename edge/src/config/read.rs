@@ -90,6 +90,7 @@ fn wal(from: &Settings) -> Read<WalConfig> {
             SEGMENT_BYTES.start().saturating_mul(2)..=i64::MAX,
         )?,
         queue_proposals: from.whole("wal.queue_proposals", COUNT)?,
+        retry_window: from.millis("wal.retry_window_ms")?,
     };
     if !wal.segment_bytes.is_multiple_of(4_096) {
         return wrong("wal.segment_bytes", "must be a multiple of 4096");

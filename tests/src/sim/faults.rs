@@ -153,8 +153,8 @@ fn compact<M: Replicable>(world: &Arc<World<M>>) {
     world.scene.note("compact", &[run.node(), keep]);
     let patience = Duration::from_secs(3);
     world.tasks.spawn(async move {
-        let upto = run.group.status().applied_index.saturating_sub(keep);
-        let compacted = tokio::time::timeout(patience, run.group.compact(upto));
+        let upto = run.group().status().applied_index.saturating_sub(keep);
+        let compacted = tokio::time::timeout(patience, run.group().compact(upto));
         tokio::select! {
             biased;
             () = run.gone.token.cancelled() => {}

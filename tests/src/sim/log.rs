@@ -26,7 +26,11 @@ type Payments = Arc<Mutex<Vec<(Mark, Bytes)>>>;
 
 /// Runs one simulation of three keepers and two others.
 pub async fn simulate(scene: Arc<super::scene::Scene>) -> Arc<World<Till>> {
-    let world = World::new(scene, Box::new(Till::default), Box::new(|_, _| {}));
+    let world = World::new(
+        scene,
+        Box::new(Till::default),
+        Box::new(|group, _, _| Arc::new(group)),
+    );
     world.found(3, 2).await;
     let payments: Payments = Arc::default();
     let end = world.scene.now_ms().saturating_add(FAULTS_MS);
@@ -166,9 +170,7 @@ async fn get_well(world: &Arc<World<Till>>, payments: &Payments) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    for run in world.net.nodes() {
-        run.group.read(|watched| watched.compare());
-    }
+    world.compare();
     world.look();
 }
 
@@ -179,8 +181,8 @@ fn is_level<M: Replicable>(world: &World<M>) -> bool {
         .iter()
         .filter(|(_, state, _)| *state != State::Retired);
     let nodes = world.net.nodes();
-    let applied = |run: &Arc<super::run::Run<super::oracle::Watched<M>>>| {
-        let status = run.group.status();
+    let applied = |run: &Arc<super::run::Run<M>>| {
+        let status = run.group().status();
         (
             status.leader,
             status.applied_index,
@@ -198,7 +200,7 @@ fn describe<M: Replicable>(world: &World<M>) -> String {
     let told: Vec<String> = nodes
         .iter()
         .map(|run| {
-            let status = run.group.status();
+            let status = run.group().status();
             format!(
                 "{}: leader {:?} term {} last {} applied {} keepers {:?}",
                 status.node,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use standin_wal::testing::{Witness, bring_witness};
 use standin_wal::{Config, Group, GroupConfig, Member, MemberError, NodeId, OpenError, Replicable};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,8 +14,8 @@ use uuid::Uuid;
 
 use super::disk::{Mark, SimDisk};
 use super::net::Net;
-use super::oracle::{Oracle, Watched};
-use super::run::{Clocks, Gone, Run};
+use super::oracle::{Eye, Oracle};
+use super::run::{Clocks, Gone, Holds, Run};
 use super::scene::{Scene, locked};
 
 /// Bytes of a segment, and of all of them.
@@ -31,7 +32,7 @@ pub struct World<M: Replicable> {
     /// Who judges it.
     pub oracle: Arc<Oracle>,
     /// How its nodes talk.
-    pub net: Arc<Net<Watched<M>>>,
+    pub net: Arc<Net<M>>,
     /// What runs in it.
     pub tasks: TaskTracker,
     machines: Mutex<BTreeMap<u64, Machine>>,
@@ -44,8 +45,8 @@ pub struct World<M: Replicable> {
     changed_ms: AtomicU64,
 }
 
-/// Called when a run has joined.
-pub type Started<M> = Box<dyn Fn(&Arc<Run<Watched<M>>>, &Clocks) + Send + Sync>;
+/// Makes of a log that was opened whatever holds it.
+pub type Started<M> = Box<dyn Fn(Group<M>, &Arc<Gone>, &Clocks) -> Arc<dyn Holds<M>> + Send + Sync>;
 
 struct Machine {
     disk: SimDisk,
@@ -154,15 +155,18 @@ impl<M: Replicable> World<M> {
         let mount = Arc::new(disk.mount(number));
         let out = disk.out();
         let mut dice = self.scene.fork();
-        let opened = Group::open_on(
+        let eye: Arc<dyn Witness> = Eye::on(&self.oracle, node);
+        bring_witness(Some(eye));
+        let opening = Group::open_on(
             mount,
             group_config(node),
             Box::new(clocks.clone()),
-            Watched::new((self.make)(), Arc::clone(&self.oracle), node),
+            (self.make)(),
             self.net.way(Arc::clone(&gone)),
             Box::new(move || (u128::from(dice.roll()) << 64) | u128::from(dice.roll())),
-        )
-        .await;
+        );
+        // It looks for its witness when it is first polled, which is now.
+        let opened = opening.await;
         let before = self.machines().into_iter().find(|(at, ..)| *at == node);
         let Some((_, state, _)) = before else { return };
         match opened {
@@ -177,10 +181,10 @@ impl<M: Replicable> World<M> {
                         });
                     }
                 }
-                let run = Arc::new(Run { gone, group });
+                let held = (self.started)(group, &gone, &clocks);
+                let run = Arc::new(Run::new(gone, held));
                 self.set_state(node, State::Up);
                 self.net.join(Arc::clone(&run));
-                (self.started)(&run, &clocks);
                 self.tasks.spawn(Arc::clone(self).watch(run, out));
             }
             Err(error) => {
@@ -206,12 +210,12 @@ impl<M: Replicable> World<M> {
     }
 
     /// Ends the run when its disk is poisoned or its power is gone.
-    async fn watch(self: Arc<Self>, run: Arc<Run<Watched<M>>>, out: CancellationToken) {
+    async fn watch(self: Arc<Self>, run: Arc<Run<M>>, out: CancellationToken) {
         tokio::select! {
             biased;
             () = run.gone.token.cancelled() => {}
             () = out.cancelled() => self.end(&run),
-            () = run.group.poisoned() => {
+            () = run.group().poisoned() => {
                 self.scene.note("poisoned", &[run.node()]);
                 self.end(&run);
             }
@@ -219,7 +223,7 @@ impl<M: Replicable> World<M> {
     }
 
     /// Ends a run at once, as kill -9 does.
-    pub fn end(&self, run: &Arc<Run<Watched<M>>>) {
+    pub fn end(&self, run: &Arc<Run<M>>) {
         if run.gone.token.is_cancelled() {
             return;
         }
@@ -232,13 +236,13 @@ impl<M: Replicable> World<M> {
         self.set_state(run.node(), State::Down);
         // What is left of it is taken away; it has no disk, no network and no clients any more.
         let run = Arc::clone(run);
-        self.tasks.spawn(async move { run.group.stop().await });
+        self.tasks.spawn(async move { run.group().stop().await });
     }
 
     /// Stops a run as an operator does.
-    pub async fn stop(&self, run: &Arc<Run<Watched<M>>>) {
+    pub async fn stop(&self, run: &Arc<Run<M>>) {
         self.scene.note("stop", &[run.node(), run.gone.number]);
-        run.group.stop().await;
+        run.group().stop().await;
         if run.gone.token.is_cancelled() {
             return;
         }
@@ -251,9 +255,9 @@ impl<M: Replicable> World<M> {
     }
 
     /// The node that leads, as far as the nodes know.
-    pub fn leader(&self) -> Option<Arc<Run<Watched<M>>>> {
-        let leads = |run: &Arc<Run<Watched<M>>>| {
-            let status = run.group.status();
+    pub fn leader(&self) -> Option<Arc<Run<M>>> {
+        let leads = |run: &Arc<Run<M>>| {
+            let status = run.group().status();
             (status.leader == Some(status.node)).then_some(status.term)
         };
         let nodes = self.net.nodes();
@@ -310,28 +314,28 @@ impl<M: Replicable> World<M> {
 
     async fn change_one(
         &self,
-        leader: &Arc<Run<Watched<M>>>,
+        leader: &Arc<Run<M>>,
         old: u64,
         new: u64,
         keeper: bool,
     ) -> Result<(), MemberError> {
-        let status = leader.group.status();
+        let status = leader.group().status();
         let known = status.learners.contains(&new) || status.keepers.contains(&new);
         if !known {
-            leader.group.add_learner(NodeId(new), member(new)).await?;
+            leader.group().add_learner(NodeId(new), member(new)).await?;
         }
         if keeper && !status.keepers.contains(&new) {
-            leader.group.add_keeper(NodeId(new)).await?;
+            leader.group().add_keeper(NodeId(new)).await?;
         }
         if status.keepers.contains(&old) {
-            leader.group.remove_keeper(NodeId(old)).await?;
+            leader.group().remove_keeper(NodeId(old)).await?;
         }
         Ok(())
     }
 
     fn is_replaced(&self, old: u64, new: u64, keeper: bool) -> bool {
         self.leader().is_some_and(|leader| {
-            let status = leader.group.status();
+            let status = leader.group().status();
             let there = if keeper {
                 status.keepers.contains(&new)
             } else {
@@ -355,7 +359,7 @@ impl<M: Replicable> World<M> {
         let Some(first) = self.net.node(1) else {
             return;
         };
-        if let Err(error) = first.group.found(all).await {
+        if let Err(error) = first.group().found(all).await {
             self.scene
                 .wrong(|| format!("the group is not founded: {error}"));
         }
@@ -375,10 +379,19 @@ impl<M: Replicable> World<M> {
         }
     }
 
+    /// Has the oracle hold the states of the nodes against each other.
+    pub fn compare(&self) {
+        for run in self.net.nodes() {
+            let at = run.group().status().applied_index;
+            let state = run.group().read(Replicable::save);
+            self.oracle.saved(run.node(), at, &state);
+        }
+    }
+
     /// Looks at every node, and at its disk.
     pub fn look(&self) {
         for run in self.net.nodes() {
-            let status = run.group.status();
+            let status = run.group().status();
             let leads = status.leader == Some(status.node);
             self.oracle.status(status.node, status.term, leads);
             let used = self
@@ -392,8 +405,8 @@ impl<M: Replicable> World<M> {
     }
 
     /// S7: what is told as committed is durable on a majority of the keepers when it is told.
-    pub fn judge_durable(&self, mark: &Mark, run: &Arc<Run<Watched<M>>>) {
-        let keepers: BTreeSet<u64> = run.group.status().keepers;
+    pub fn judge_durable(&self, mark: &Mark, run: &Arc<Run<M>>) {
+        let keepers: BTreeSet<u64> = run.group().status().keepers;
         let since = self.changed_ms.load(Ordering::Relaxed);
         let settled = since == 0 || self.scene.now_ms().saturating_sub(since) > 2_000;
         if !settled || locked(&self.replacing).is_some() || keepers.len() != 3 {
@@ -423,5 +436,6 @@ fn group_config(node: u64) -> GroupConfig {
 fn member(node: u64) -> Member {
     Member {
         address: format!("node-{node}"),
+        log: Uuid::nil(),
     }
 }

@@ -27,6 +27,8 @@ use crate::wal::{Applied, StateMachine};
 pub(crate) struct Machine<M>(Arc<Inner<M>>);
 
 struct Inner<M> {
+    #[cfg(feature = "testing")]
+    witness: Option<Arc<dyn crate::testing::Witness>>,
     dir: Arc<dyn SegmentDir>,
     machine: RwLock<M>,
     progress: News<Progress>,
@@ -87,6 +89,8 @@ impl<M: StateMachine + Replicable> Machine<M> {
             failed: false,
         };
         Ok(Self(Arc::new(Inner {
+            #[cfg(feature = "testing")]
+            witness: crate::testing::witness(),
             dir,
             machine: RwLock::new(machine),
             progress: News::new(progress),
@@ -136,7 +140,13 @@ impl<M: StateMachine + Replicable> Machine<M> {
                         slot,
                         log_time_ms: at.log_time_ms,
                     };
-                    outcomes.push((applied, machine.apply(applied, proposal)));
+                    let outcome = machine.apply(applied, proposal);
+                    #[cfg(feature = "testing")]
+                    if let Some(witness) = &self.0.witness {
+                        let outcome = M::outcome_to_bytes(&outcome);
+                        witness.applied(applied, proposal, &outcome);
+                    }
+                    outcomes.push((applied, outcome));
                 }
                 outcomes
             }
