@@ -80,7 +80,7 @@ async fn ask(world: &Arc<World<Till>>, mark: &Mark, bytes: &Bytes, tries: u32) -
         };
         let deadline = Instant::now().checked_add(PATIENCE);
         let proposing = run
-            .group
+            .group()
             .propose(bytes.clone(), deadline.unwrap_or_else(Instant::now));
         let proposed = tokio::select! {
             biased;

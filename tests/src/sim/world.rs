@@ -367,7 +367,7 @@ impl<M: Replicable> World<M> {
             for _ in 0..100 {
                 if let Some(leader) = self.leader()
                     && leader
-                        .group
+                        .group()
                         .add_learner(NodeId(learner), member(learner))
                         .await
                         .is_ok()
