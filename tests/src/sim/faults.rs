@@ -70,10 +70,15 @@ fn kill<M: Replicable>(world: &World<M>) {
 fn cut_power<M: Replicable>(world: &World<M>) {
     let Some(node) = any(world) else { return };
     let Some(disk) = world.disk(node) else { return };
+    let own = world.own_disk(node);
     if world.scene.chance(50) {
+        let disk = own.filter(|_| world.scene.chance(30)).unwrap_or(disk);
         disk.cut_power_after(world.scene.between(1, 40));
     } else {
         disk.cut_power();
+        if let Some(own) = own {
+            own.cut_power();
+        }
         if let Some(run) = world.net.node(node) {
             world.end(&run);
         }
@@ -150,10 +155,10 @@ fn compact<M: Replicable>(world: &Arc<World<M>>) {
         return;
     };
     let keep = world.scene.below(10);
-    world.scene.note("compact", &[run.node(), keep]);
+    let upto = world.compact_upto(&run).saturating_sub(keep);
+    world.scene.note("compact", &[run.node(), upto]);
     let patience = Duration::from_secs(3);
     world.tasks.spawn(async move {
-        let upto = run.group().status().applied_index.saturating_sub(keep);
         let compacted = tokio::time::timeout(patience, run.group().compact(upto));
         tokio::select! {
             biased;

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::disk::Mark;
 use super::faults;
-use super::oracle::Told;
+use super::oracle::{Oracle, Told};
 use super::scene::{digest, locked};
 use super::till::{Till, payment};
-use super::world::{State, World};
+use super::world::{Hooks, State, World};
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -26,11 +26,13 @@ type Payments = Arc<Mutex<Vec<(Mark, Bytes)>>>;
 
 /// Runs one simulation of three keepers and two others.
 pub async fn simulate(scene: Arc<super::scene::Scene>) -> Arc<World<Till>> {
-    let world = World::new(
-        scene,
-        Box::new(Till::default),
-        Box::new(|group, _, _| Arc::new(group)),
-    );
+    let oracle = Oracle::new(Arc::clone(&scene));
+    let hooks = Hooks {
+        make: Box::new(Till::default),
+        started: Box::new(|group, _, _, _| Arc::new(group)),
+        compact_upto: Box::new(|run| run.group().status().applied_index),
+    };
+    let world = World::new(scene, oracle, hooks);
     world.found(3, 2).await;
     let payments: Payments = Arc::default();
     let end = world.scene.now_ms().saturating_add(FAULTS_MS);

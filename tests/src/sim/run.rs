@@ -36,6 +36,8 @@ pub struct Gone {
     pub number: u64,
     /// Cancelled at its end.
     pub token: CancellationToken,
+    /// Cancelled when its process has to end.
+    pub failed: CancellationToken,
 }
 
 /// A node's clocks: the wall clock may be wrong and may jump, the monotonic one only goes on.

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::select_all;
 use standin_wal::testing::{Witness, bring_witness};
 use standin_wal::{Config, Group, GroupConfig, Member, MemberError, NodeId, OpenError, Replicable};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::disk::{Mark, SimDisk};
+use super::disk::{Mark, Mount, SimDisk};
 use super::net::Net;
 use super::oracle::{Eye, Oracle};
 use super::run::{Clocks, Gone, Holds, Run};
@@ -36,8 +37,7 @@ pub struct World<M: Replicable> {
     /// What runs in it.
     pub tasks: TaskTracker,
     machines: Mutex<BTreeMap<u64, Machine>>,
-    make: Box<dyn Fn() -> M + Send + Sync>,
-    started: Started<M>,
+    hooks: Hooks<M>,
     runs: AtomicU64,
     /// Keepers being replaced: the old one and the new one.
     replacing: Mutex<Option<(u64, u64)>>,
@@ -45,11 +45,24 @@ pub struct World<M: Replicable> {
     changed_ms: AtomicU64,
 }
 
-/// Makes of a log that was opened whatever holds it.
-pub type Started<M> = Box<dyn Fn(Group<M>, &Arc<Gone>, &Clocks) -> Arc<dyn Holds<M>> + Send + Sync>;
+/// What runs on the logs of a world.
+pub struct Hooks<M: Replicable> {
+    /// Makes a state machine that has applied nothing.
+    pub make: Box<dyn Fn() -> M + Send + Sync>,
+    /// Makes of a log that was opened whatever holds it.
+    pub started: Started<M>,
+    /// Up to where a node's log may be given up.
+    pub compact_upto: Box<dyn Fn(&Run<M>) -> u64 + Send + Sync>,
+}
+
+type Started<M> = Box<
+    dyn Fn(Group<M>, &Arc<Gone>, &Clocks, Arc<Mount>) -> Arc<dyn Holds<M>> + Send + Sync,
+>;
 
 struct Machine {
     disk: SimDisk,
+    /// For what runs beside the group's log.
+    own: SimDisk,
     clocks: Clocks,
     keeper: bool,
     state: State,
@@ -75,10 +88,9 @@ impl<M: Replicable> World<M> {
     /// A world without machines.
     pub fn new(
         scene: Arc<Scene>,
-        make: Box<dyn Fn() -> M + Send + Sync>,
-        started: Started<M>,
+        oracle: Arc<Oracle>,
+        hooks: Hooks<M>,
     ) -> Arc<Self> {
-        let oracle = Oracle::new(Arc::clone(&scene));
         let tasks = TaskTracker::new();
         Arc::new(Self {
             net: Net::new(Arc::clone(&scene), Arc::clone(&oracle), tasks.clone()),
@@ -86,8 +98,7 @@ impl<M: Replicable> World<M> {
             oracle,
             tasks,
             machines: Mutex::default(),
-            make,
-            started,
+            hooks,
             runs: AtomicU64::new(0),
             replacing: Mutex::new(None),
             changed_ms: AtomicU64::new(0),
@@ -99,6 +110,7 @@ impl<M: Replicable> World<M> {
         let off = i64::try_from(self.scene.below(4_000)).unwrap_or(0);
         let machine = Machine {
             disk: SimDisk::new(Arc::clone(&self.scene), node),
+            own: SimDisk::new(Arc::clone(&self.scene), node),
             clocks: Clocks::new(off.saturating_sub(2_000)),
             keeper,
             state: State::Down,
@@ -119,6 +131,19 @@ impl<M: Replicable> World<M> {
     pub fn disk(&self, node: u64) -> Option<SimDisk> {
         let machines = locked(&self.machines);
         machines.get(&node).map(|machine| machine.disk.clone())
+    }
+
+    /// Its other disk.
+    pub fn own_disk(&self, node: u64) -> Option<SimDisk> {
+        let machines = locked(&self.machines);
+        machines.get(&node).map(|machine| machine.own.clone())
+    }
+
+    /// Its process ends; its disks keep what they have.
+    fn sever(&self, node: u64) {
+        for disk in [self.disk(node), self.own_disk(node)].into_iter().flatten() {
+            disk.sever();
+        }
     }
 
     /// A machine's clocks.
@@ -150,10 +175,15 @@ impl<M: Replicable> World<M> {
             node,
             number,
             token: CancellationToken::new(),
+            failed: CancellationToken::new(),
         });
         self.scene.note("start", &[node, number]);
         let mount = Arc::new(disk.mount(number));
         let out = disk.out();
+        let Some(own_disk) = self.own_disk(node) else {
+            return;
+        };
+        let own = Arc::new(own_disk.mount(number));
         let mut dice = self.scene.fork();
         let eye: Arc<dyn Witness> = Eye::on(&self.oracle, node);
         bring_witness(Some(eye));
@@ -161,7 +191,7 @@ impl<M: Replicable> World<M> {
             mount,
             group_config(node),
             Box::new(clocks.clone()),
-            (self.make)(),
+            (self.hooks.make)(),
             self.net.way(Arc::clone(&gone)),
             Box::new(move || (u128::from(dice.roll()) << 64) | u128::from(dice.roll())),
         );
@@ -181,11 +211,12 @@ impl<M: Replicable> World<M> {
                         });
                     }
                 }
-                let held = (self.started)(group, &gone, &clocks);
+                let held = (self.hooks.started)(group, &gone, &clocks, own);
                 let run = Arc::new(Run::new(gone, held));
                 self.set_state(node, State::Up);
                 self.net.join(Arc::clone(&run));
-                self.tasks.spawn(Arc::clone(self).watch(run, out));
+                let outs = vec![out, own_disk.out()];
+                self.tasks.spawn(Arc::clone(self).watch(run, outs));
             }
             Err(error) => {
                 self.scene.note("not opened", &[node]);
@@ -210,11 +241,16 @@ impl<M: Replicable> World<M> {
     }
 
     /// Ends the run when its disk is poisoned or its power is gone.
-    async fn watch(self: Arc<Self>, run: Arc<Run<M>>, out: CancellationToken) {
+    async fn watch(self: Arc<Self>, run: Arc<Run<M>>, outs: Vec<CancellationToken>) {
+        let out = async {
+            let outs = outs.iter().map(|out| Box::pin(out.cancelled()));
+            select_all(outs).await;
+        };
         tokio::select! {
             biased;
             () = run.gone.token.cancelled() => {}
-            () = out.cancelled() => self.end(&run),
+            () = out => self.end(&run),
+            () = run.gone.failed.cancelled() => self.end(&run),
             () = run.group().poisoned() => {
                 self.scene.note("poisoned", &[run.node()]);
                 self.end(&run);
@@ -230,9 +266,7 @@ impl<M: Replicable> World<M> {
         self.scene.note("end", &[run.node(), run.gone.number]);
         run.gone.token.cancel();
         self.net.leave(run.node());
-        if let Some(disk) = self.disk(run.node()) {
-            disk.sever();
-        }
+        self.sever(run.node());
         self.set_state(run.node(), State::Down);
         // What is left of it is taken away; it has no disk, no network and no clients any more.
         let run = Arc::clone(run);
@@ -248,9 +282,7 @@ impl<M: Replicable> World<M> {
         }
         run.gone.token.cancel();
         self.net.leave(run.node());
-        if let Some(disk) = self.disk(run.node()) {
-            disk.sever();
-        }
+        self.sever(run.node());
         self.set_state(run.node(), State::Down);
     }
 
@@ -377,6 +409,11 @@ impl<M: Replicable> World<M> {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
+    }
+
+    /// Up to where a node's log may be given up.
+    pub fn compact_upto(&self, run: &Run<M>) -> u64 {
+        (self.hooks.compact_upto)(run)
     }
 
     /// Has the oracle hold the states of the nodes against each other.
