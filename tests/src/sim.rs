@@ -8,14 +8,19 @@ use std::sync::{Arc, Once};
 
 use standin_wal::testing::{Planted, plant, seed_elections};
 
+pub mod books;
 pub mod disk;
+pub mod edge;
 pub mod faults;
+pub mod ledger;
 pub mod log;
 pub mod net;
 pub mod oracle;
+pub mod region;
 pub mod run;
 pub mod scene;
 pub mod till;
+pub mod well;
 pub mod world;
 
 use oracle::Counts;
@@ -43,8 +48,20 @@ pub struct Report {
 pub struct Options {
     /// Keep the trace in words.
     pub told: bool,
+    /// What is simulated.
+    pub what: What,
     /// A bug to be found.
     pub planted: Option<Planted>,
+}
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum What {
+    /// The log alone, with a small state machine.
+    #[default]
+    Log,
+    /// Whole edges with banks, a primary that fails over, and a trip cache.
+    Edges,
 }
 
 thread_local! {
@@ -82,12 +99,15 @@ pub fn run(seed: u64, options: Options) -> Report {
     let report = runtime.block_on(async {
         let scene = Arc::new(Scene::new(seed, options.told));
         SCENE.set(Some(Arc::clone(&scene)));
-        let world = log::simulate(Arc::clone(&scene)).await;
+        let counts = match options.what {
+            What::Log => log::simulate(Arc::clone(&scene)).await.oracle.counts(),
+            What::Edges => region::simulate(Arc::clone(&scene)).await.oracle.counts(),
+        };
         Report {
             seed,
             wrong: scene.verdict(),
             trace: scene.hash(),
-            counts: world.oracle.counts(),
+            counts,
             simulated_ms: scene.now_ms(),
             lines: scene.lines(),
         }

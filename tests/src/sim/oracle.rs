@@ -10,11 +10,15 @@ use super::disk::{Mark, marks};
 use super::scene::{Scene, digest, locked};
 
 /// The oracle of one simulation.
-#[derive(Debug)]
 pub struct Oracle {
     scene: Arc<Scene>,
     seen: Mutex<Seen>,
+    /// Hears of every entry when it is applied for the first time anywhere.
+    first: First,
 }
+
+/// Who hears of entries, in log order: proposal and outcome.
+pub type First = Box<dyn Fn(&[u8], &[u8]) + Send + Sync>;
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -71,10 +75,11 @@ pub struct Eye {
 
 impl Oracle {
     /// An oracle that has seen nothing.
-    pub fn new(scene: Arc<Scene>) -> Arc<Self> {
+    pub fn new(scene: Arc<Scene>, first: First) -> Arc<Self> {
         Arc::new(Self {
             scene,
             seen: Mutex::default(),
+            first,
         })
     }
 
@@ -92,6 +97,12 @@ impl Oracle {
     /// A client proposes.
     pub fn proposed(&self, proposal: &[u8]) {
         locked(&self.seen).proposed.insert(digest(proposal));
+    }
+
+    /// A client was answered.
+    pub fn answered(&self) {
+        let mut seen = locked(&self.seen);
+        seen.counts.answered = seen.counts.answered.saturating_add(1);
     }
 
     /// A client never heard.
@@ -180,7 +191,10 @@ impl Oracle {
             .note("apply", &[node, at.index, u64::from(at.slot), fact.outcome]);
         let mut seen = locked(&self.seen);
         seen.counts.applied = seen.counts.applied.saturating_add(1);
-        if !seen.proposed.contains(&fact.proposal) && !marks(proposal).is_empty() {
+        if !seen.proposed.is_empty()
+            && !seen.proposed.contains(&fact.proposal)
+            && !marks(proposal).is_empty()
+        {
             self.scene
                 .wrong(|| format!("S4: node {node} applied at {place:?} what nobody proposed"));
         }
@@ -202,6 +216,8 @@ impl Oracle {
             });
         }
         seen.applied.insert(place, fact);
+        drop(seen);
+        (self.first)(proposal, outcome);
     }
 
     /// The state of a node after an index.
