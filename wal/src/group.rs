@@ -228,12 +228,17 @@ impl<M: Replicable> Group<M> {
         let raft_config = Arc::new(config.raft()?);
         let log = config.log.clone();
         let on = Arc::clone(&dir);
+        #[cfg(feature = "testing")]
+        let witness = crate::testing::witness();
         let opening = move || {
+            #[cfg(feature = "testing")]
+            crate::testing::bring_witness(witness);
             let store = Store::open_on(Arc::clone(&on), log, time, random)?;
             Ok::<_, OpenError>((store, Machine::open(on, machine)?))
         };
         let opened = off_runtime(dir.as_ref(), opening).await;
         let (store, machine) = opened.map_err(|_cancelled| OpenError::Cancelled)??;
+        store.give_up_behind(machine.kept().clone());
         let links = Links(Arc::clone(&transport));
         let node = config.log.node.0;
         let raft = Raft::new(node, raft_config, links, store.clone(), machine.clone())
@@ -596,6 +601,11 @@ async fn follow<M: Replicable>(inner: Arc<Inner<M>>, stop: CancellationToken) {
     loop {
         let told = {
             let now = metrics.borrow_and_update();
+            if now.running_state.is_err() {
+                // It writes no vote and no entry any more: a snapshot that failed ends it too.
+                inner.store.poison();
+                return;
+            }
             Told {
                 leader: now.current_leader,
                 snapshot: now.snapshot.map(|last| last.index),
@@ -611,6 +621,7 @@ async fn follow<M: Replicable>(inner: Arc<Inner<M>>, stop: CancellationToken) {
             changed = metrics.changed() => changed,
         };
         if changed.is_err() {
+            inner.store.poison();
             return;
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use uuid::Uuid;
 
 use crate::appender::Appender;
@@ -73,8 +73,27 @@ impl<M: StateMachine> Wal<M> {
         machine: M,
     ) -> Result<Self, OpenError> {
         let random: Random = Box::new(|| Uuid::new_v4().as_u128());
+        Self::open_with(dir, config, time, machine, random)
+    }
+
+    /// The same, with salts and the incarnation drawn from `random`.
+    pub fn open_with(
+        dir: Arc<dyn SegmentDir>,
+        config: Config,
+        time: Box<dyn TimeSource>,
+        machine: M,
+        random: Box<dyn FnMut() -> u128 + Send>,
+    ) -> Result<Self, OpenError> {
         let appender = prepare(dir, config, time, machine, random)?;
         let shared = Arc::clone(&appender.shared);
+        if shared.dir.pace().is_some() {
+            // It ends when the log is closed, which dropping it does.
+            drop(tokio::spawn(appender.run_here()));
+            return Ok(Self {
+                shared,
+                thread: Mutex::new(None),
+            });
+        }
         let thread = std::thread::Builder::new()
             .name("wal-disk".to_owned())
             .spawn(move || appender.run())
@@ -221,7 +240,7 @@ impl<M: StateMachine> Wal<M> {
         let wake = std::mem::take(&mut queue.idle);
         drop(queue);
         if wake {
-            self.shared.ready.notify_one();
+            self.shared.wake();
         }
         Ok(answer)
     }
@@ -285,6 +304,7 @@ pub(crate) fn prepare<M: StateMachine>(
         files: Arc::clone(&tape.files),
         queue: Mutex::new(queue),
         ready: Condvar::new(),
+        ready_here: Notify::new(),
         machine: RwLock::new(machine),
         position: watch::Sender::new(position),
     });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::files::locked;
+use crate::hands::off_runtime;
 use crate::segment::Segment;
 use crate::shared::{Phase, Shared};
 use crate::state::State;
@@ -36,10 +37,9 @@ impl<M: StateMachine> Wal<M> {
     pub async fn trim(&self, index: u64) -> Result<(), TrimError> {
         let shared = Arc::clone(&self.shared);
         let trimming = move || trim_shared(&shared, index);
-        match tokio::task::spawn_blocking(trimming).await {
-            Ok(result) => result,
-            Err(_cancelled) => Err(TrimError::Stopped),
-        }
+        off_runtime(self.shared.dir.as_ref(), trimming)
+            .await
+            .unwrap_or(Err(TrimError::Stopped))
     }
 }
 
