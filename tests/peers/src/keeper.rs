@@ -1,0 +1,163 @@
+//! One keeper of a group in a process of its own, told what to do by lines on its standard input.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use standin_wal::{
+    Config, Group, GroupConfig, LoadError, Member, NodeId, Replicable, SystemTimeSource,
+};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use crate::load::{Writer, in_tasks};
+use crate::logs::standin::Count;
+use crate::recorder::{Found, Recorder, say};
+use crate::transport::{Plain, serve};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Which group it is: any would do, but the same at each keeper.
+const GROUP: Uuid = Uuid::from_u128(0x5354_414e_4449_4e00_0000_0000_0000_0001);
+
+/// What a keeper is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Keeper {
+    /// Its number.
+    #[arg(long)]
+    pub node: u64,
+    /// Where keepers 1, 2, 3 listen, by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub members: Vec<String>,
+    /// An empty folder for its log.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Batches under way at once.
+    #[arg(long, default_value_t = 4)]
+    pub batches: usize,
+}
+
+impl Replicable for Count {
+    fn save(&self) -> Vec<u8> {
+        self.0.to_le_bytes().to_vec()
+    }
+
+    fn load(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
+        let bytes = bytes.try_into();
+        self.0 = u64::from_le_bytes(bytes.map_err(|_| LoadError("not 8 bytes".to_owned()))?);
+        Ok(())
+    }
+
+    fn outcome_to_bytes(outcome: &u64) -> Vec<u8> {
+        outcome.to_le_bytes().to_vec()
+    }
+
+    fn outcome_from_bytes(bytes: &[u8]) -> Option<u64> {
+        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    }
+}
+
+struct Proposer(Arc<Group<Count>>);
+
+impl Writer for Proposer {
+    async fn append(&mut self, body: &[u8]) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        let proposal = Bytes::copy_from_slice(body);
+        self.0.propose(proposal, deadline).await?;
+        Ok(())
+    }
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// Opens its part of the group and does what it is told, until nobody tells it anything more.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let mut log = Config::new(&self.dir, NodeId(self.node), "bench");
+        log.budget_bytes = 16 << 30;
+        let mut config = GroupConfig::new(log, GROUP);
+        config.batches_max = self.batches;
+        // A busy machine must not look like a dead leader here: elections are measured elsewhere.
+        config.heartbeat = Duration::from_millis(100);
+        config.election = [Duration::from_millis(1_000), Duration::from_millis(2_000)];
+        let own = usize::try_from(self.node)?.checked_sub(1);
+        let address = own
+            .and_then(|at| self.members.get(at))
+            .context("no address")?;
+        let listener = TcpListener::bind(address).await?;
+        let time = Box::new(SystemTimeSource::new());
+        let group = Group::open(config, time, Count(0), Arc::new(Plain::default())).await?;
+        let group = Arc::new(group);
+        let serving = tokio::spawn(serve(listener, Arc::clone(&group)));
+        say("ready");
+        let mut told = BufReader::new(tokio::io::stdin()).lines();
+        while let Some(line) = told.next_line().await? {
+            self.obey(&group, &line).await?;
+        }
+        serving.abort();
+        group.stop().await;
+        Ok(())
+    }
+
+    async fn obey(&self, group: &Arc<Group<Count>>, line: &str) -> anyhow::Result<()> {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            ["found"] => {
+                let members = (1..).zip(&self.members).map(|(node, address)| {
+                    let address = address.clone();
+                    (NodeId(node), Member { address })
+                });
+                group.found(members.collect()).await?;
+                say("founded");
+            }
+            ["status"] => say(&serde_json::to_string(&group.status())?),
+            ["load", writers, warm, counted] => {
+                let window = [warm, counted].map(|text| text.parse().map(Duration::from_millis));
+                let [warm, counted] = window;
+                let found = load(group, writers.parse()?, warm?, counted?).await?;
+                say(&serde_json::to_string(&found)?);
+            }
+            _ => bail!("a keeper does not know {line:?}"),
+        }
+        Ok(())
+    }
+}
+
+async fn load(
+    group: &Arc<Group<Count>>,
+    writers: usize,
+    warm: Duration,
+    counted: Duration,
+) -> anyhow::Result<Found> {
+    let before = group.status();
+    let recorder = Arc::new(Recorder::new(warm, counted));
+    let writers = (0..writers).map(|_| Proposer(Arc::clone(group))).collect();
+    in_tasks(&recorder, writers).await?;
+    let after = group.status();
+    let entries = after.applied_index.saturating_sub(before.applied_index);
+    let syncs = after.counters.sync_latency.count - before.counters.sync_latency.count;
+    let waited = after.counters.sync_latency.sum_us - before.counters.sync_latency.sum_us;
+    let mut found = recorder.found(BTreeMap::new());
+    let seconds = (warm + counted).as_secs_f64();
+    let all = found.per_second * seconds;
+    found.details = BTreeMap::from([
+        ("appends an entry".to_owned(), all / entries.max(1) as f64),
+        ("entries a second".to_owned(), entries as f64 / seconds),
+        (
+            "writes of its disk a second".to_owned(),
+            syncs as f64 / seconds,
+        ),
+        (
+            "ms a write and sync".to_owned(),
+            waited as f64 / syncs.max(1) as f64 / 1_000.0,
+        ),
+        (
+            "changes of term".to_owned(),
+            (after.term - before.term) as f64,
+        ),
+    ]);
+    Ok(found)
+}
