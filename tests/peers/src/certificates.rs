@@ -1,14 +1,45 @@
-//! Certificates for one run: an authority, and one certificate that it signed for loopback.
+//! Certificates for one run: of an authority of etcd's, and of one of ours, whose certificates name
+//! edges and no hosts.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use standin_core::clock::{Clock, SystemClock};
+use standin_edge::links::EdgeName;
+use standin_edge::links::issue::Authority;
+use standin_wal::NodeId;
 
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
 
-/// Writes `ca.pem`, `cert.pem` and `key.pem` into a folder below this one, and names it.
-pub fn make(folder: &Path) -> anyhow::Result<PathBuf> {
+/// For three keepers, as `standin certs` makes them: `ca.pem`, `keeper-N.pem`, `keeper-N.key`.
+pub fn for_keepers(folder: &Path, region: &str) -> anyhow::Result<PathBuf> {
+    let folder = folder.join("certificates");
+    std::fs::create_dir_all(&folder)?;
+    let now = SystemClock.now();
+    let authority = Authority::new(1, now)?;
+    std::fs::write(folder.join("ca.pem"), authority.certificate())?;
+    for node in 1..=3 {
+        let edge = EdgeName {
+            region: region.to_owned(),
+            node: NodeId(node),
+        };
+        let issued = authority.issue(&edge, 1, now)?;
+        std::fs::write(
+            folder.join(format!("keeper-{node}.pem")),
+            issued.certificate,
+        )?;
+        let key = folder.join(format!("keeper-{node}.key"));
+        std::fs::write(&key, issued.key)?;
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(folder)
+}
+
+/// For etcd: `ca.pem`, and `cert.pem` and `key.pem` for loopback, in a folder below this one.
+pub fn for_etcd(folder: &Path) -> anyhow::Result<PathBuf> {
     let folder = folder.join("certificates");
     std::fs::create_dir_all(&folder)?;
     let authority_key = KeyPair::generate()?;

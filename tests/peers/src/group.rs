@@ -13,6 +13,7 @@ use crate::child::{Child, arguments};
 use crate::cpu::Usage;
 use crate::logs::{Contender, etcd};
 use crate::recorder::Found;
+use crate::{certificates, keeper};
 
 /// How long a group may take to have a leader.
 const LEADER_MAX: Duration = Duration::from_secs(30);
@@ -64,7 +65,11 @@ impl Keepers {
                 &folder,
             ];
             let words = words.into_iter().chain(["--batches", &batches]);
-            let mut keeper = Child::start(&arguments(words))?;
+            let mut words = arguments(words);
+            if let Some(certificates) = &certificates {
+                words.extend(["--tls".into(), certificates.clone().into_os_string()]);
+            }
+            let mut keeper = Child::start(&words)?;
             keeper.expect("ready").await?;
             keepers.push(keeper);
         }

@@ -7,21 +7,26 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use standin_core::BoxFuture;
+use standin_core::clock::SystemClock;
+use standin_edge::alarm::Alarms;
+use standin_edge::links::{Handler, LinkLimits, Links, LinksConfig, TlsFiles};
+use standin_edge::metrics::Metrics;
 use standin_wal::{
     Config, Group, GroupConfig, LoadError, Member, NodeId, Replicable, SystemTimeSource,
 };
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::load::{Writer, in_tasks};
 use crate::logs::standin::Count;
 use crate::recorder::{Found, Recorder, say};
-use crate::transport::{Plain, serve};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Which group it is: any would do, but the same at each keeper.
 const GROUP: Uuid = Uuid::from_u128(0x5354_414e_4449_4e00_0000_0000_0000_0001);
+/// The region that certificates name.
+pub const REGION: &str = "bench";
 
 /// What a keeper is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,6 +43,22 @@ pub struct Keeper {
     /// Batches under way at once.
     #[arg(long, default_value_t = 4)]
     pub batches: usize,
+    /// Folder with `ca.pem`, and `keeper-N.pem` and `keeper-N.key` of each: links with mutual TLS.
+    #[arg(long)]
+    pub tls: Option<PathBuf>,
+}
+
+/// Answers the other keepers.
+struct Answers(Arc<Group<Count>>);
+
+impl Handler for Answers {
+    fn handle(&self, _from: NodeId, request: Bytes) -> BoxFuture<'_, Bytes> {
+        Box::pin(self.0.handle(request))
+    }
+
+    fn may_call(&self, node: NodeId) -> bool {
+        (1..=3).contains(&node.0)
+    }
 }
 
 impl Replicable for Count {
@@ -97,9 +118,34 @@ impl Keeper {
         while let Some(line) = told.next_line().await? {
             self.obey(&group, &line).await?;
         }
-        serving.abort();
+        links.stop().await;
         group.stop().await;
         Ok(())
+    }
+
+    /// The product's own links, with or without TLS.
+    async fn links(&self) -> anyhow::Result<Arc<Links>> {
+        let own = usize::try_from(self.node)?.checked_sub(1);
+        let address = own
+            .and_then(|at| self.members.get(at))
+            .context("no address")?;
+        let node = self.node;
+        let config = LinksConfig {
+            region: REGION.to_owned(),
+            group: "bench".to_owned(),
+            incarnation: GROUP,
+            node: NodeId(node),
+            listen: Some(address.parse()?),
+            tls: self.tls.as_ref().map(|folder| TlsFiles {
+                ca: folder.join("ca.pem"),
+                certificate: folder.join(format!("keeper-{node}.pem")),
+                key: folder.join(format!("keeper-{node}.key")),
+            }),
+            limits: LinkLimits::default(),
+        };
+        let clock = Arc::new(SystemClock);
+        let alarms = Alarms::new(Arc::new(Metrics::new()?), Arc::clone(&clock) as _);
+        Ok(Links::start(config, clock, Arc::new(alarms)).await?)
     }
 
     async fn obey(&self, group: &Arc<Group<Count>>, line: &str) -> anyhow::Result<()> {

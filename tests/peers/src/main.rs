@@ -21,7 +21,6 @@ mod plan;
 mod recorder;
 mod reopen;
 mod summary;
-mod transport;
 
 use clap::Parser;
 

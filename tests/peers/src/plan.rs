@@ -287,7 +287,7 @@ impl Plan {
             return keepers.stop().await;
         }
         let certificates = match tls {
-            true => Some(certificates::make(folder).context("making certificates")?),
+            true => Some(certificates::for_etcd(folder).context("making certificates")?),
             false => None,
         };
         let etcds = Etcds::start(folder, certificates.as_deref()).await?;
