@@ -10,6 +10,7 @@
 //! [`app`] puts everything together.
 
 pub mod admin;
+pub mod advices;
 pub mod afterwards;
 pub mod alarm;
 pub mod app;
@@ -21,11 +22,13 @@ pub mod command;
 pub mod config;
 pub mod door;
 pub mod drain;
+pub mod duties;
 pub mod holds;
 pub mod inflight;
 pub mod journal;
 pub mod limit;
 pub mod links;
+pub mod log;
 pub mod machine;
 pub mod metrics;
 pub mod native;
@@ -35,3 +38,4 @@ pub mod problem;
 pub mod server;
 pub mod stores;
 pub mod telemetry;
+pub mod told;

@@ -6,15 +6,15 @@
 //! and not heard of is carried again until its deadline, so that the death of a leader costs an
 //! election and no more (see [`Replicable`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::error::{ClientWriteError, RaftError};
-use openraft::{ChangeMembers, Raft, SnapshotPolicy};
+use openraft::{Raft, SnapshotPolicy};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -26,6 +26,9 @@ use crate::disk::SegmentDir;
 use crate::disk::real::RealDir;
 use crate::files::locked;
 use crate::format::record_bytes;
+use crate::hands::off_runtime;
+use crate::news::News;
+use crate::planted::{Planted, planted};
 use crate::raft::machine::Machine;
 use crate::raft::network::{Links, Transport, TransportError};
 use crate::raft::store::Store;
@@ -35,16 +38,17 @@ use crate::recovery::{OpenError, during};
 use crate::segment::Batch;
 use crate::shared::Phase;
 use crate::status::Counters;
-use crate::tape::Random;
 use crate::time::{LogClock, TimeSource};
 use crate::wal::{Answer, Committed, Config, NodeId, ProposeError, ReadError, Stopped, Why};
 
 mod carry;
+mod enroll;
 mod members;
 #[cfg(test)]
 mod tests;
 
-pub use members::MemberError;
+pub use enroll::EnrollError;
+pub use members::{Change, MemberError};
 
 /// Segments that must still fit the budget for anything to be proposed.
 const SEGMENTS_SPARE: u64 = 2;
@@ -64,6 +68,9 @@ pub struct GroupConfig {
     pub election: [Duration; 2],
     /// Batches of this node under way at once.
     pub batches_max: usize,
+    /// A node that has no log yet does not speak for the group until [`Group::enroll`] has said that
+    /// it may.
+    pub enrolls: bool,
 }
 
 /// A node of a replicated log, and the state it was applied to.
@@ -80,8 +87,20 @@ pub(crate) struct Inner<M: Replicable> {
     machine: Machine<M>,
     transport: Arc<dyn Transport>,
     clock: Mutex<LogClock>,
+    told: News<Told>,
     queue: mpsc::Sender<Pending<M::Outcome>>,
     queued_bytes: AtomicUsize,
+    /// Whether this node may vote and be appended to.
+    admitted: AtomicBool,
+}
+
+/// What this node waits for to be told by the library.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Told {
+    leader: Option<u64>,
+    /// Last entry in the snapshot, and last one given up.
+    snapshot: Option<u64>,
+    purged: Option<u64>,
 }
 
 /// A proposal and who waits for it.
@@ -124,6 +143,8 @@ pub struct GroupStatus {
     pub bytes_used: u64,
     /// Bytes they may take.
     pub budget_bytes: u64,
+    /// Proposals of this node that wait to be carried.
+    pub queued: u64,
     /// A write failed here: this node has to end and be rebuilt.
     pub poisoned: bool,
     /// Torn writes cut when this log was opened.
@@ -144,6 +165,7 @@ impl GroupConfig {
             heartbeat: Duration::from_millis(50),
             election: [Duration::from_millis(150), Duration::from_millis(300)],
             batches_max: 4,
+            enrolls: false,
         }
     }
 
@@ -186,26 +208,31 @@ impl<M: Replicable> Group<M> {
         transport: Arc<dyn Transport>,
     ) -> Result<Self, OpenError> {
         let dir = RealDir::create(&config.log.dir).map_err(during("creating the directory"))?;
-        let random: Random = Box::new(|| Uuid::new_v4().as_u128());
+        let random = Box::new(|| Uuid::new_v4().as_u128());
         Self::open_on(Arc::new(dir), config, time, machine, transport, random).await
     }
 
-    /// The same on another disk.
-    pub(crate) async fn open_on(
+    /// The same on another disk, with salts and the incarnation drawn from `random`; `config.log.dir` is
+    /// not looked at.
+    ///
+    /// # Errors
+    /// When the log or the snapshot does not open.
+    pub async fn open_on(
         dir: Arc<dyn SegmentDir>,
         config: GroupConfig,
         time: Box<dyn TimeSource>,
         machine: M,
         transport: Arc<dyn Transport>,
-        random: Random,
+        random: Box<dyn FnMut() -> u128 + Send>,
     ) -> Result<Self, OpenError> {
         let raft_config = Arc::new(config.raft()?);
         let log = config.log.clone();
+        let on = Arc::clone(&dir);
         let opening = move || {
-            let store = Store::open_on(Arc::clone(&dir), log, time, random)?;
-            Ok::<_, OpenError>((store, Machine::open(dir, machine)?))
+            let store = Store::open_on(Arc::clone(&on), log, time, random)?;
+            Ok::<_, OpenError>((store, Machine::open(on, machine)?))
         };
-        let opened = tokio::task::spawn_blocking(opening).await;
+        let opened = off_runtime(dir.as_ref(), opening).await;
         let (store, machine) = opened.map_err(|_cancelled| OpenError::Cancelled)??;
         let links = Links(Arc::clone(&transport));
         let node = config.log.node.0;
@@ -214,6 +241,7 @@ impl<M: Replicable> Group<M> {
             .map_err(|error| OpenError::Raft(error.to_string()))?;
         let clock = LogClock::new(store.log_time_ms(), store.files().time.as_ref());
         let (queue, waiting) = mpsc::channel(config.log.queue_proposals_max);
+        let admitted = !config.enrolls || raft.is_initialized().await.unwrap_or(false);
         let inner = Arc::new(Inner {
             config,
             raft,
@@ -221,8 +249,10 @@ impl<M: Replicable> Group<M> {
             machine,
             transport,
             clock: Mutex::new(clock),
+            told: News::default(),
             queue,
             queued_bytes: AtomicUsize::new(0),
+            admitted: AtomicBool::new(admitted),
         });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let carrier = carry::Carrier {
@@ -232,6 +262,7 @@ impl<M: Replicable> Group<M> {
             stop: stop.clone(),
         };
         tasks.spawn(carrier.run(waiting));
+        tasks.spawn(follow(Arc::clone(&inner), stop.clone()));
         Ok(Self { inner, tasks, stop })
     }
 
@@ -277,24 +308,19 @@ impl<M: Replicable> Group<M> {
     /// # Errors
     /// When the node ends before.
     pub async fn wait_for(&self, index: u64) -> Result<(), Stopped> {
-        let mut progress = self.inner.machine.progress();
+        let progress = self.inner.machine.progress();
         let reached = progress.wait_for(|at| at.last.is_some_and(|last| last.index >= index));
         tokio::select! {
-            reached = reached => reached.map(drop).map_err(|_gone| Stopped),
+            biased;
+            () = reached => Ok(()),
             () = self.inner.ended() => Err(Stopped),
         }
     }
 
     /// Resolves when this node's disk failed, which is when the process has to end.
     pub async fn poisoned(&self) {
-        let mut phase = self.inner.store.phase();
-        if phase
-            .wait_for(|phase| *phase == Phase::Poisoned)
-            .await
-            .is_err()
-        {
-            std::future::pending::<()>().await;
-        }
+        let phase = self.inner.store.phase();
+        phase.wait_for(|phase| *phase == Phase::Poisoned).await;
     }
 
     /// Reads applied entries from `from_index` on: at most `bytes_max` of proposals but at least one
@@ -328,17 +354,19 @@ impl<M: Replicable> Group<M> {
             return Ok(());
         };
         raft.trigger().snapshot().await.map_err(|_ended| Stopped)?;
-        let mut metrics = raft.metrics();
-        let made = metrics.wait_for(|now| now.snapshot.is_some_and(|last| last.index >= upto));
+        let told = &self.inner.told;
+        let made = told.wait_for(|now| now.snapshot.is_some_and(|last| last >= upto));
         tokio::select! {
-            made = made => drop(made.map_err(|_gone| Stopped)?),
+            biased;
+            () = made => {}
             () = self.inner.ended() => return Err(Stopped),
         }
         let purged = raft.trigger().purge_log(upto).await;
         purged.map_err(|_ended| Stopped)?;
-        let purged = metrics.wait_for(|now| now.purged.is_some_and(|last| last.index >= upto));
+        let purged = told.wait_for(|now| now.purged.is_some_and(|last| last >= upto));
         tokio::select! {
-            purged = purged => purged.map(drop).map_err(|_gone| Stopped),
+            biased;
+            () = purged => Ok(()),
             () = self.inner.ended() => Err(Stopped),
         }
     }
@@ -362,11 +390,12 @@ impl<M: Replicable> Group<M> {
             applied_index: inner.applied_index().unwrap_or(0),
             snapshot_index: metrics.snapshot.map(|last| last.index),
             first_index: inner.store.first_index(),
-            log_time_ms: inner.machine.progress().borrow().log_time_ms,
+            log_time_ms: inner.machine.progress().get().log_time_ms,
             segments: u64::try_from(segments).unwrap_or(u64::MAX),
             bytes_used: files.bytes_used(),
             budget_bytes: files.config.budget_bytes,
-            poisoned: *inner.store.phase().borrow() == Phase::Poisoned,
+            queued: inner.queued(),
+            poisoned: inner.store.phase().get() == Phase::Poisoned,
             torn_tails_cut: files.torn_tails_cut,
             counters: locked(&files.counters).clone(),
         }
@@ -383,13 +412,7 @@ impl<M: Replicable> Group<M> {
         {
             tracing::error!("the group's task did not end in time");
         }
-        let store = self.inner.store.clone();
-        if tokio::task::spawn_blocking(move || store.stop())
-            .await
-            .is_err()
-        {
-            tracing::error!("the log was not marked as stopped");
-        }
+        self.inner.store.stop().await;
     }
 }
 
@@ -435,40 +458,60 @@ impl<M: Replicable> Inner<M> {
             None => Ok(answer),
             Some(error) => {
                 self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                let mut counters = locked(&self.store.files().counters);
+                counters.refused_busy = counters.refused_busy.saturating_add(1);
                 Err(error)
             }
         }
     }
 
+    fn queued(&self) -> u64 {
+        let free = self.queue.capacity();
+        u64::try_from(self.queue.max_capacity().saturating_sub(free)).unwrap_or(u64::MAX)
+    }
+
     fn applied_index(&self) -> Option<u64> {
-        let last = self.machine.progress().borrow().last;
+        let last = self.machine.progress().get().last;
         last.map(|last| last.index)
     }
 
     /// Resolves when this node's disk thread does not run any more.
     async fn ended(&self) {
-        let mut phase = self.store.phase();
-        // A sender that is gone has ended too.
-        drop(phase.wait_for(|phase| *phase != Phase::Running).await);
+        let phase = self.store.phase();
+        phase.wait_for(|phase| *phase != Phase::Running).await;
     }
 
     fn leader(&self) -> Option<u64> {
-        self.raft.metrics().borrow().current_leader
+        self.told.get().leader
     }
 
     /// Stamped by the leader; never before the last entry of its log.
     fn stamp(&self) -> u64 {
         let stamp = locked(&self.clock).stamp(self.store.files().time.as_ref());
+        if planted(Planted::LogTimeGoesBack) {
+            return stamp;
+        }
         stamp.max(self.store.log_time_ms())
     }
 
     async fn handle(&self, request: Request) -> Response {
         let failed = |error: &dyn fmt::Display| Response::Failed(error.to_string());
+        let speaks = matches!(
+            request,
+            Request::Append(_) | Request::Vote { .. } | Request::Snapshot { .. }
+        );
+        if speaks && !self.admitted.load(Ordering::Relaxed) {
+            return Response::Failed("this node has not enrolled yet".to_owned());
+        }
         match request {
             Request::Append(append) => {
                 let Some(request) = append.into_request::<M>() else {
                     return Response::Failed("an entry does not decode".to_owned());
                 };
+                if planted(Planted::AckUnread) && !request.entries.is_empty() {
+                    drop(self.raft.append_entries(request).await);
+                    return Response::appended(openraft::raft::AppendEntriesResponse::Success);
+                }
                 match self.raft.append_entries(request).await {
                     Ok(response) => Response::appended(response),
                     Err(error) => failed(&error),
@@ -500,6 +543,8 @@ impl<M: Replicable> Inner<M> {
                 }
             }
             Request::Propose { proposals } => self.lead(proposals).await,
+            Request::Standing => Response::Standing(self.standing()),
+            Request::Change(change) => members::changed(self.change(change).await),
         }
     }
 
@@ -541,6 +586,32 @@ impl<M: Replicable> Inner<M> {
                 ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_),
             )) => Err(WriteError::Unknown),
             Err(RaftError::Fatal(_)) => Err(WriteError::Ended),
+        }
+    }
+}
+
+/// Passes on what the library tells, until stopped or the library ends.
+async fn follow<M: Replicable>(inner: Arc<Inner<M>>, stop: CancellationToken) {
+    let mut metrics = inner.raft.metrics();
+    loop {
+        let told = {
+            let now = metrics.borrow_and_update();
+            Told {
+                leader: now.current_leader,
+                snapshot: now.snapshot.map(|last| last.index),
+                purged: now.purged.map(|last| last.index),
+            }
+        };
+        if told != inner.told.get() {
+            inner.told.set(told);
+        }
+        let changed = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = metrics.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
         }
     }
 }

@@ -10,12 +10,17 @@
 
 pub mod disk;
 pub mod inspect;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 mod appender;
 mod files;
 mod format;
 mod group;
+mod hands;
+mod news;
 mod places;
+mod planted;
 mod raft;
 mod reader;
 mod recovery;
@@ -31,7 +36,7 @@ mod wal;
 #[cfg(test)]
 mod tests;
 
-pub use group::{Group, GroupConfig, GroupStatus, MemberError};
+pub use group::{Change, EnrollError, Group, GroupConfig, GroupStatus, MemberError};
 pub use raft::network::{Transport, TransportError};
 pub use raft::{LoadError, Member, Replicable};
 pub use recovery::OpenError;

@@ -12,13 +12,17 @@ use std::marker::PhantomData;
 use bytes::Bytes;
 use openraft::{CommittedLeaderId, EntryPayload, LogId, Membership, RaftTypeConfig};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::segment::{Body, Entry};
 use crate::wal::{Applied, StateMachine};
 
+#[cfg(feature = "testing")]
+pub(crate) mod chance;
 pub(crate) mod disk;
 pub(crate) mod machine;
 pub(crate) mod network;
+pub(crate) mod runtime;
 pub(crate) mod snapshot;
 pub(crate) mod store;
 pub(crate) mod wire;
@@ -41,7 +45,7 @@ impl<M: StateMachine> RaftTypeConfig for Types<M> {
     type Node = Member;
     type Entry = RaftEntry<M>;
     type SnapshotData = Bytes;
-    type AsyncRuntime = openraft::TokioRuntime;
+    type AsyncRuntime = runtime::Runtime;
     type Responder = openraft::impls::OneshotResponder<Self>;
 }
 
@@ -58,6 +62,9 @@ pub(crate) struct Payload {
 pub struct Member {
     /// Where its keeper link listens, `host:port`.
     pub address: String,
+    /// Which log it brought when it became a member. A node of the same number with another log has
+    /// lost what it promised, and must not speak for this one.
+    pub log: Uuid,
 }
 
 /// A state machine that a group of nodes applies alike.

@@ -146,6 +146,7 @@ fn alarms() -> Arc<Alarms> {
 fn member(address: impl ToString) -> Member {
     Member {
         address: address.to_string(),
+        log: uuid::Uuid::nil(),
     }
 }
 

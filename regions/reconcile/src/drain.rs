@@ -119,6 +119,7 @@ fn next_step(log: &LogContents, from: u64) -> DrainStep {
         from,
         to: from,
         outcomes: Vec::new(),
+        reversals: Vec::new(),
         actions: Vec::new(),
     };
     let begin = log

@@ -70,6 +70,7 @@ impl World {
                 state: AuthorizationState::Final,
                 store: booking.proposal.store,
                 picked: booking.proposal.trip.map(|trip| trip.picked),
+                reversed: 0,
                 held_at: Some(Timestamp::from_millis(booking.log_time_ms as i64 - 2)),
                 log: Some((log.incarnation, booking.at)),
                 final_at: Some(Timestamp::from_millis(booking.log_time_ms as i64)),

@@ -1,12 +1,16 @@
 //! What nodes of a group say to each other, as bytes. The first byte is the version.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use openraft::{LeaderId, Vote};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::snapshot::About;
-use super::{RaftLogId, Types, from_disk, log_id, to_disk};
+use super::{Member, RaftLogId, Types, from_disk, log_id, to_disk};
+use crate::group::Change;
 use crate::segment::{Body, Entry};
 use crate::wal::{Applied, StateMachine};
 
@@ -31,6 +35,10 @@ pub(crate) enum Request {
     Propose {
         proposals: Vec<Bytes>,
     },
+    /// What the node knows of its group.
+    Standing,
+    /// For who leads.
+    Change(Change),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,6 +65,21 @@ pub(crate) enum Response {
     Unknown,
     /// The request was not understood, or this node has failed.
     Failed(String),
+    Standing(Standing),
+    /// The members are as was asked.
+    Changed,
+    /// The members stay as they are.
+    Refused(String),
+}
+
+/// What a node knows of its group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    /// Its own log.
+    pub(crate) log: Uuid,
+    /// Keepers and learners with their members; empty before the group is founded.
+    pub(crate) keepers: BTreeMap<u64, Member>,
+    pub(crate) learners: BTreeMap<u64, Member>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -147,9 +170,30 @@ impl Request {
     }
 }
 
+// === impl WireVote ===
+
+#[cfg(feature = "testing")]
+impl WireVote {
+    pub(crate) fn term(self) -> u64 {
+        self.term
+    }
+
+    pub(crate) fn node(self) -> u64 {
+        self.node.unwrap_or_default()
+    }
+}
+
 // === impl Append ===
 
 impl Append {
+    /// Term, number of entries, and what is committed.
+    #[cfg(feature = "testing")]
+    pub(crate) fn about(&self) -> (u64, u64, u64) {
+        let entries = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
+        let committed = self.committed.map_or(0, |(index, _)| index);
+        (self.vote.term, entries, committed)
+    }
+
     pub(crate) fn into_request<M: StateMachine>(self) -> Option<AppendEntriesRequest<Types<M>>> {
         let entries: Option<Vec<_>> = self
             .entries

@@ -125,6 +125,7 @@ async fn a_node_that_moved_is_dialled_where_it_is() {
     assert!(one.call(&two, "here").await.is_ok());
     let elsewhere = Node::start(plain(2)).await;
     assert_eq!(one.call(&elsewhere, "there").await.unwrap(), "there");
+    assert_eq!(elsewhere.hear().await, (1, "there".into()));
     assert_eq!(one.links.status().peers.len(), 1);
 }
 

@@ -76,6 +76,7 @@ async fn links(made: &Made, edge: usize) -> Arc<Links> {
 async fn call(from: &Links, to: &Links, node: u64) -> Bytes {
     let member = Member {
         address: to.address().unwrap().to_string(),
+        log: uuid::Uuid::nil(),
     };
     let request = Bytes::from_static(b"there?");
     let patience = Duration::from_secs(20);

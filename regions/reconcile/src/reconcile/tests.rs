@@ -85,7 +85,7 @@ fn proposal(n: u64, rung: Rung) -> Proposal {
         started_at: Timestamp::from_millis(NOW),
     };
     let (reason, why, shadow) = match rung {
-        Rung::Primary => (Reason::WithinCap, None, None),
+        Rung::Primary | Rung::PrimaryOnly => (Reason::WithinCap, None, None),
         Rung::StandIn => (
             Reason::WithinStandInLimits,
             Some(Why::Timeout),
@@ -187,6 +187,7 @@ async fn book(ledger: &dyn Ledger, log: Uuid, at: LogPosition, proposal: Proposa
         from,
         to: from.max(at.index),
         outcomes: vec![booking],
+        reversals: Vec::new(),
         actions: Vec::new(),
     };
     assert!(matches!(ledger.book(step).await.unwrap(), Booked::Moved(_)));
@@ -255,6 +256,7 @@ async fn a_cursor_that_skipped_outcomes_shows_as_missing_rows() {
         from: 0,
         to: 7,
         outcomes: Vec::new(),
+        reversals: Vec::new(),
         actions: Vec::new(),
     };
     inputs.ledger.book(skip).await.unwrap();
