@@ -41,16 +41,16 @@ pub enum At {
 impl Keepers {
     /// Founds a group in empty folders below this one.
     pub async fn start(dir: &Path, batches: usize, tls: bool) -> anyhow::Result<Self> {
-        ensure!(
-            !tls,
-            "the links between keepers with TLS are not plugged in yet"
-        );
+        let certificates = match tls {
+            true => Some(certificates::for_keepers(dir, keeper::REGION)?),
+            false => None,
+        };
         let members: Vec<String> = (0..3)
             .map(|_| Ok(format!("127.0.0.1:{}", free_port()?)))
             .collect::<anyhow::Result<_>>()?;
         let members = members.join(",");
         let batches = batches.to_string();
-        let mut keepers = Vec::new();
+        let (mut keepers, mut logs) = (Vec::new(), Vec::new());
         for node in 1..=3 {
             let folder = dir.join(format!("keeper-{node}"));
             std::fs::create_dir_all(&folder)?;
@@ -70,11 +70,17 @@ impl Keepers {
                 words.extend(["--tls".into(), certificates.clone().into_os_string()]);
             }
             let mut keeper = Child::start(&words)?;
-            keeper.expect("ready").await?;
+            let ready = keeper.line().await?;
+            logs.push(
+                ready
+                    .strip_prefix("ready ")
+                    .context("not ready")?
+                    .to_owned(),
+            );
             keepers.push(keeper);
         }
         let first = keepers.first_mut().context("there are three")?;
-        first.tell("found").await?;
+        first.tell(&format!("found {}", logs.join(","))).await?;
         first.expect("founded").await?;
         let mut keepers = Self(keepers);
         keepers.leader().await?;

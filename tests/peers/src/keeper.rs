@@ -104,16 +104,13 @@ impl Keeper {
         // A busy machine must not look like a dead leader here: elections are measured elsewhere.
         config.heartbeat = Duration::from_millis(100);
         config.election = [Duration::from_millis(1_000), Duration::from_millis(2_000)];
-        let own = usize::try_from(self.node)?.checked_sub(1);
-        let address = own
-            .and_then(|at| self.members.get(at))
-            .context("no address")?;
-        let listener = TcpListener::bind(address).await?;
+        let links = self.links().await?;
         let time = Box::new(SystemTimeSource::new());
-        let group = Group::open(config, time, Count(0), Arc::new(Plain::default())).await?;
+        let group = Group::open(config, time, Count(0), Arc::clone(&links) as _).await?;
         let group = Arc::new(group);
-        let serving = tokio::spawn(serve(listener, Arc::clone(&group)));
-        say("ready");
+        links.serve(Arc::new(Answers(Arc::clone(&group))))?;
+        // With the log that it brings: a member is known by it.
+        say(&format!("ready {}", group.log()));
         let mut told = BufReader::new(tokio::io::stdin()).lines();
         while let Some(line) = told.next_line().await? {
             self.obey(&group, &line).await?;
@@ -151,12 +148,13 @@ impl Keeper {
     async fn obey(&self, group: &Arc<Group<Count>>, line: &str) -> anyhow::Result<()> {
         let words: Vec<&str> = line.split(' ').collect();
         match words.as_slice() {
-            ["found"] => {
-                let members = (1..).zip(&self.members).map(|(node, address)| {
-                    let address = address.clone();
-                    (NodeId(node), Member { address })
-                });
-                group.found(members.collect()).await?;
+            ["found", logs] => {
+                let mut members = BTreeMap::new();
+                for (node, (address, log)) in (1..).zip(self.members.iter().zip(logs.split(','))) {
+                    let (address, log) = (address.clone(), log.parse()?);
+                    members.insert(NodeId(node), Member { address, log });
+                }
+                group.found(members).await?;
                 say("founded");
             }
             ["status"] => say(&serde_json::to_string(&group.status())?),

@@ -91,12 +91,7 @@ impl Contender {
         Self::Redis,
     ];
     /// The ones that scan their whole log when they are opened.
-    pub const REOPEN: [Self; 4] = [
-        Self::Standin,
-        Self::RaftEngine,
-        Self::Okaywal,
-        Self::PlainZeros,
-    ];
+    pub const REOPEN: [Self; 4] = [Self::Standin, Self::RaftEngine, Self::Okaywal, Self::Plain];
 
     /// As the tables name it.
     pub fn label(self) -> &'static str {

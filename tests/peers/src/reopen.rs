@@ -52,7 +52,7 @@ pub async fn fill(place: &Place) -> anyhow::Result<()> {
         Contender::Standin => standin::fill(dir, *records, AT_ONCE).await,
         Contender::RaftEngine => raft_engine::fill(dir, *records, AT_ONCE),
         Contender::Okaywal => okaywal::fill(dir, *records, AT_ONCE),
-        Contender::PlainZeros => plain::fill(dir, *records, AT_ONCE),
+        Contender::Plain => plain::fill(dir, *records, AT_ONCE),
         other => bail!("{} does not scan its log", other.label()),
     }
 }
@@ -64,7 +64,7 @@ pub fn reopen(place: &Place) -> anyhow::Result<Reopened> {
         Contender::Standin => standin::reopen(dir),
         Contender::RaftEngine => raft_engine::reopen(dir),
         Contender::Okaywal => okaywal::reopen(dir),
-        Contender::PlainZeros => plain::reopen(dir),
+        Contender::Plain => plain::reopen(dir),
         other => bail!("{} does not scan its log", other.label()),
     }
 }
