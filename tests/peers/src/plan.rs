@@ -32,7 +32,7 @@ pub struct Plan {
     /// Folder on the disk to be measured; made if it is not there.
     #[arg(long, value_name = "DIR", required = true)]
     pub dir: Option<PathBuf>,
-    /// Also write every measurement here, after each of them.
+    /// Also write every measurement here, after each round.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Only these parts.
