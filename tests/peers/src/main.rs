@@ -7,6 +7,11 @@
 //! what they saw, [`reopen`] the kill and what comes after, [`group`] and [`keeper`] the three keepers
 //! and the three etcds, [`plan`] the order, [`summary`] the tables.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what is measured here is time itself, in threads that block"
+)]
+
 mod certificates;
 mod child;
 // The same eyes as those of the edge's benchmark.
