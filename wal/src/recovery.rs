@@ -394,16 +394,30 @@ fn walk_segment(
     end: &mut End,
     visit: &mut dyn FnMut(u64, Frame),
 ) -> Result<Option<u64>, OpenError> {
-    let number = segment.header.number;
+    if segment.header.first_index != end.next_index {
+        return Err(OpenError::Damaged {
+            segment: segment.header.number,
+            offset: 0,
+            what: Fault::SegmentPlace,
+        });
+    }
+    walk_on(segment.cursor(), next, state, end, visit)
+}
+
+/// Reads from a cursor to the end of its segment.
+pub(crate) fn walk_on(
+    mut cursor: Cursor,
+    next: Option<&Arc<Segment>>,
+    state: State,
+    end: &mut End,
+    visit: &mut dyn FnMut(u64, Frame),
+) -> Result<Option<u64>, OpenError> {
+    let number = cursor.segment_number();
     let damaged = |offset, what| OpenError::Damaged {
         segment: number,
         offset,
         what,
     };
-    if segment.header.first_index != end.next_index {
-        return Err(damaged(0, Fault::SegmentPlace));
-    }
-    let mut cursor = segment.cursor();
     let fault = loop {
         match cursor.step().map_err(during("reading a segment"))? {
             Step::Frame { frame, offset } => {
@@ -504,7 +518,7 @@ fn first_header(walk: &Walk, segment_bytes: u64, salt: u32) -> SegmentHeader {
 
 impl End {
     /// Of a log whose next entry has this index and which has none yet.
-    fn new(next_index: u64) -> Self {
+    pub(crate) fn new(next_index: u64) -> Self {
         Self {
             next_index,
             term: 0,

@@ -7,6 +7,7 @@
 mod api;
 mod crash;
 mod damage;
+mod flips;
 mod golden;
 pub(crate) mod lab;
 mod poison;
