@@ -11,4 +11,5 @@ mod flips;
 mod golden;
 pub(crate) mod lab;
 mod poison;
+pub(crate) mod power;
 mod trim;

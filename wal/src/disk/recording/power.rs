@@ -21,7 +21,7 @@ struct Sector {
 // === impl CrashPoint ===
 
 impl CrashPoint {
-    pub(super) fn new(names: Names, files: Vec<Vec<u8>>) -> Self {
+    pub(crate) fn new(names: Names, files: Vec<Vec<u8>>) -> Self {
         Self {
             names,
             files,
@@ -59,7 +59,26 @@ impl CrashPoint {
         RecordingDisk::from_parts(names, files)
     }
 
-    pub(super) fn replay(&mut self, op: &Op) {
+    /// The sectors that, kept or not, make a difference: what is written there is not what is
+    /// durable there, or not what was written there before.
+    #[cfg(test)]
+    pub(crate) fn sectors_that_matter(&self) -> Vec<usize> {
+        let is_new = |(at, sector): (usize, &Sector)| {
+            let end = sector.offset.checked_add(sector.bytes.len());
+            let content = self.files.get(sector.file);
+            let durable = content.and_then(|bytes| bytes.get(sector.offset..end?));
+            let again = self
+                .sectors
+                .iter()
+                .take(at)
+                .any(|other| (other.file, other.offset) == (sector.file, sector.offset));
+            (again || durable != Some(sector.bytes.as_slice())).then_some(at)
+        };
+        self.sectors.iter().enumerate().filter_map(is_new).collect()
+    }
+
+    /// Goes on by one operation.
+    pub(crate) fn replay(&mut self, op: &Op) {
         match op {
             Op::Create { bytes, .. } => {
                 self.files
