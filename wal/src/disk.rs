@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub mod real;
 #[cfg(any(test, feature = "testing"))]
@@ -28,6 +29,11 @@ pub trait SegmentDir: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Returns once every create, rename and remove before it survives power loss.
     fn sync_dir(&self) -> io::Result<()>;
+    /// How the next piece of work on this disk waits. `None`: its calls block, and threads make them.
+    /// A simulated disk's do not: the work is done where it was asked for, after so long.
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// One file of a log. Its length never changes after its creation.

@@ -26,6 +26,9 @@ use crate::disk::SegmentDir;
 use crate::disk::real::RealDir;
 use crate::files::locked;
 use crate::format::record_bytes;
+use crate::hands::off_runtime;
+use crate::news::News;
+use crate::planted::{Planted, planted};
 use crate::raft::machine::Machine;
 use crate::raft::network::{Links, Transport, TransportError};
 use crate::raft::store::Store;
@@ -35,7 +38,6 @@ use crate::recovery::{OpenError, during};
 use crate::segment::Batch;
 use crate::shared::Phase;
 use crate::status::Counters;
-use crate::tape::Random;
 use crate::time::{LogClock, TimeSource};
 use crate::wal::{Answer, Committed, Config, NodeId, ProposeError, ReadError, Stopped, Why};
 
@@ -80,8 +82,18 @@ pub(crate) struct Inner<M: Replicable> {
     machine: Machine<M>,
     transport: Arc<dyn Transport>,
     clock: Mutex<LogClock>,
+    told: News<Told>,
     queue: mpsc::Sender<Pending<M::Outcome>>,
     queued_bytes: AtomicUsize,
+}
+
+/// What this node waits for to be told by the library.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Told {
+    leader: Option<u64>,
+    /// Last entry in the snapshot, and last one given up.
+    snapshot: Option<u64>,
+    purged: Option<u64>,
 }
 
 /// A proposal and who waits for it.
@@ -186,26 +198,31 @@ impl<M: Replicable> Group<M> {
         transport: Arc<dyn Transport>,
     ) -> Result<Self, OpenError> {
         let dir = RealDir::create(&config.log.dir).map_err(during("creating the directory"))?;
-        let random: Random = Box::new(|| Uuid::new_v4().as_u128());
+        let random = Box::new(|| Uuid::new_v4().as_u128());
         Self::open_on(Arc::new(dir), config, time, machine, transport, random).await
     }
 
-    /// The same on another disk.
-    pub(crate) async fn open_on(
+    /// The same on another disk, with salts and the incarnation drawn from `random`; `config.log.dir` is
+    /// not looked at.
+    ///
+    /// # Errors
+    /// When the log or the snapshot does not open.
+    pub async fn open_on(
         dir: Arc<dyn SegmentDir>,
         config: GroupConfig,
         time: Box<dyn TimeSource>,
         machine: M,
         transport: Arc<dyn Transport>,
-        random: Random,
+        random: Box<dyn FnMut() -> u128 + Send>,
     ) -> Result<Self, OpenError> {
         let raft_config = Arc::new(config.raft()?);
         let log = config.log.clone();
+        let on = Arc::clone(&dir);
         let opening = move || {
-            let store = Store::open_on(Arc::clone(&dir), log, time, random)?;
-            Ok::<_, OpenError>((store, Machine::open(dir, machine)?))
+            let store = Store::open_on(Arc::clone(&on), log, time, random)?;
+            Ok::<_, OpenError>((store, Machine::open(on, machine)?))
         };
-        let opened = tokio::task::spawn_blocking(opening).await;
+        let opened = off_runtime(dir.as_ref(), opening).await;
         let (store, machine) = opened.map_err(|_cancelled| OpenError::Cancelled)??;
         let links = Links(Arc::clone(&transport));
         let node = config.log.node.0;
@@ -221,6 +238,7 @@ impl<M: Replicable> Group<M> {
             machine,
             transport,
             clock: Mutex::new(clock),
+            told: News::default(),
             queue,
             queued_bytes: AtomicUsize::new(0),
         });
@@ -232,6 +250,7 @@ impl<M: Replicable> Group<M> {
             stop: stop.clone(),
         };
         tasks.spawn(carrier.run(waiting));
+        tasks.spawn(follow(Arc::clone(&inner), stop.clone()));
         Ok(Self { inner, tasks, stop })
     }
 
@@ -277,24 +296,19 @@ impl<M: Replicable> Group<M> {
     /// # Errors
     /// When the node ends before.
     pub async fn wait_for(&self, index: u64) -> Result<(), Stopped> {
-        let mut progress = self.inner.machine.progress();
+        let progress = self.inner.machine.progress();
         let reached = progress.wait_for(|at| at.last.is_some_and(|last| last.index >= index));
         tokio::select! {
-            reached = reached => reached.map(drop).map_err(|_gone| Stopped),
+            biased;
+            () = reached => Ok(()),
             () = self.inner.ended() => Err(Stopped),
         }
     }
 
     /// Resolves when this node's disk failed, which is when the process has to end.
     pub async fn poisoned(&self) {
-        let mut phase = self.inner.store.phase();
-        if phase
-            .wait_for(|phase| *phase == Phase::Poisoned)
-            .await
-            .is_err()
-        {
-            std::future::pending::<()>().await;
-        }
+        let phase = self.inner.store.phase();
+        phase.wait_for(|phase| *phase == Phase::Poisoned).await;
     }
 
     /// Reads applied entries from `from_index` on: at most `bytes_max` of proposals but at least one
@@ -328,17 +342,19 @@ impl<M: Replicable> Group<M> {
             return Ok(());
         };
         raft.trigger().snapshot().await.map_err(|_ended| Stopped)?;
-        let mut metrics = raft.metrics();
-        let made = metrics.wait_for(|now| now.snapshot.is_some_and(|last| last.index >= upto));
+        let told = &self.inner.told;
+        let made = told.wait_for(|now| now.snapshot.is_some_and(|last| last >= upto));
         tokio::select! {
-            made = made => drop(made.map_err(|_gone| Stopped)?),
+            biased;
+            () = made => {}
             () = self.inner.ended() => return Err(Stopped),
         }
         let purged = raft.trigger().purge_log(upto).await;
         purged.map_err(|_ended| Stopped)?;
-        let purged = metrics.wait_for(|now| now.purged.is_some_and(|last| last.index >= upto));
+        let purged = told.wait_for(|now| now.purged.is_some_and(|last| last >= upto));
         tokio::select! {
-            purged = purged => purged.map(drop).map_err(|_gone| Stopped),
+            biased;
+            () = purged => Ok(()),
             () = self.inner.ended() => Err(Stopped),
         }
     }
@@ -362,11 +378,11 @@ impl<M: Replicable> Group<M> {
             applied_index: inner.applied_index().unwrap_or(0),
             snapshot_index: metrics.snapshot.map(|last| last.index),
             first_index: inner.store.first_index(),
-            log_time_ms: inner.machine.progress().borrow().log_time_ms,
+            log_time_ms: inner.machine.progress().get().log_time_ms,
             segments: u64::try_from(segments).unwrap_or(u64::MAX),
             bytes_used: files.bytes_used(),
             budget_bytes: files.config.budget_bytes,
-            poisoned: *inner.store.phase().borrow() == Phase::Poisoned,
+            poisoned: inner.store.phase().get() == Phase::Poisoned,
             torn_tails_cut: files.torn_tails_cut,
             counters: locked(&files.counters).clone(),
         }
@@ -383,13 +399,7 @@ impl<M: Replicable> Group<M> {
         {
             tracing::error!("the group's task did not end in time");
         }
-        let store = self.inner.store.clone();
-        if tokio::task::spawn_blocking(move || store.stop())
-            .await
-            .is_err()
-        {
-            tracing::error!("the log was not marked as stopped");
-        }
+        self.inner.store.stop().await;
     }
 }
 
@@ -441,24 +451,26 @@ impl<M: Replicable> Inner<M> {
     }
 
     fn applied_index(&self) -> Option<u64> {
-        let last = self.machine.progress().borrow().last;
+        let last = self.machine.progress().get().last;
         last.map(|last| last.index)
     }
 
     /// Resolves when this node's disk thread does not run any more.
     async fn ended(&self) {
-        let mut phase = self.store.phase();
-        // A sender that is gone has ended too.
-        drop(phase.wait_for(|phase| *phase != Phase::Running).await);
+        let phase = self.store.phase();
+        phase.wait_for(|phase| *phase != Phase::Running).await;
     }
 
     fn leader(&self) -> Option<u64> {
-        self.raft.metrics().borrow().current_leader
+        self.told.get().leader
     }
 
     /// Stamped by the leader; never before the last entry of its log.
     fn stamp(&self) -> u64 {
         let stamp = locked(&self.clock).stamp(self.store.files().time.as_ref());
+        if planted(Planted::LogTimeGoesBack) {
+            return stamp;
+        }
         stamp.max(self.store.log_time_ms())
     }
 
@@ -469,6 +481,10 @@ impl<M: Replicable> Inner<M> {
                 let Some(request) = append.into_request::<M>() else {
                     return Response::Failed("an entry does not decode".to_owned());
                 };
+                if planted(Planted::AckUnread) && !request.entries.is_empty() {
+                    drop(self.raft.append_entries(request).await);
+                    return Response::appended(openraft::raft::AppendEntriesResponse::Success);
+                }
                 match self.raft.append_entries(request).await {
                     Ok(response) => Response::appended(response),
                     Err(error) => failed(&error),
@@ -541,6 +557,32 @@ impl<M: Replicable> Inner<M> {
                 ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_),
             )) => Err(WriteError::Unknown),
             Err(RaftError::Fatal(_)) => Err(WriteError::Ended),
+        }
+    }
+}
+
+/// Passes on what the library tells, until stopped or the library ends.
+async fn follow<M: Replicable>(inner: Arc<Inner<M>>, stop: CancellationToken) {
+    let mut metrics = inner.raft.metrics();
+    loop {
+        let told = {
+            let now = metrics.borrow_and_update();
+            Told {
+                leader: now.current_leader,
+                snapshot: now.snapshot.map(|last| last.index),
+                purged: now.purged.map(|last| last.index),
+            }
+        };
+        if told != inner.told.get() {
+            inner.told.set(told);
+        }
+        let changed = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = metrics.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
         }
     }
 }

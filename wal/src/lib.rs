@@ -10,12 +10,17 @@
 
 pub mod disk;
 pub mod inspect;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 mod appender;
 mod files;
 mod format;
 mod group;
+mod hands;
+mod news;
 mod places;
+mod planted;
 mod raft;
 mod reader;
 mod recovery;

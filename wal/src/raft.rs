@@ -16,9 +16,12 @@ use serde::{Deserialize, Serialize};
 use crate::segment::{Body, Entry};
 use crate::wal::{Applied, StateMachine};
 
+#[cfg(feature = "testing")]
+pub(crate) mod chance;
 pub(crate) mod disk;
 pub(crate) mod machine;
 pub(crate) mod network;
+pub(crate) mod runtime;
 pub(crate) mod snapshot;
 pub(crate) mod store;
 pub(crate) mod wire;
@@ -41,7 +44,7 @@ impl<M: StateMachine> RaftTypeConfig for Types<M> {
     type Node = Member;
     type Entry = RaftEntry<M>;
     type SnapshotData = Bytes;
-    type AsyncRuntime = openraft::TokioRuntime;
+    type AsyncRuntime = runtime::Runtime;
     type Responder = openraft::impls::OneshotResponder<Self>;
 }
 

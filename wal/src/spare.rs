@@ -36,12 +36,19 @@ impl Spare {
         }
     }
 
-    /// Begins to make one on a thread of its own, unless there is one.
+    /// Begins to make one, unless there is one; on a thread of its own if the disk blocks.
     pub(crate) fn begin(&mut self, bytes: u64) {
         if !matches!(self.state, Slot::Empty) {
             return;
         }
         let dir = Arc::clone(&self.dir);
+        if dir.pace().is_some() {
+            match make(dir.as_ref(), bytes) {
+                Ok(file) => self.state = Slot::Ready(file),
+                Err(error) => tracing::warn!(%error, "a spare segment could not be made"),
+            }
+            return;
+        }
         let thread = std::thread::Builder::new().name("wal-spare".to_owned());
         match thread.spawn(move || make(dir.as_ref(), bytes)) {
             Ok(making) => self.state = Slot::Making(making),

@@ -14,6 +14,7 @@ use crate::format::{
     BLOCK, BLOCK_BYTES, FORMAT_VERSION, Fields, HeaderFault, ZERO_BLOCK, checksum, is_read,
     put_group, take_group,
 };
+use crate::planted::{Planted, planted};
 
 pub(crate) const IDENTITY_FILE: &str = "identity";
 pub(crate) const STATE_FILE: &str = "state";
@@ -239,7 +240,8 @@ impl Slots {
             [0, BLOCK]
         };
         let block = state.encode(self.salt).ok_or(io::ErrorKind::InvalidInput)?;
-        for slot in slots.into_iter().take(if self.twice { 2 } else { 1 }) {
+        let twice = self.twice && !planted(Planted::VoteInOneSlot);
+        for slot in slots.into_iter().take(if twice { 2 } else { 1 }) {
             self.file.write_at(&block, slot)?;
             self.file.sync_data()?;
         }

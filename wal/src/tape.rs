@@ -15,6 +15,7 @@ use crate::format::{
     encode_mark, frame_bytes,
 };
 use crate::places::Place;
+use crate::planted::{Planted, planted};
 use crate::recovery::{End, OpenError, Plan, during, recover, salt_of};
 use crate::segment::{Frame, Segment};
 use crate::spare::Spare;
@@ -220,6 +221,12 @@ impl Tape {
         Ok(())
     }
 
+    /// A planted bug's truncation: nothing is written.
+    pub(crate) fn forget_from(&mut self, index: u64) {
+        locked(&self.files.places).truncate(index);
+        self.next_index = index;
+    }
+
     /// Writes a mark behind the last frame, so that the frame cannot be taken for torn later.
     pub(crate) fn mark(&mut self) -> io::Result<()> {
         if !self.wants_mark() {
@@ -261,7 +268,9 @@ impl Tape {
             .store(started_us.saturating_add(1), Ordering::Relaxed);
         debug_assert!(bytes > 0, "an empty write proves nothing");
         self.active.file.write_at(&self.buffer, self.offset)?;
-        self.active.file.sync_data()?;
+        if !planted(Planted::NoSync) {
+            self.active.file.sync_data()?;
+        }
         files.writing_since.store(0, Ordering::Relaxed);
         Ok(files.time.monotonic_us().saturating_sub(started_us))
     }

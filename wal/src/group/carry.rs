@@ -164,10 +164,9 @@ impl<M: Replicable> Load<M> {
             .map(|pending| pending.proposal.clone())
             .collect();
         let Some(leader) = inner.leader() else {
-            let mut metrics = inner.raft.metrics();
-            let news = metrics.wait_for(|now| now.current_leader.is_some());
+            let news = inner.told.wait_for(|now| now.leader.is_some());
             drop(tokio::time::timeout(LOOK_AGAIN, news).await);
-            return if inner.store.phase().borrow().is_running() {
+            return if inner.store.phase().get().is_running() {
                 Carried::Again
             } else {
                 Carried::Ended
@@ -207,11 +206,11 @@ impl<M: Replicable> Load<M> {
             .transport
             .call(NodeId(leader), &member, request, patience);
         // A leader that is gone does not answer; the one after it may be known long before.
-        let mut metrics = inner.raft.metrics();
-        let deposed = metrics.wait_for(|now| now.current_leader != Some(leader));
+        let deposed = inner.told.wait_for(|now| now.leader != Some(leader));
         let reply = tokio::select! {
+            biased;
             reply = call => reply,
-            _ = deposed => return Carried::Again,
+            () = deposed => return Carried::Again,
         };
         let reply = match reply {
             Ok(reply) => decode::<Response>(&reply),

@@ -9,10 +9,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 
 use crate::files::{Files, locked};
 use crate::format::{FrameKind, frame_bytes, record_bytes};
+use crate::news::News;
+use crate::planted::{Planted, planted};
 use crate::segment::{Entry, Segment};
 use crate::shared::Phase;
 use crate::state::{State, StoredVote};
@@ -62,13 +64,13 @@ pub(crate) enum Task {
 pub(crate) struct DiskThread {
     tape: Tape,
     files: Arc<Files>,
-    phase: watch::Sender<Phase>,
+    phase: News<Phase>,
 }
 
 // === impl DiskThread ===
 
 impl DiskThread {
-    pub(crate) fn new(tape: Tape, files: Arc<Files>, phase: watch::Sender<Phase>) -> Self {
+    pub(crate) fn new(tape: Tape, files: Arc<Files>, phase: News<Phase>) -> Self {
         Self { tape, files, phase }
     }
 
@@ -77,25 +79,58 @@ impl DiskThread {
         // A panic poisons the log too.
         let watch = PoisonOnDrop(self.phase.clone());
         loop {
-            let idle = self.files.config.mark_after.unwrap_or(LONG);
-            let idle = if self.tape.wants_mark() { idle } else { LONG };
-            let task = match tasks.recv_timeout(idle) {
-                Ok(task) => task,
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.tape.mark() {
-                        self.poison(&error);
+            match tasks.recv_timeout(self.idle()) {
+                Ok(task) => {
+                    if !self.run_one_of_more(task) {
+                        break;
                     }
-                    continue;
                 }
+                Err(RecvTimeoutError::Timeout) => self.mark(),
                 Err(RecvTimeoutError::Disconnected) => break,
-            };
-            if let Task::Stop { done } = task {
-                done(self.guarded(Self::finish));
-                break;
             }
-            self.run_one(task);
         }
         watch.disarm();
+    }
+
+    /// The same life without a thread, on a simulated disk.
+    pub(crate) async fn run_here(mut self, mut tasks: mpsc::Receiver<Task>) {
+        let watch = PoisonOnDrop(self.phase.clone());
+        loop {
+            match tokio::time::timeout(self.idle(), tasks.recv()).await {
+                Ok(Some(task)) => {
+                    let takes = self.files.dir.pace().unwrap_or_default();
+                    tokio::time::sleep(takes).await;
+                    if !self.run_one_of_more(task) {
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(_elapsed) => self.mark(),
+            }
+        }
+        watch.disarm();
+    }
+
+    /// How long to wait for a task before a mark is written.
+    fn idle(&self) -> Duration {
+        let idle = self.files.config.mark_after.unwrap_or(LONG);
+        if self.tape.wants_mark() { idle } else { LONG }
+    }
+
+    fn mark(&mut self) {
+        if let Err(error) = self.tape.mark() {
+            self.poison(&error);
+        }
+    }
+
+    /// Says whether there is more to come: nothing comes after a stop.
+    fn run_one_of_more(&mut self, task: Task) -> bool {
+        if let Task::Stop { done } = task {
+            done(self.guarded(Self::finish));
+            return false;
+        }
+        self.run_one(task);
+        true
     }
 
     fn run_one(&mut self, task: Task) {
@@ -117,15 +152,19 @@ impl DiskThread {
 
     /// Nothing is tried any more once something has failed.
     fn guarded(&mut self, task: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
-        if *self.phase.borrow() != Phase::Running {
+        if self.phase.get() != Phase::Running {
             return Err(io::Error::other("the log is poisoned or has stopped"));
         }
-        task(self).inspect_err(|error| self.poison(error))
+        let done = task(self);
+        if planted(Planted::FailedSyncForgotten) {
+            return Ok(());
+        }
+        done.inspect_err(|error| self.poison(error))
     }
 
     fn poison(&self, error: &io::Error) {
         tracing::error!(%error, "the log's disk failed; nothing is written any more");
-        self.phase.send_replace(Phase::Poisoned);
+        self.phase.set(Phase::Poisoned);
     }
 
     fn append(&mut self, entries: &[Entry], committed: u64) -> io::Result<()> {
@@ -169,6 +208,10 @@ impl DiskThread {
 
     fn truncate(&mut self, from: u64) -> io::Result<()> {
         if from >= self.tape.next_index() {
+            return Ok(());
+        }
+        if planted(Planted::TruncationNotDurable) {
+            self.tape.forget_from(from);
             return Ok(());
         }
         if self.tape.make_room(0)? == Room::No {
@@ -237,6 +280,9 @@ impl DiskThread {
     }
 
     fn vote(&mut self, vote: StoredVote) -> io::Result<()> {
+        if planted(Planted::VoteNotDurable) {
+            return Ok(());
+        }
         let mut slots = locked(&self.files.slots);
         let state = State {
             vote: Some(vote),
@@ -252,12 +298,12 @@ impl DiskThread {
             ..slots.state()
         };
         slots.store(state)?;
-        self.phase.send_replace(Phase::Stopped);
+        self.phase.set(Phase::Stopped);
         Ok(())
     }
 }
 
-struct PoisonOnDrop(watch::Sender<Phase>);
+struct PoisonOnDrop(News<Phase>);
 
 impl PoisonOnDrop {
     fn disarm(self) {
@@ -267,7 +313,7 @@ impl PoisonOnDrop {
 
 impl Drop for PoisonOnDrop {
     fn drop(&mut self) {
-        self.0.send_replace(Phase::Poisoned);
+        self.0.set(Phase::Poisoned);
     }
 }
 

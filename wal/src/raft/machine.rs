@@ -12,12 +12,14 @@ use openraft::{
     EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, SnapshotMeta, StorageError,
     StorageIOError, StoredMembership,
 };
-use tokio::sync::watch;
 
 use super::snapshot::Snapshot;
 use super::{Member, Outcomes, RaftEntry, Replicable, Types};
 use crate::disk::SegmentDir;
 use crate::files::locked;
+use crate::hands::off_runtime;
+use crate::news::News;
+use crate::planted::{Planted, planted};
 use crate::recovery::OpenError;
 use crate::wal::{Applied, StateMachine};
 
@@ -27,7 +29,7 @@ pub(crate) struct Machine<M>(Arc<Inner<M>>);
 struct Inner<M> {
     dir: Arc<dyn SegmentDir>,
     machine: RwLock<M>,
-    progress: watch::Sender<Progress>,
+    progress: News<Progress>,
     members: Mutex<StoredMembership<u64, Member>>,
     snapshot: Mutex<Option<Snapshot>>,
     /// Numbers the snapshots made here.
@@ -73,7 +75,7 @@ impl<M: StateMachine + Replicable> Machine<M> {
         Ok(Self(Arc::new(Inner {
             dir,
             machine: RwLock::new(machine),
-            progress: watch::Sender::new(progress),
+            progress: News::new(progress),
             members: Mutex::new(members),
             snapshot: Mutex::new(snapshot),
             made: Mutex::new(0),
@@ -87,8 +89,8 @@ impl<M: StateMachine + Replicable> Machine<M> {
     }
 
     /// How far it has applied, and news of it.
-    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
-        self.0.progress.subscribe()
+    pub(crate) fn progress(&self) -> &News<Progress> {
+        &self.0.progress
     }
 
     fn apply_one(&self, machine: &mut M, at: &mut Progress, entry: RaftEntry<M>) -> Outcomes<M> {
@@ -101,7 +103,11 @@ impl<M: StateMachine + Replicable> Machine<M> {
                 Vec::new()
             }
             EntryPayload::Normal(payload) => {
-                at.log_time_ms = at.log_time_ms.max(payload.log_time_ms);
+                at.log_time_ms = if planted(Planted::LogTimeGoesBack) {
+                    payload.log_time_ms
+                } else {
+                    at.log_time_ms.max(payload.log_time_ms)
+                };
                 let mut outcomes = Vec::with_capacity(payload.proposals.len());
                 for (slot, proposal) in (0_u32..).zip(&payload.proposals) {
                     let applied = Applied {
@@ -124,9 +130,7 @@ impl<M: StateMachine + Replicable> Machine<M> {
             *locked(&inner.snapshot) = Some(snapshot);
             Ok(())
         };
-        tokio::task::spawn_blocking(writing)
-            .await
-            .map_err(io::Error::other)?
+        off_runtime(self.0.dir.as_ref(), writing).await?
     }
 }
 
@@ -136,7 +140,7 @@ impl<M: StateMachine + Replicable> RaftStateMachine<Types<M>> for Machine<M> {
     async fn applied_state(
         &mut self,
     ) -> Result<(Option<LogId<u64>>, StoredMembership<u64, Member>), StorageError<u64>> {
-        let last = self.0.progress.borrow().last;
+        let last = self.0.progress.get().last;
         Ok((last, locked(&self.0.members).clone()))
     }
 
@@ -145,14 +149,14 @@ impl<M: StateMachine + Replicable> RaftStateMachine<Types<M>> for Machine<M> {
         I: IntoIterator<Item = RaftEntry<M>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut at = *self.0.progress.borrow();
+        let mut at = self.0.progress.get();
         let outcomes = {
             let machine = self.0.machine.write();
             let mut machine = machine.unwrap_or_else(PoisonError::into_inner);
             let apply = |entry| self.apply_one(&mut machine, &mut at, entry);
             let outcomes = entries.into_iter().map(apply).collect();
             // Inside the machine's lock, where a snapshot takes both.
-            self.0.progress.send_replace(at);
+            self.0.progress.set(at);
             outcomes
         };
         Ok(outcomes)
@@ -186,7 +190,7 @@ impl<M: StateMachine + Replicable> RaftStateMachine<Types<M>> for Machine<M> {
                 .load(&state)
                 .map_err(|error| failed(error.to_string()))?;
             *locked(&self.0.members) = meta.last_membership.clone();
-            self.0.progress.send_replace(Progress {
+            self.0.progress.set(Progress {
                 last: meta.last_log_id,
                 log_time_ms,
             });
@@ -217,7 +221,7 @@ impl<M: StateMachine + Replicable> RaftSnapshotBuilder<Types<M>> for Machine<M> 
             let machine = self.0.machine.read();
             let machine = machine.unwrap_or_else(PoisonError::into_inner);
             // Under the machine's lock the three belong together.
-            let at = *self.0.progress.borrow();
+            let at = self.0.progress.get();
             (at, locked(&self.0.members).clone(), machine.save())
         };
         let number = {
@@ -235,7 +239,11 @@ impl<M: StateMachine + Replicable> RaftSnapshotBuilder<Types<M>> for Machine<M> 
         };
         let snapshot = Snapshot {
             meta: meta.clone(),
-            log_time_ms: at.log_time_ms,
+            log_time_ms: if planted(Planted::SnapshotForgetsTime) {
+                0
+            } else {
+                at.log_time_ms
+            },
             state: state.into(),
         };
         let bytes = with_time(snapshot.log_time_ms, &snapshot.state);

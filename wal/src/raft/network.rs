@@ -142,6 +142,7 @@ impl<M: StateMachine> RaftNetwork<Types<M>> for Link {
             state: *snapshot.snapshot,
         };
         let asked = tokio::select! {
+            biased;
             closed = cancel => return Err(StreamingError::Closed(closed)),
             asked = self.ask(&request, option.hard_ttl()) => asked,
         };

@@ -15,12 +15,15 @@ use std::thread::JoinHandle;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{LeaderId, LogId, OptionalSend, RaftLogReader, StorageError, StorageIOError, Vote};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::disk::{DiskThread, Done, Task};
 use super::{RaftEntry, RaftLogId, Types, from_disk, log_id, to_disk};
 use crate::disk::SegmentDir;
 use crate::files::{Files, locked};
+use crate::hands::off_runtime;
+use crate::news::News;
+use crate::planted::{Planted, planted};
 use crate::reader::{EntryReader, ReadFault};
 use crate::recovery::{End, OpenError, during};
 use crate::segment::{Entry, Frame};
@@ -42,10 +45,17 @@ pub(crate) struct Store<M>(Arc<Inner>, PhantomData<fn() -> M>);
 
 struct Inner {
     files: Arc<Files>,
-    tasks: SyncSender<Task>,
+    tasks: Tasks,
     tail: Mutex<Tail>,
-    phase: watch::Receiver<Phase>,
+    phase: News<Phase>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The way to whoever writes.
+enum Tasks {
+    Thread(SyncSender<Task>),
+    /// A task of the runtime, on a disk that does not block.
+    Here(mpsc::Sender<Task>),
 }
 
 /// Index and term.
@@ -95,19 +105,27 @@ impl<M: StateMachine> Store<M> {
         let (tape, end) = Tape::open(dir, config, time, random, Kind::Replicated, &mut note)?;
         let files = Arc::clone(&tape.files);
         let tail = Tail::recovered(locked(&files.slots).state(), end, &terms);
-        let (phase, watched) = watch::channel(Phase::Running);
-        let (tasks, waiting) = sync_channel(TASKS_MAX);
-        let thread = DiskThread::new(tape, Arc::clone(&files), phase);
-        let thread = std::thread::Builder::new()
-            .name("wal-disk".to_owned())
-            .spawn(move || thread.run(&waiting))
-            .map_err(during("starting the disk thread"))?;
+        let phase = News::new(Phase::Running);
+        let hand = DiskThread::new(tape, Arc::clone(&files), phase.clone());
+        let (tasks, thread) = if files.dir.pace().is_some() {
+            let (tasks, waiting) = mpsc::channel(TASKS_MAX);
+            // It ends when the last task is done and nobody is left to give another.
+            drop(tokio::spawn(hand.run_here(waiting)));
+            (Tasks::Here(tasks), None)
+        } else {
+            let (tasks, waiting) = sync_channel(TASKS_MAX);
+            let thread = std::thread::Builder::new()
+                .name("wal-disk".to_owned())
+                .spawn(move || hand.run(&waiting))
+                .map_err(during("starting the disk thread"))?;
+            (Tasks::Thread(tasks), Some(thread))
+        };
         let inner = Inner {
             files,
             tasks,
             tail: Mutex::new(tail),
-            phase: watched,
-            thread: Mutex::new(Some(thread)),
+            phase,
+            thread: Mutex::new(thread),
         };
         Ok(Self(Arc::new(inner), PhantomData))
     }
@@ -117,8 +135,8 @@ impl<M: StateMachine> Store<M> {
     }
 
     /// Whether the disk thread runs, has stopped, or was poisoned.
-    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
-        self.0.phase.clone()
+    pub(crate) fn phase(&self) -> &News<Phase> {
+        &self.0.phase
     }
 
     /// The first entry that may still be here.
@@ -131,13 +149,16 @@ impl<M: StateMachine> Store<M> {
         locked(&self.0.tail).log_time_ms
     }
 
-    /// Marks the log as cleanly stopped and waits for the thread. Blocks meanwhile.
-    pub(crate) fn stop(&self) {
-        let (done, _told) = oneshot::channel();
-        drop(self.0.tasks.send(Task::Stop { done: tell(done) }));
-        if let Some(thread) = locked(&self.0.thread).take()
-            && thread.join().is_err()
-        {
+    /// Marks the log as cleanly stopped and waits for the thread. Never returns while a disk hangs.
+    pub(crate) async fn stop(&self) {
+        if let Err(error) = self.run(|done| Task::Stop { done }).await {
+            tracing::error!(%error, "the log was not marked as stopped");
+        }
+        let Some(thread) = locked(&self.0.thread).take() else {
+            return;
+        };
+        let joined = off_runtime(self.0.files.dir.as_ref(), move || thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
             tracing::error!("the log's disk thread panicked");
         }
     }
@@ -150,10 +171,11 @@ impl<M: StateMachine> Store<M> {
     }
 
     fn send(&self, task: Task) -> io::Result<()> {
-        self.0
-            .tasks
-            .try_send(task)
-            .map_err(|error| io::Error::other(error.to_string()))
+        let sent = match &self.0.tasks {
+            Tasks::Thread(tasks) => tasks.try_send(task).map_err(|error| error.to_string()),
+            Tasks::Here(tasks) => tasks.try_send(task).map_err(|error| error.to_string()),
+        };
+        sent.map_err(io::Error::other)
     }
 
     /// Entries from `from` up to, not including, `end`, as far as they are there; of more than
@@ -175,9 +197,7 @@ impl<M: StateMachine> Store<M> {
         if from < on_disk {
             let files = Arc::clone(&self.0.files);
             let reading = move || read(&files, from, on_disk, bytes_max);
-            entries = tokio::task::spawn_blocking(reading)
-                .await
-                .map_err(io::Error::other)??;
+            entries = off_runtime(self.0.files.dir.as_ref(), reading).await??;
             if entries.last().map(|last| last.index.saturating_add(1)) != Some(on_disk) {
                 return Ok(entries);
             }
@@ -199,8 +219,8 @@ impl<M: StateMachine> Store<M> {
 impl Drop for Inner {
     fn drop(&mut self) {
         // Without a task the thread ends; what was not marked as stopped is a killed run.
-        let (tasks, _nobody) = sync_channel(1);
-        self.tasks = tasks;
+        let (tasks, _nobody) = mpsc::channel(1);
+        self.tasks = Tasks::Here(tasks);
         if let Some(thread) = locked(&self.thread).take() {
             drop(thread.join());
         }
@@ -251,7 +271,11 @@ impl Tail {
             .copied()
             .filter(|(index, _)| *index >= state.trim_index);
         let hinted = |at: &&At| end.committed > 0 && at.0 <= end.committed;
-        let committed = terms.iter().rev().find(hinted).copied();
+        let committed = if planted(Planted::DiskIsCommitted) {
+            terms.back().copied()
+        } else {
+            terms.iter().rev().find(hinted).copied()
+        };
         Self {
             next_index: end.next_index.max(state.trim_index),
             first_index: state.trim_index,
@@ -463,10 +487,16 @@ impl<M: StateMachine> RaftLogStorage<Types<M>> for Store<M> {
                 .map_err(writing)?;
             locked(&self.0.tail).first_index = first;
         }
+        let done: Done = if planted(Planted::ToldBeforeWritten) {
+            callback.log_io_completed(Ok(()));
+            Box::new(drop)
+        } else {
+            Box::new(|result| callback.log_io_completed(result))
+        };
         let task = Task::Append {
             entries: entries.clone(),
             committed,
-            done: Box::new(|result| callback.log_io_completed(result)),
+            done,
         };
         {
             let mut tail = locked(&self.0.tail);

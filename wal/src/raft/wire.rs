@@ -147,9 +147,30 @@ impl Request {
     }
 }
 
+// === impl WireVote ===
+
+#[cfg(feature = "testing")]
+impl WireVote {
+    pub(crate) fn term(self) -> u64 {
+        self.term
+    }
+
+    pub(crate) fn node(self) -> u64 {
+        self.node.unwrap_or_default()
+    }
+}
+
 // === impl Append ===
 
 impl Append {
+    /// Term, number of entries, and what is committed.
+    #[cfg(feature = "testing")]
+    pub(crate) fn about(&self) -> (u64, u64, u64) {
+        let entries = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
+        let committed = self.committed.map_or(0, |(index, _)| index);
+        (self.vote.term, entries, committed)
+    }
+
     pub(crate) fn into_request<M: StateMachine>(self) -> Option<AppendEntriesRequest<Types<M>>> {
         let entries: Option<Vec<_>> = self
             .entries

@@ -79,7 +79,7 @@ fn open(disk: &RecordingDisk, seed: u64) -> (DiskThread, Held) {
         entries,
         vote: state.vote,
     };
-    let thread = DiskThread::new(tape, files, watch::Sender::new(Phase::Running));
+    let thread = DiskThread::new(tape, files, News::new(Phase::Running));
     (thread, held)
 }
 
