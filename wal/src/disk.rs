@@ -29,6 +29,10 @@ pub trait SegmentDir: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Returns once every create, rename and remove before it survives power loss.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Bytes that are free on the disk; `None` when there is no telling.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
     /// How the next piece of work on this disk waits. `None`: its calls block, and threads make them.
     /// A simulated disk's do not: the work is done where it was asked for, after so long.
     fn pace(&self) -> Option<Duration> {

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ use crate::wal::{Answer, Committed, Config, NodeId, ProposeError, ReadError, Sto
 
 mod carry;
 mod members;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -85,6 +86,8 @@ pub(crate) struct Inner<M: Replicable> {
     told: News<Told>,
     queue: mpsc::Sender<Pending<M::Outcome>>,
     queued_bytes: AtomicUsize,
+    /// There is room for what a leader has to write.
+    may_lead: AtomicBool,
 }
 
 /// What this node waits for to be told by the library.
@@ -136,6 +139,8 @@ pub struct GroupStatus {
     pub bytes_used: u64,
     /// Bytes they may take.
     pub budget_bytes: u64,
+    /// Next segments made ahead of time.
+    pub spares: u64,
     /// A write failed here: this node has to end and be rebuilt.
     pub poisoned: bool,
     /// Torn writes cut when this log was opened.
@@ -241,7 +246,9 @@ impl<M: Replicable> Group<M> {
             told: News::default(),
             queue,
             queued_bytes: AtomicUsize::new(0),
+            may_lead: AtomicBool::new(true),
         });
+        inner.mind_the_room();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let carrier = carry::Carrier {
             inner: Arc::clone(&inner),
@@ -362,6 +369,7 @@ impl<M: Replicable> Group<M> {
     /// What this node knows of itself and its group.
     pub fn status(&self) -> GroupStatus {
         let inner = &self.inner;
+        inner.mind_the_room();
         let metrics = inner.raft.metrics().borrow().clone();
         let membership = metrics.membership_config.membership();
         let files = inner.store.files();
@@ -382,6 +390,7 @@ impl<M: Replicable> Group<M> {
             segments: u64::try_from(segments).unwrap_or(u64::MAX),
             bytes_used: files.bytes_used(),
             budget_bytes: files.config.budget_bytes,
+            spares: files.spares_ready(),
             poisoned: inner.store.phase().get() == Phase::Poisoned,
             torn_tails_cut: files.torn_tails_cut,
             counters: locked(&files.counters).clone(),
@@ -476,8 +485,14 @@ impl<M: Replicable> Inner<M> {
 
     async fn handle(&self, request: Request) -> Response {
         let failed = |error: &dyn fmt::Display| Response::Failed(error.to_string());
+        self.mind_the_room();
         match request {
-            Request::Append(append) => {
+            Request::Append(mut append) => {
+                let (sent, fitting) = (append.len(), self.count_fitting(&append));
+                if fitting == 0 && sent > 0 {
+                    return Response::Busy;
+                }
+                let last = append.keep(fitting);
                 let Some(request) = append.into_request::<M>() else {
                     return Response::Failed("an entry does not decode".to_owned());
                 };
@@ -486,6 +501,9 @@ impl<M: Replicable> Inner<M> {
                     return Response::appended(openraft::raft::AppendEntriesResponse::Success);
                 }
                 match self.raft.append_entries(request).await {
+                    Ok(openraft::raft::AppendEntriesResponse::Success) if fitting < sent => {
+                        Response::AppendedTo(last)
+                    }
                     Ok(response) => Response::appended(response),
                     Err(error) => failed(&error),
                 }
@@ -501,6 +519,9 @@ impl<M: Replicable> Inner<M> {
                 }
             }
             Request::Snapshot { vote, about, state } => {
+                if !self.has_room_for_snapshot(state.len()) {
+                    return Response::Busy;
+                }
                 let Some(meta) = about.meta() else {
                     return Response::Failed("the snapshot's members do not decode".to_owned());
                 };
@@ -540,9 +561,7 @@ impl<M: Replicable> Inner<M> {
 
     /// One entry, if this node leads.
     async fn write(&self, proposals: Vec<Bytes>) -> Result<Outcomes<M>, WriteError> {
-        let files = self.store.files();
-        let spare = files.config.segment_bytes.saturating_mul(SEGMENTS_SPARE);
-        if !files.may_grow_by(spare) {
+        if self.store.files().segments_left() < SEGMENTS_SPARE {
             return Err(WriteError::Full);
         }
         let payload = Payload {

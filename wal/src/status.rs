@@ -41,6 +41,8 @@ pub struct Counters {
     pub marks: u64,
     /// Segments begun.
     pub rotations: u64,
+    /// Those of them in the file of a segment that was given up; the others' files were created.
+    pub recycled: u64,
     /// Proposals refused because the space budget is spent.
     pub refused_full: u64,
     /// Proposals refused because the queue was full.
@@ -80,6 +82,8 @@ pub struct Status {
     pub bytes_used: u64,
     /// Bytes they may take.
     pub budget_bytes: u64,
+    /// Next segments made ahead of time.
+    pub spares: u64,
     /// Proposals waiting for the disk.
     pub queued: u64,
     /// A write or sync failed; nothing is accepted any more.

@@ -12,4 +12,5 @@ mod golden;
 pub(crate) mod lab;
 mod poison;
 pub(crate) mod power;
+mod recycle;
 mod trim;

@@ -178,6 +178,7 @@ impl<M: StateMachine> Wal<M> {
             segments: count,
             bytes_used,
             budget_bytes: shared.config.budget_bytes,
+            spares: shared.spares_ready(),
             queued,
             poisoned: at.phase == Phase::Poisoned,
             torn_tails_cut: shared.torn_tails_cut,

@@ -123,6 +123,11 @@ impl SegmentDir for RealDir {
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let disk = rustix::fs::statvfs(&self.path)?;
+        Ok(disk.f_bavail.checked_mul(disk.f_frsize))
+    }
 }
 
 // === impl RealFile ===

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Group, GroupConfig};
-use crate::disk::recording::RecordingDisk;
+use crate::disk::recording::{Failing, RecordingDisk};
 use crate::raft::Member;
 use crate::raft::network::{Transport, TransportError};
 use crate::raft::tests::Notes;
@@ -96,9 +96,18 @@ fn member() -> Member {
 }
 
 async fn start(net: &Arc<Net>, node: u64, disk: &RecordingDisk) -> Arc<Group<Notes>> {
+    start_as(net, node, disk, config()).await
+}
+
+async fn start_as(
+    net: &Arc<Net>,
+    node: u64,
+    disk: &RecordingDisk,
+    log: Config,
+) -> Arc<Group<Notes>> {
     let log = Config {
         node: NodeId(node),
-        ..config()
+        ..log
     };
     let group = Group::open_on(
         Arc::new(disk.clone()),
@@ -307,5 +316,84 @@ async fn a_group_is_founded_once() {
         matches!(again, Err(super::MemberError::Founded)),
         "{again:?}"
     );
+    stop(&groups).await;
+}
+
+/// Three keepers that may use so many segments.
+async fn with_budgets(segments: [u64; 3]) -> (Vec<Arc<Group<Notes>>>, Vec<RecordingDisk>) {
+    let net = Arc::new(Net::default());
+    let (mut groups, mut disks) = (Vec::new(), Vec::new());
+    for (node, segments) in (1..=3).zip(segments) {
+        let disk = RecordingDisk::default();
+        let log = Config {
+            budget_bytes: segments * 64 * 1024,
+            ..config()
+        };
+        groups.push(start_as(&net, node, &disk, log).await);
+        disks.push(disk);
+    }
+    let all: BTreeMap<_, _> = (1..=3).map(|node| (NodeId(node), member())).collect();
+    groups[0].found(all).await.unwrap();
+    (groups, disks)
+}
+
+/// Proposes at the first node until one of the nodes has been left behind.
+async fn until_left_behind(groups: &[Arc<Group<Notes>>], node: usize) -> usize {
+    let until = Instant::now() + SOON;
+    for number in 0.. {
+        let text = format!("{number:05} {}", "x".repeat(9_000));
+        // A leader that is full says so; another one is found by asking again.
+        let soon = Instant::now() + Duration::from_secs(1);
+        drop(groups[0].propose(text.into(), soon).await);
+        let last = |group: &Arc<Group<Notes>>| group.status().last_index;
+        if last(&groups[0]) > last(&groups[node]) + 20 {
+            return number;
+        }
+        assert!(Instant::now() < until, "nobody was left behind");
+    }
+    unreachable!()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_without_room_costs_its_vote_and_not_its_life() {
+    let (groups, _disks) = with_budgets([64, 64, 4]).await;
+    until_left_behind(&groups, 2).await;
+    let small = &groups[2];
+    let status = small.status();
+    assert!(!status.poisoned, "{status:?}");
+    assert!(status.bytes_used <= status.budget_bytes);
+    propose(&groups[1], "the others go on").await.unwrap();
+    // What it has applied goes into a snapshot, and then there is room again.
+    let upto = small.status().applied_index;
+    small.compact(upto).await.unwrap();
+    while small.status().last_index < groups[0].status().last_index {
+        let upto = small.status().applied_index;
+        small.compact(upto).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    settle(&groups).await;
+    assert_eq!(notes(small), notes(&groups[0]));
+    assert!(!small.status().poisoned);
+    stop(&groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_too_full_for_a_spare_segment_is_met_before_an_append_and_not_in_it() {
+    let (groups, disks) = with_budgets([64; 3]).await;
+    propose(&groups[0], "first").await.unwrap();
+    settle(&groups).await;
+    disks[1].fail(Failing::Create, 0, std::io::ErrorKind::StorageFull);
+    until_left_behind(&groups[..2], 1).await;
+    let full = groups[1].status();
+    assert!(!full.poisoned, "{full:?}");
+    disks[1].heal();
+    for group in &groups[..2] {
+        let upto = group.status().applied_index;
+        group.compact(upto).await.unwrap();
+    }
+    let two = [Arc::clone(&groups[0]), Arc::clone(&groups[1])];
+    settle(&two).await;
+    assert_eq!(notes(&groups[1]), notes(&groups[0]));
+    assert!(!groups[1].status().poisoned);
     stop(&groups).await;
 }

@@ -20,6 +20,15 @@ pub(crate) struct Keep {
     disk: RecordingDisk,
 }
 
+impl Keep {
+    pub(crate) fn new(disk: RecordingDisk) -> Self {
+        Self {
+            entries: Vec::new(),
+            disk,
+        }
+    }
+}
+
 impl StateMachine for Keep {
     type Outcome = usize;
     fn apply(&mut self, at: Applied, proposal: &[u8]) -> usize {
@@ -90,10 +99,7 @@ pub(crate) fn open_as(
     seed: u64,
     config: Config,
 ) -> Result<Appender<Keep>, OpenError> {
-    let keep = Keep {
-        entries: Vec::new(),
-        disk: disk.clone(),
-    };
+    let keep = Keep::new(disk.clone());
     let dir = Arc::new(disk.clone());
     prepare(
         dir,

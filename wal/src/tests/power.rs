@@ -15,10 +15,11 @@ const BLOCK_SECTORS: usize = 8;
 const ALL_SUBSETS_MAX: usize = 7;
 const RANDOM_SUBSETS: usize = 12;
 
-/// How many different images to try of each kind of log: `STANDIN_CRASH_IMAGES`, or half of a hundred
-/// thousand.
+/// How many different images to try of each kind of log: `STANDIN_CRASH_IMAGES`, or as many as a test
+/// run has time for. A hundred thousand in all: `STANDIN_CRASH_IMAGES=50000 cargo nextest run -p
+/// standin-wal no_image --no-capture`.
 pub(crate) fn images_wanted() -> u64 {
-    const DEFAULT: u64 = 50_000;
+    const DEFAULT: u64 = 20_000;
     let told = std::env::var("STANDIN_CRASH_IMAGES").ok();
     told.map_or(DEFAULT, |told| told.parse().expect("a count of images"))
 }
@@ -37,6 +38,8 @@ pub(crate) type Look<'a> = dyn FnMut(usize, &dyn Fn() -> RecordingDisk, &str, &m
 pub(crate) struct Tally {
     images: u64,
     traces: u64,
+    /// Segments in files that had been other segments.
+    pub(crate) recycled: usize,
     digests: BTreeSet<u32>,
 }
 
@@ -55,6 +58,14 @@ impl Tally {
         look: &mut Look<'_>,
     ) {
         self.traces += 1;
+        let recycled = |op: &&Op| {
+            let names = match op {
+                Op::Rename { from, to } => (from.as_str(), to.as_str()),
+                _ => return false,
+            };
+            names.0.starts_with("worn-") && names.1.starts_with("segment-")
+        };
+        self.recycled += trace.iter().filter(recycled).count();
         let mut point = CrashPoint::new(BTreeMap::new(), Vec::new());
         for ops in 0..=trace.len() {
             if let Some(op) = ops.checked_sub(1).map(|last| &trace[last]) {
@@ -100,7 +111,8 @@ impl std::fmt::Display for Tally {
         let (images, traces, distinct) = (self.images, self.traces, self.distinct());
         write!(
             f,
-            "{images} crash images of {traces} traces, {distinct} distinct"
+            "{images} crash images of {traces} traces, {distinct} distinct, {} segments recycled",
+            self.recycled
         )
     }
 }

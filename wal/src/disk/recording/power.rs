@@ -63,7 +63,20 @@ impl CrashPoint {
     /// durable there, or not what was written there before.
     #[cfg(test)]
     pub(crate) fn sectors_that_matter(&self) -> Vec<usize> {
+        // What is under construction is removed when the log is opened, whatever is in it.
+        let mut names = self.names.clone();
+        let mut counts = std::collections::BTreeSet::new();
+        for op in std::iter::once(None).chain(self.renames.iter().map(Some)) {
+            if let Some(op) = op {
+                rename(&mut names, op);
+            }
+            let listed = names.iter().filter(|(name, _)| !name.ends_with(".new"));
+            counts.extend(listed.map(|(_, file)| *file));
+        }
         let is_new = |(at, sector): (usize, &Sector)| {
+            if !counts.contains(&sector.file) {
+                return None;
+            }
             let end = sector.offset.checked_add(sector.bytes.len());
             let content = self.files.get(sector.file);
             let durable = content.and_then(|bytes| bytes.get(sector.offset..end?));
