@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::SegmentDir;
 use crate::format::{BLOCK, frame_bytes};
+use crate::news::News;
 use crate::places::Places;
+use crate::scrub::Damage;
 use crate::segment::Segment;
 use crate::spare::{SPARES_MAX, Spares};
 use crate::state::{Identity, Slots};
@@ -31,6 +33,9 @@ pub(crate) struct Files {
     pub(crate) spares: Arc<Spares>,
     pub(crate) counters: Mutex<Counters>,
     pub(crate) torn_tails_cut: u64,
+    /// The first damage that was found since the log was opened.
+    pub(crate) damage: Mutex<Option<Damage>>,
+    pub(crate) is_damaged: News<bool>,
 }
 
 /// Takes a lock whatever became of its last holder: a panic of the disk thread poisons the log
@@ -88,6 +93,14 @@ impl Files {
             begun <= segments
         };
         payloads.iter().take_while(fits).count()
+    }
+
+    /// Durable bytes are not what was written. Whoever waits for it is told; nothing is changed.
+    pub(crate) fn report(&self, damage: Damage) {
+        let Damage { file, offset, what } = &damage;
+        tracing::error!(%file, offset, %what, "the log is damaged; this copy must not be relied on");
+        locked(&self.damage).get_or_insert(damage);
+        self.is_damaged.set(true);
     }
 
     pub(crate) fn spares_ready(&self) -> u64 {

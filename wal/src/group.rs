@@ -35,6 +35,7 @@ use crate::raft::store::Store;
 use crate::raft::wire::{Request, Response, WireOutcome, WireVote, decode, encode};
 use crate::raft::{Member, Outcomes, Payload, Replicable, Types};
 use crate::recovery::{OpenError, during};
+use crate::scrub::Damage;
 use crate::segment::Batch;
 use crate::shared::Phase;
 use crate::status::Counters;
@@ -44,6 +45,7 @@ use crate::wal::{Answer, Committed, Config, NodeId, ProposeError, ReadError, Sto
 mod carry;
 mod members;
 mod room;
+mod scrub;
 #[cfg(test)]
 mod tests;
 
@@ -143,6 +145,8 @@ pub struct GroupStatus {
     pub spares: u64,
     /// A write failed here: this node has to end and be rebuilt.
     pub poisoned: bool,
+    /// Durable bytes that a scrub found damaged since the open; nothing was cut.
+    pub damage: Option<Damage>,
     /// Torn writes cut when this log was opened.
     pub torn_tails_cut: u64,
     /// Of this node's disk, since the open.
@@ -392,6 +396,7 @@ impl<M: Replicable> Group<M> {
             budget_bytes: files.config.budget_bytes,
             spares: files.spares_ready(),
             poisoned: inner.store.phase().get() == Phase::Poisoned,
+            damage: locked(&files.damage).clone(),
             torn_tails_cut: files.torn_tails_cut,
             counters: locked(&files.counters).clone(),
         }

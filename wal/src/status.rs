@@ -3,6 +3,8 @@
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::scrub::Damage;
+
 /// Upper bounds of the latency buckets, microseconds; one more bucket takes the rest.
 pub const LATENCY_BOUNDS_US: [u64; 14] = [
     50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
@@ -88,6 +90,8 @@ pub struct Status {
     pub queued: u64,
     /// A write or sync failed; nothing is accepted any more.
     pub poisoned: bool,
+    /// Durable bytes that a scrub found damaged since the open; nothing was cut.
+    pub damage: Option<Damage>,
     /// Torn writes cut when this log was opened.
     pub torn_tails_cut: u64,
     /// Log time of the last batch, ms.

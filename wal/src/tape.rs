@@ -14,6 +14,7 @@ use crate::format::{
     BLOCK, FORMAT_VERSION, FrameKind, FrameMeta, SegmentHeader, Trailer, TrailerKind, encode_frame,
     encode_mark, frame_bytes,
 };
+use crate::news::News;
 use crate::places::Place;
 use crate::planted::{Planted, planted};
 use crate::recovery::{End, OpenError, Plan, during, recover, salt_of};
@@ -108,6 +109,8 @@ impl Tape {
             slots: Mutex::new(walk.slots),
             counters: Mutex::new(Counters::default()),
             torn_tails_cut: recovered.torn_tails_cut,
+            damage: Mutex::new(None),
+            is_damaged: News::new(false),
         };
         let making = Making(Arc::clone(&files.spares));
         let mut tape = Self {

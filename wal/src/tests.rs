@@ -13,4 +13,5 @@ pub(crate) mod lab;
 mod poison;
 pub(crate) mod power;
 mod recycle;
+mod rot;
 mod trim;

@@ -15,6 +15,7 @@ use crate::disk::real::RealDir;
 use crate::files::locked;
 use crate::format::record_bytes;
 use crate::recovery::{OpenError, during};
+use crate::scrub::{ScrubReport, scrub};
 use crate::segment::{Batch, Frame};
 use crate::shared::{Pending, Phase, Position, Queue, Shared};
 use crate::state::{Identity, Kind};
@@ -144,6 +145,23 @@ impl<M: StateMachine> Wal<M> {
         }
     }
 
+    /// Reads the closed segments again, so many bytes a second, and says what does not verify. What is
+    /// found stays in [`Status::damage`]; the log goes on and nothing is cut.
+    ///
+    /// # Errors
+    /// When the log has stopped.
+    pub async fn scrub(&self, bytes_per_second: u64) -> Result<ScrubReport, Stopped> {
+        if self.shared.position.borrow().phase == Phase::Stopped {
+            return Err(Stopped);
+        }
+        Ok(scrub(&self.shared.files, bytes_per_second).await)
+    }
+
+    /// Resolves when durable bytes were found damaged; never resolves otherwise.
+    pub async fn damaged(&self) {
+        self.shared.is_damaged.wait_for(|damaged| *damaged).await;
+    }
+
     /// Stops accepting, finishes what is queued, and joins the disk thread.
     pub async fn stop(&self) {
         self.shared.close();
@@ -181,6 +199,7 @@ impl<M: StateMachine> Wal<M> {
             spares: shared.spares_ready(),
             queued,
             poisoned: at.phase == Phase::Poisoned,
+            damage: locked(&shared.damage).clone(),
             torn_tails_cut: shared.torn_tails_cut,
             log_time_ms: at.log_time_ms,
             counters: locked(&shared.counters).clone(),

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::{Group, GroupConfig};
 use crate::disk::recording::{Failing, RecordingDisk};
+use crate::inspect;
 use crate::raft::Member;
 use crate::raft::network::{Transport, TransportError};
 use crate::raft::tests::Notes;
@@ -396,4 +397,41 @@ async fn a_disk_too_full_for_a_spare_segment_is_met_before_an_append_and_not_in_
     assert_eq!(notes(&groups[1]), notes(&groups[0]));
     assert!(!groups[1].status().poisoned);
     stop(&groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrub_finds_rot_in_a_closed_segment_and_in_the_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Config {
+        dir: dir.path().to_owned(),
+        ..config()
+    };
+    let way = Arc::new(Way(Arc::new(Net::default()), 7));
+    let time = Box::new(SystemTimeSource::new());
+    let config = GroupConfig::new(log, Uuid::from_u128(7));
+    let group = Group::open(config, time, Notes::default(), way);
+    let group = Arc::new(group.await.unwrap());
+    let keepers = BTreeMap::from([(NodeId(7), member())]);
+    group.found(keepers).await.unwrap();
+    for number in 0..12 {
+        let text = format!("{number} {}", "x".repeat(9_000));
+        propose(&group, &text).await.unwrap();
+    }
+    group.compact(3).await.unwrap();
+    let clean = group.scrub(1 << 30).await.unwrap();
+    assert!(clean.damage.is_empty() && clean.segments >= 1, "{clean:?}");
+    for (name, byte) in [("segment-0000000001.wal", 30_000), ("snapshot", 200)] {
+        let path = dir.path().join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[byte] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    let rotten = group.scrub(1 << 30).await.unwrap();
+    let files: Vec<_> = rotten.damage.iter().map(|one| one.file.as_str()).collect();
+    assert_eq!(files, ["segment-0000000001.wal", "snapshot"]);
+    group.damaged().await;
+    assert_eq!(group.status().damage.as_ref(), rotten.damage.first());
+    let report = inspect::examine(dir.path()).unwrap();
+    assert_eq!(report.damage.len(), 2, "{report:?}");
+    stop(&[group]).await;
 }

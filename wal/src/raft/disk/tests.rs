@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::disk::recording::RecordingDisk;
+use crate::inspect;
 use crate::reader::EntryReader;
 use crate::segment::Body;
 use crate::state::Kind;
@@ -249,4 +250,60 @@ fn no_image_of_a_group_log_lost_what_was_told_durable() {
     }
     assert!(tally.recycled > 0, "no segment was recycled");
     println!("a group's log: {tally}: none lost or changed what was told durable");
+}
+
+#[test]
+fn an_examination_tells_of_votes_truncations_terms_and_what_was_given_up() {
+    let disk = RecordingDisk::default();
+    let (mut log, _) = open(&disk, 1);
+    let entries = |from: u64, count: u64, term: u64| -> Vec<Entry> {
+        let entry = |index| Entry {
+            term,
+            index,
+            log_time_ms: index,
+            body: Body::Proposals(vec![vec![7; 5_000].into(), vec![8; 10].into()]),
+        };
+        (from..from + count).map(entry).collect()
+    };
+    log.append(&entries(0, 10, 1), 4).unwrap();
+    log.truncate(7).unwrap();
+    let vote = StoredVote {
+        term: 2,
+        node: Some(3),
+        committed: true,
+    };
+    log.vote(vote).unwrap();
+    log.append(&entries(7, 5, 2), 6).unwrap();
+    log.purge(4, 1).unwrap();
+    let report = inspect::examine_on(&disk).unwrap();
+    assert!(
+        report.replicated && !report.clean && report.damage.is_empty(),
+        "{report:?}"
+    );
+    let told = (
+        report.first_index,
+        report.last_index,
+        report.committed_index,
+    );
+    assert_eq!(told, (4, Some(11), 6));
+    assert_eq!(
+        (report.entries, report.proposals, report.proposal_bytes),
+        (8, 16, 8 * 5_010)
+    );
+    assert_eq!((report.trim_index, report.trim_term), (4, 1));
+    let vote = report.vote.unwrap();
+    assert_eq!((vote.term, vote.node, vote.committed), (2, Some(3), true));
+    let terms: Vec<_> = report
+        .terms
+        .iter()
+        .map(|one| (one.term, one.first_index, one.last_index))
+        .collect();
+    assert_eq!(terms, [(1, 4, 6), (2, 7, 11)]);
+    let [truncation] = report.truncations.as_slice() else {
+        panic!("{report:?}")
+    };
+    assert_eq!(truncation.from_index, 7);
+    let frames = inspect::frames_on(&disk, 0).unwrap().map(Result::unwrap);
+    let cut: Vec<_> = frames.filter(|frame| frame.kind == "truncation").collect();
+    assert_eq!((cut.len(), cut[0].offset), (1, truncation.offset));
 }
