@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::disk::SegmentDir;
 use crate::disk::real::RealDir;
+use crate::disk::{SegmentDir, WriteMode};
 use crate::files::locked;
 use crate::format::record_bytes;
 use crate::hands::off_runtime;
@@ -143,6 +143,8 @@ pub struct GroupStatus {
     pub budget_bytes: u64,
     /// Next segments made ahead of time.
     pub spares: u64,
+    /// How this node's blocks are made durable.
+    pub write_mode: WriteMode,
     /// A write failed here: this node has to end and be rebuilt.
     pub poisoned: bool,
     /// Durable bytes that a scrub found damaged since the open; nothing was cut.
@@ -206,7 +208,8 @@ impl<M: Replicable> Group<M> {
         machine: M,
         transport: Arc<dyn Transport>,
     ) -> Result<Self, OpenError> {
-        let dir = RealDir::create(&config.log.dir).map_err(during("creating the directory"))?;
+        let dir = RealDir::create_as(&config.log.dir, config.log.write_mode)
+            .map_err(during("creating the directory"))?;
         let random = Box::new(|| Uuid::new_v4().as_u128());
         Self::open_on(Arc::new(dir), config, time, machine, transport, random).await
     }
@@ -395,6 +398,7 @@ impl<M: Replicable> Group<M> {
             bytes_used: files.bytes_used(),
             budget_bytes: files.config.budget_bytes,
             spares: files.spares_ready(),
+            write_mode: files.dir.write_mode(),
             poisoned: inner.store.phase().get() == Phase::Poisoned,
             damage: locked(&files.damage).clone(),
             torn_tails_cut: files.torn_tails_cut,

@@ -37,6 +37,7 @@ mod wal;
 #[cfg(test)]
 mod tests;
 
+pub use disk::WriteMode;
 pub use group::{Group, GroupConfig, GroupStatus, MemberError};
 pub use raft::network::{Transport, TransportError};
 pub use raft::{LoadError, Member, Replicable};

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::disk::WriteMode;
 use crate::scrub::Damage;
 
 /// Upper bounds of the latency buckets, microseconds; one more bucket takes the rest.
@@ -86,6 +87,8 @@ pub struct Status {
     pub budget_bytes: u64,
     /// Next segments made ahead of time.
     pub spares: u64,
+    /// How this node's blocks are made durable.
+    pub write_mode: WriteMode,
     /// Proposals waiting for the disk.
     pub queued: u64,
     /// A write or sync failed; nothing is accepted any more.

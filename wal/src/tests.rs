@@ -10,6 +10,7 @@ mod damage;
 mod flips;
 mod golden;
 pub(crate) mod lab;
+mod modes;
 mod poison;
 pub(crate) mod power;
 mod recycle;

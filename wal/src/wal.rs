@@ -62,7 +62,8 @@ impl<M: StateMachine> Wal<M> {
     /// Opens or creates the log, recovers it, applies every entry to `machine` in order, and starts
     /// the disk thread. Blocks meanwhile.
     pub fn open(config: Config, time: Box<dyn TimeSource>, machine: M) -> Result<Self, OpenError> {
-        let dir = RealDir::create(&config.dir).map_err(during("creating the directory"))?;
+        let dir = RealDir::create_as(&config.dir, config.write_mode)
+            .map_err(during("creating the directory"))?;
         Self::open_on(Arc::new(dir), config, time, machine)
     }
 
@@ -197,6 +198,7 @@ impl<M: StateMachine> Wal<M> {
             bytes_used,
             budget_bytes: shared.config.budget_bytes,
             spares: shared.spares_ready(),
+            write_mode: shared.dir.write_mode(),
             queued,
             poisoned: at.phase == Phase::Poisoned,
             damage: locked(&shared.damage).clone(),
