@@ -8,6 +8,7 @@ mod api;
 mod crash;
 mod damage;
 mod flips;
+mod fuzz;
 mod golden;
 pub(crate) mod lab;
 mod modes;
