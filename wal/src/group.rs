@@ -48,6 +48,7 @@ mod room;
 mod scrub;
 #[cfg(test)]
 mod tests;
+mod times;
 
 pub use members::MemberError;
 
@@ -85,6 +86,8 @@ pub(crate) struct Inner<M: Replicable> {
     machine: Machine<M>,
     transport: Arc<dyn Transport>,
     clock: Mutex<LogClock>,
+    /// Held from the stamp of an entry until the library has it.
+    stamping: tokio::sync::Mutex<()>,
     told: News<Told>,
     queue: mpsc::Sender<Pending<M::Outcome>>,
     queued_bytes: AtomicUsize,
@@ -250,6 +253,7 @@ impl<M: Replicable> Group<M> {
             machine,
             transport,
             clock: Mutex::new(clock),
+            stamping: tokio::sync::Mutex::new(()),
             told: News::default(),
             queue,
             queued_bytes: AtomicUsize::new(0),
@@ -341,8 +345,10 @@ impl<M: Replicable> Group<M> {
             return Err(ReadError::Trimmed { first_index });
         }
         let end = applied.map_or(0, |index| index.saturating_add(1));
-        let entries = self.inner.store.entries(from_index, end, bytes_max).await;
-        Ok(entries?.into_iter().map(Batch::from).collect())
+        let entries = self.inner.store.entries(from_index, end, bytes_max).await?;
+        let before = self.inner.log_time_before(from_index).await?;
+        let applied_ms = self.inner.machine.progress().get().log_time_ms;
+        Ok(times::in_order(entries, before, applied_ms))
     }
 
     /// Makes a snapshot of what is applied here, and then gives up the entries below `index`
@@ -483,15 +489,6 @@ impl<M: Replicable> Inner<M> {
         self.told.get().leader
     }
 
-    /// Stamped by the leader; never before the last entry of its log.
-    fn stamp(&self) -> u64 {
-        let stamp = locked(&self.clock).stamp(self.store.files().time.as_ref());
-        if planted(Planted::LogTimeGoesBack) {
-            return stamp;
-        }
-        stamp.max(self.store.log_time_ms())
-    }
-
     async fn handle(&self, request: Request) -> Response {
         let failed = |error: &dyn fmt::Display| Response::Failed(error.to_string());
         self.mind_the_room();
@@ -573,18 +570,24 @@ impl<M: Replicable> Inner<M> {
         if self.store.files().segments_left() < SEGMENTS_SPARE {
             return Err(WriteError::Full);
         }
-        let payload = Payload {
-            log_time_ms: self.stamp(),
-            proposals,
+        let written = {
+            // Stamps come to the library in the order in which they were made.
+            let _in_turn = self.stamping.lock().await;
+            let payload = Payload {
+                log_time_ms: self.stamp(),
+                proposals,
+            };
+            self.raft.client_write_ff(payload).await
         };
-        match self.raft.client_write(payload).await {
-            Ok(response) => Ok(response.data),
+        let answer = written.map_err(|_ended| WriteError::Ended)?;
+        match answer.await {
+            Ok(Ok(response)) => Ok(response.data),
             // A leader that was deposed while the entry was under way says the same as one that never
             // was: the entry may still be committed.
-            Err(RaftError::APIError(
+            Ok(Err(
                 ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_),
             )) => Err(WriteError::Unknown),
-            Err(RaftError::Fatal(_)) => Err(WriteError::Ended),
+            Err(_gone) => Err(WriteError::Ended),
         }
     }
 }

@@ -432,7 +432,8 @@ pub(crate) fn walk_on(
                 } = &frame
                 {
                     end.term = entry.term;
-                    end.log_time_ms = entry.log_time_ms;
+                    // A group's entry without proposals carries none.
+                    end.log_time_ms = end.log_time_ms.max(entry.log_time_ms);
                     end.committed = end.committed.max(*committed_hint);
                 }
                 visit(offset, frame);

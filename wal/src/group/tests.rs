@@ -19,12 +19,12 @@ use uuid::Uuid;
 use super::{Group, GroupConfig};
 use crate::disk::recording::{Failing, RecordingDisk};
 use crate::inspect;
-use crate::raft::Member;
 use crate::raft::network::{Transport, TransportError};
 use crate::raft::tests::Notes;
+use crate::raft::{LoadError, Member, Replicable};
 use crate::tests::lab::{config, random};
 use crate::time::SystemTimeSource;
-use crate::wal::{Config, NodeId, ProposeError, Why};
+use crate::wal::{Applied, Config, NodeId, ProposeError, StateMachine, Why};
 
 /// Long enough for a few elections on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -244,6 +244,12 @@ async fn the_death_of_the_leader_loses_nothing_and_it_comes_back_with_its_disk()
     }
     for group in &now {
         assert_eq!(notes(group), notes(&again));
+        let batches = group.read_batches(0, usize::MAX).await.unwrap();
+        assert!(batches.len() > 20 && batches.is_sorted_by_key(|batch| batch.log_time_ms));
+        // Read in two parts it is the same.
+        let half = batches[batches.len() / 2].index;
+        let rest = group.read_batches(half, usize::MAX).await.unwrap();
+        assert!(batches.ends_with(&rest));
     }
     stop(&now).await;
 }
@@ -434,4 +440,77 @@ async fn a_scrub_finds_rot_in_a_closed_segment_and_in_the_snapshot() {
     let report = inspect::examine(dir.path()).unwrap();
     assert_eq!(report.damage.len(), 2, "{report:?}");
     stop(&[group]).await;
+}
+
+/// Becomes bytes only once something was applied meanwhile.
+struct Frozen(Notes, Arc<tokio::sync::Semaphore>);
+
+impl StateMachine for Frozen {
+    type Outcome = usize;
+    fn apply(&mut self, at: Applied, proposal: &[u8]) -> usize {
+        self.1.add_permits(1);
+        self.0.apply(at, proposal)
+    }
+}
+
+impl Replicable for Frozen {
+    fn save(&self) -> Vec<u8> {
+        self.0.save()
+    }
+    fn freeze(&self) -> Box<dyn FnOnce() -> Vec<u8> + Send> {
+        let (bytes, applied) = (self.0.save(), Arc::clone(&self.1));
+        // Only what is applied from now on counts.
+        applied.forget_permits(usize::MAX);
+        Box::new(move || {
+            let runtime = tokio::runtime::Handle::current();
+            let waited = runtime.block_on(tokio::time::timeout(SOON, applied.acquire()));
+            drop(waited.expect("applying waits for a snapshot").unwrap());
+            bytes
+        })
+    }
+    fn load(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
+        self.0.load(bytes)
+    }
+    fn outcome_to_bytes(outcome: &usize) -> Vec<u8> {
+        Notes::outcome_to_bytes(outcome)
+    }
+    fn outcome_from_bytes(bytes: &[u8]) -> Option<usize> {
+        Notes::outcome_from_bytes(bytes)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn applying_goes_on_while_a_frozen_state_becomes_bytes() {
+    let net = Arc::new(Net::default());
+    let machine = Frozen(Notes::default(), Arc::new(tokio::sync::Semaphore::new(0)));
+    let group = Group::open_on(
+        Arc::new(RecordingDisk::default()),
+        GroupConfig::new(config(), Uuid::from_u128(7)),
+        Box::new(SystemTimeSource::new()),
+        machine,
+        Arc::new(Way(net, 7)),
+        random(7),
+    );
+    let group = Arc::new(group.await.unwrap());
+    let keepers = BTreeMap::from([(NodeId(7), member())]);
+    group.found(keepers).await.unwrap();
+    let propose = async |text: &'static str| {
+        let proposal = Bytes::from_static(text.as_bytes());
+        group
+            .propose(proposal, Instant::now() + SOON)
+            .await
+            .unwrap()
+    };
+    let first = propose("first").await.applied().index;
+    let compacting = tokio::spawn({
+        let group = Arc::clone(&group);
+        async move { group.compact(first).await }
+    });
+    // The snapshot waits for one of these, and these for nothing.
+    while !compacting.is_finished() {
+        propose("more").await;
+    }
+    compacting.await.unwrap().unwrap();
+    assert_eq!(group.status().first_index, first);
+    group.stop().await;
 }

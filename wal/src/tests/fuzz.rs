@@ -267,8 +267,9 @@ fn decode_request(input: &[u8]) -> bool {
 }
 
 fn decode_response(input: &[u8]) -> bool {
-    drop(decode::<Response>(input).and_then(Response::into_appended));
-    drop(decode::<Response>(input).and_then(Response::into_voted));
+    let appended = decode::<Response>(input).and_then(Response::into_appended);
+    let voted = decode::<Response>(input).and_then(Response::into_voted);
+    assert!(appended.is_none() || voted.is_none());
     decode::<Response>(input).is_some()
 }
 
