@@ -25,7 +25,11 @@ pub enum Rung {
     Primary,
     /// Postgres could not be asked; the trip cache and the log decided.
     StandIn,
-    /// The trip was too old to stand in with: floor limits and this edge's reserve decided.
+    /// The log could not commit: Postgres turned the hold final by itself, and the edge keeps an
+    /// advice for the log.
+    PrimaryOnly,
+    /// The trip was too old to stand in with, or neither Postgres nor the log could be had: floor
+    /// limits and this edge's reserve decided.
     Isolated,
 }
 
@@ -110,7 +114,7 @@ pub struct Answer {
     pub amount: Money,
     /// How it was reached.
     pub rung: Rung,
-    /// Why not on the primary; `None` exactly on [`Rung::Primary`].
+    /// Why not on the primary; `None` exactly on [`Rung::Primary`] and [`Rung::PrimaryOnly`].
     pub why: Option<Why>,
     /// The cap it was held against, minor units of the trip's currency; `None` without a trip.
     pub cap: Option<i64>,
@@ -140,13 +144,19 @@ impl Verdict {
 
 impl Rung {
     /// Every rung on which an answer is given.
-    pub const ALL: [Self; 3] = [Self::Primary, Self::StandIn, Self::Isolated];
+    pub const ALL: [Self; 4] = [
+        Self::Primary,
+        Self::StandIn,
+        Self::PrimaryOnly,
+        Self::Isolated,
+    ];
 
     /// The word in bodies, rows and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Primary => "primary",
             Self::StandIn => "stand_in",
+            Self::PrimaryOnly => "primary_only",
             Self::Isolated => "isolated",
         }
     }

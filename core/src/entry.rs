@@ -1,7 +1,8 @@
 //! What an edge proposes to its log, and the one byte form it has there.
 //!
-//! An entry is a schema number (two bytes, little-endian) and a postcard body. A reader knows its
-//! own schema and the one before; an unknown schema is refused, never skipped.
+//! An entry is a schema number (two bytes, little-endian) and a postcard body. An unknown schema is
+//! refused, never skipped. (Schema 1 stood in logs of one keeper only, which no build that writes
+//! schema 2 opens.)
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -9,13 +10,13 @@ use uuid::Uuid;
 use crate::answer::{Answer, Code, Reason, Rung, Why};
 use crate::authorization::Authorization;
 use crate::clock::Timestamp;
-use crate::decide::Limits;
+use crate::decide::{Limits, Tally};
 use crate::id::{Fingerprint, OrderId, ShopperId, StoreId, TransactionId, TripId};
 use crate::merchant::Store;
 use crate::trip::{Approval, Order, Trip, TripEvent};
 
 /// The schema this build writes.
-pub const SCHEMA: u16 = 1;
+pub const SCHEMA: u16 = 2;
 
 /// One proposal to the log.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -24,10 +25,18 @@ pub enum Entry {
     Authorize(Box<Proposal>),
     /// The trip takes no more approvals.
     TripClosed(TripId),
-    /// The edge lost the primary.
-    OutageStarted(Why),
+    /// An edge lost the primary. An outage of the region lasts while any edge has.
+    OutageStarted {
+        /// The edge.
+        edge: u64,
+        /// By what.
+        why: Why,
+    },
     /// The edge has the primary again.
-    OutageEnded,
+    OutageEnded {
+        /// The edge.
+        edge: u64,
+    },
     /// A hold without an outcome: the payment may never be answered from now on.
     Tombstone(TransactionId),
     /// Every batch up to this one is in the ledger: answers may be forgotten once their window passed.
@@ -38,11 +47,86 @@ pub enum Entry {
     Operator(OperatorAction),
     /// The platform did something (embedded mode, where the log is also the ledger's journal).
     Platform(PlatformEvent),
+    /// An answer that was given without the log: it is always taken.
+    Advice(Box<Advice>),
+    /// An edge does not know what became of its own proposal and told the bank so.
+    Late(LateMark),
+    /// The bank is about to be told this answer again: from now on it stands, whatever an edge
+    /// marks late. The outcome says whether it may be told.
+    Heard(TransactionId),
+    /// The bank was told this answer again while the log could not be asked.
+    Told(TransactionId),
+    /// Money comes back to the trip.
+    Reverse(Reversal),
+    /// What an edge may approve while it is cut off from everything.
+    Grant(Grant),
+    /// The group has come to be; the first one counts. A drain cursor goes by this name.
+    Founded(Uuid),
+    /// The highest epoch of the ledger that an edge has met.
+    LedgerEpoch(u64),
+}
+
+/// An answer that an edge gave without the log's commit, on `primary_only` or `isolated`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Advice {
+    /// What was proposed.
+    pub proposal: Proposal,
+    /// What the bank was told.
+    pub answer: Answer,
+    /// When, by the edge's clock.
+    pub given_at: Timestamp,
+}
+
+/// A payment that an edge proposed, and whose fate it did not learn in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LateMark {
+    /// The payment.
+    pub transaction_id: TransactionId,
+    /// The edge; the mark says nothing of what others proposed.
+    pub edge: u64,
+}
+
+/// Money that comes back to the trip.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reversal {
+    /// Makes reversing twice harmless.
+    pub id: Uuid,
+    /// The payment.
+    pub transaction_id: TransactionId,
+    /// Whose card, where it is known.
+    pub shopper: Option<ShopperId>,
+    /// Minor units; `None`: all that is left.
+    pub amount: Option<i64>,
+    /// On whose word.
+    pub cause: ReversalCause,
+}
+
+/// On whose word money comes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReversalCause {
+    /// The bank's.
+    Bank,
+    /// Ours: the approval came too late to be told, and the bank did not ask again.
+    Late,
+}
+
+/// What an edge may approve while it is cut off from Postgres and the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Grant {
+    /// The edge.
+    pub edge: u64,
+    /// Of which start of it: what another start has left is void.
+    pub incarnation: Uuid,
+    /// How much, and how often.
+    pub reserve: Tally,
 }
 
 /// The answer an edge proposes, and everything that applying and booking it needs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Proposal {
+    /// The edge that proposes.
+    pub edge: u64,
     /// What the bank asked.
     pub request: Authorization,
     /// Identity of the payment.
@@ -103,6 +187,20 @@ pub enum OperatorOrder {
     ClearAnswer(TransactionId),
     /// A payment that has a hold and no outcome is never answered: its hold may be released.
     Tombstone(TransactionId),
+    /// An edge becomes a keeper of the log.
+    AddKeeper {
+        /// Its number.
+        node: u64,
+        /// Whether it was done without the primary.
+        forced: bool,
+    },
+    /// A keeper leaves the log.
+    RemoveKeeper {
+        /// Its number.
+        node: u64,
+        /// Whether it was done without the primary.
+        forced: bool,
+    },
 }
 
 /// Who decides whether to stand in.
@@ -210,6 +308,41 @@ impl Entry {
     }
 }
 
+// === impl Proposal ===
+
+impl Proposal {
+    /// The answer it makes when `reason` is the final word and the trip's approvals before it sum up
+    /// to `approved_before`.
+    pub fn answer(&self, reason: Reason, approved_before: i64) -> Answer {
+        Answer {
+            transaction_id: self.transaction_id,
+            fingerprint: self.fingerprint,
+            bank: self.request.bank.clone(),
+            shopper: self.request.shopper,
+            verdict: reason.verdict(),
+            reason,
+            code: self.code,
+            amount: self.request.amount,
+            rung: self.rung,
+            why: self.why,
+            cap: self.cap_held_against(),
+            approved_before,
+            trip: self.trip.as_ref().map(|trip| trip.id),
+            trip_age_ms: self.trip_age_ms,
+            policy_version: self.policy_version,
+        }
+    }
+
+    /// The cap an answer is held against: while standing in, the tighter one.
+    fn cap_held_against(&self) -> Option<i64> {
+        match &self.limits {
+            Limits::Cap => self.cap,
+            Limits::StandIn(limits) => self.cap.map(|cap| cap.min(limits.trip)),
+            Limits::Floor(limits) => self.cap.map(|cap| cap.min(limits.floor)),
+        }
+    }
+}
+
 // === impl StandInMode ===
 
 impl StandInMode {
@@ -228,8 +361,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::answer::Verdict;
     use crate::authorization::Merchant;
-    use crate::decide::{FloorLimits, StandInLimits, Tally};
+    use crate::decide::{FloorLimits, StandInLimits};
     use crate::money::{Currency, Money};
     use crate::trip::{Item, ItemStatus, OrderStatus, Position, TripChange, TripStatus};
 
@@ -256,6 +390,7 @@ mod tests {
     fn proposal(limits: Limits) -> Proposal {
         let id = TransactionId::from_bytes([4; 16]);
         Proposal {
+            edge: 1,
             request: Authorization {
                 bank: "first".parse().unwrap(),
                 shopper: "123".parse().unwrap(),
@@ -298,6 +433,31 @@ mod tests {
             policy_version: 1,
             swipe_window_ms: 90_000,
             shadow: Some(Reason::StandInLimit),
+        }
+    }
+
+    fn advice() -> Advice {
+        let proposal = proposal(Limits::Cap);
+        Advice {
+            answer: Answer {
+                transaction_id: proposal.transaction_id,
+                fingerprint: proposal.fingerprint,
+                bank: proposal.request.bank.clone(),
+                shopper: proposal.request.shopper,
+                verdict: Verdict::Approved,
+                reason: proposal.reason,
+                code: proposal.code,
+                amount: proposal.request.amount,
+                rung: Rung::Isolated,
+                why: proposal.why,
+                cap: proposal.cap,
+                approved_before: 0,
+                trip: None,
+                trip_age_ms: None,
+                policy_version: 1,
+            },
+            proposal,
+            given_at: Timestamp::from_millis(7),
         }
     }
 
@@ -363,8 +523,11 @@ mod tests {
         };
         let mut entries = vec![
             Entry::TripClosed(trip),
-            Entry::OutageStarted(Why::Connection),
-            Entry::OutageEnded,
+            Entry::OutageStarted {
+                edge: 1,
+                why: Why::Connection,
+            },
+            Entry::OutageEnded { edge: 1 },
             Entry::Tombstone(id),
             Entry::Drained(7),
             Entry::Faulted(id),
@@ -383,6 +546,35 @@ mod tests {
                 at,
             }),
             Entry::Platform(PlatformEvent::TripCompleted { trip, shopper }),
+            Entry::Operator(action(OperatorOrder::AddKeeper {
+                node: 4,
+                forced: false,
+            })),
+            Entry::Operator(action(OperatorOrder::RemoveKeeper {
+                node: 3,
+                forced: true,
+            })),
+            Entry::Advice(Box::new(advice())),
+            Entry::Late(LateMark {
+                transaction_id: id,
+                edge: 2,
+            }),
+            Entry::Heard(id),
+            Entry::Told(id),
+            Entry::Reverse(Reversal {
+                id: Uuid::from_u128(3),
+                transaction_id: id,
+                shopper: Some(shopper),
+                amount: Some(5),
+                cause: ReversalCause::Bank,
+            }),
+            Entry::Grant(Grant {
+                edge: 2,
+                incarnation: Uuid::from_u128(4),
+                reserve: tally,
+            }),
+            Entry::Founded(Uuid::from_u128(5)),
+            Entry::LedgerEpoch(2),
         ];
         for limits in [Limits::Cap, Limits::StandIn(stand_in), Limits::Floor(floor)] {
             entries.push(Entry::Authorize(Box::new(proposal(limits))));
@@ -416,9 +608,9 @@ mod tests {
 
     #[test]
     fn an_unknown_schema_is_refused() {
-        let mut bytes = Entry::OutageEnded.encode().unwrap();
+        let mut bytes = Entry::OutageEnded { edge: 1 }.encode().unwrap();
         bytes[0] = bytes[0].wrapping_add(1);
-        assert!(matches!(Entry::decode(&bytes), Err(EntryError::Schema(2))));
+        assert!(matches!(Entry::decode(&bytes), Err(EntryError::Schema(3))));
         assert!(matches!(Entry::decode(&[1]), Err(EntryError::Short(1))));
     }
 }

@@ -3,6 +3,8 @@
 //! Two adapters, [`postgres`] and [`memory`], pass one conformance suite (`conformance`). Every call
 //! has a deadline from its caller; an error says whether the call may have taken effect.
 
+mod closed;
+mod finals;
 pub mod memory;
 pub mod postgres;
 mod rows;
@@ -14,11 +16,13 @@ use uuid::Uuid;
 use crate::BoxFuture;
 use crate::answer::{Answer, Reason, Why};
 use crate::clock::Timestamp;
-use crate::entry::{Booking, LogPosition, OperatorAction, Proposal};
+use crate::entry::{LogPosition, Proposal};
 use crate::id::{BankId, OrderId, ShopperId, StoreId, TransactionId, TripId};
 use crate::merchant::Store;
 use crate::money::Currency;
 use crate::trip::{Approval, Order, TripEvent, TripSheet};
+pub use closed::{ClosedCursor, ClosedTrip};
+pub use finals::{Advice, Advised, Booked, BookedCounts, DrainStep, ReversalRow};
 
 /// Most outcomes booked in one transaction.
 pub const BOOK_ROWS_MAX: usize = 1_000;
@@ -33,12 +37,18 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Books a hold for every proposal in one transaction, or says why not, in the order given.
     ///
-    /// Approvals count against the cap at once; declines only claim their transaction id. Trips are
-    /// locked in id order and their sums taken under the lock, so that concurrent holds never
-    /// exceed a cap. At most [`HOLD_ROWS_MAX`].
+    /// Approvals count against the cap at once, less what was reversed of them; declines only claim
+    /// their transaction id. Trips are locked in id order and their sums taken under the lock, so
+    /// that concurrent holds never exceed a cap. At most [`HOLD_ROWS_MAX`].
     fn hold(&self, batch: Vec<Proposal>) -> BoxFuture<'_, Result<Vec<HoldReply>, LedgerError>>;
 
-    /// The shopper's trip that is not COMPLETE, with its approvals (held and final).
+    /// Turns a hold into the final row of an answer that no log commits (rung `primary_only`), in
+    /// a transaction of its own that is durable wherever the server makes commits durable, whatever
+    /// holds wait for. The row names no log. Asked again it says [`Advised::Stored`].
+    fn advise(&self, advice: Advice) -> BoxFuture<'_, Result<Advised, LedgerError>>;
+
+    /// The shopper's trip that is not COMPLETE, with its approvals (held and final), each less what
+    /// was reversed of it.
     fn open_trip(&self, shopper: ShopperId)
     -> BoxFuture<'_, Result<Option<OpenTrip>, LedgerError>>;
 
@@ -53,11 +63,31 @@ pub trait Ledger: Send + Sync + 'static {
     /// How far the log with this incarnation was drained: the index of the last batch booked.
     fn cursor(&self, log: Uuid) -> BoxFuture<'_, Result<u64, LedgerError>>;
 
-    /// Books outcomes as `final` and operators' actions into `audit`, and moves the cursor, in one
-    /// transaction. When the cursor is not at `step.from`, nothing is changed and
-    /// [`Booked::Raced`] says where it is. A row that meets another final answer, or that the
-    /// ledger rejects, goes whole to `conflicts`.
+    /// Books outcomes as `final`, reversals by their key and operators' actions into `audit`, and
+    /// moves the cursor, in one transaction. When the cursor is not at `step.from`, nothing is
+    /// changed and [`Booked::Raced`] says where it is.
+    ///
+    /// An outcome that meets a final row with the same verdict, amount, currency and code was
+    /// booked before, whichever rung it was given on: so does an advice meet its original. One that
+    /// meets another answer, or that the ledger rejects, goes whole to `conflicts`.
+    ///
+    /// Reversals take effect on a final approval of their payment and currency, there or still to
+    /// come; at its full amount it is `reversed`.
     fn book(&self, step: DrainStep) -> BoxFuture<'_, Result<Booked, LedgerError>>;
+
+    // --- the ledger's epoch ---
+
+    /// The highest ledger epoch that this client has seen or was told of; 0 before the first.
+    fn epoch(&self) -> u64;
+
+    /// Says that a ledger of this epoch was seen (by another edge, by this one before it started
+    /// again): a server of a lower one is a primary of the past, and refused by every hold, probe,
+    /// drain step and advice.
+    fn require_epoch(&self, epoch: u64);
+
+    /// Raises the server's epoch above every one that this client knows of, and gives it: for
+    /// whoever promotes a standby, to be called on a ledger that knows only that server.
+    fn promote_epoch(&self) -> BoxFuture<'_, Result<u64, LedgerError>>;
 
     // --- the platform ---
 
@@ -104,6 +134,15 @@ pub trait Ledger: Send + Sync + 'static {
         shopper: ShopperId,
         trip: TripId,
     ) -> BoxFuture<'_, Result<Completed, LedgerError>>;
+
+    /// Trips that left SHOPPING, from `after` on, at most `limit`. No such trip is missed, however
+    /// late its commit became visible; most are told twice. Ask again with the last one's cursor,
+    /// or with the same when there was none.
+    fn closed_since(
+        &self,
+        after: Option<ClosedCursor>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<ClosedTrip>, LedgerError>>;
 
     // --- reconciling ---
 
@@ -165,44 +204,6 @@ pub enum HoldReply {
     NotShopping,
     /// The hold was released: the payment may not be answered any more.
     Released,
-}
-
-/// One step of the drain: what batches `from+1 ..= to` hold.
-#[derive(Clone, Debug)]
-pub struct DrainStep {
-    /// Incarnation of the log.
-    pub log: Uuid,
-    /// Where the cursor must be.
-    pub from: u64,
-    /// Where it goes.
-    pub to: u64,
-    /// Outcomes, in log order; at most [`BOOK_ROWS_MAX`].
-    pub outcomes: Vec<Booking>,
-    /// Operators' actions, in log order.
-    pub actions: Vec<OperatorAction>,
-}
-
-/// What a drain step did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct BookedCounts {
-    /// Rows that became final.
-    pub finalized: u64,
-    /// Rows that were final already with the same answer.
-    pub already: u64,
-    /// Rows that went to `conflicts`.
-    pub conflicts: u64,
-}
-
-/// What a drain step did, or that another drainer was there first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Booked {
-    /// The cursor moved.
-    Moved(BookedCounts),
-    /// The cursor was elsewhere; nothing changed.
-    Raced {
-        /// Where it is.
-        cursor: u64,
-    },
 }
 
 /// What became of placing an order.
@@ -315,6 +316,8 @@ pub struct AuthorizationRow {
     pub store: Option<StoreId>,
     /// What was picked when it was decided.
     pub picked: Option<i64>,
+    /// What was taken back of it, minor units; at most its amount.
+    pub reversed: i64,
     /// When the primary first knew of it.
     pub held_at: Option<Timestamp>,
     /// Log it was drained from, and where there.
@@ -477,6 +480,16 @@ impl LedgerError {
             retry: Retry::Later,
             why: Why::Connection,
             detail: detail.into(),
+        }
+    }
+
+    /// The server is a primary of the past: nothing was done.
+    pub(crate) fn stale_epoch() -> Self {
+        Self {
+            fate: Fate::NotDone,
+            retry: Retry::Later,
+            why: Why::ApplicationError,
+            detail: "the server's ledger epoch is below one seen before: an old primary".to_owned(),
         }
     }
 

@@ -20,16 +20,17 @@ use arc_swap::ArcSwap;
 use standin_core::clock::{Clock, SystemClock};
 use standin_core::ledger::Ledger;
 use standin_core::policy::Policy;
-use standin_core::register::RegisterConfig;
 use standin_core::trip_cache::TripCache;
-use standin_wal::{StateMachine, SystemTimeSource, Wal};
+use standin_wal::{SystemTimeSource, Transport, Wal};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::admin::{Admin, Control};
+use crate::advices::{Advices, Kept};
 use crate::afterwards::Afterwards;
 use crate::alarm::Alarms;
 use crate::authenticate::Authenticator;
@@ -37,19 +38,21 @@ use crate::chance::Chance;
 use crate::config::Config;
 use crate::door::Door;
 use crate::drain::{Drain, Progress};
+use crate::duties::Duties;
 use crate::holds::Holds;
 use crate::inflight::InFlight;
 use crate::journal::LogJournal;
 use crate::limit::Limits;
-use crate::machine::Machine;
+use crate::links::{self, Links};
+use crate::log::{Founders, Log, Nobody};
 use crate::metrics::{Metrics, MetricsError};
 use crate::native::{Adapter, Native};
 use crate::path::Path;
 use crate::primary::{Primary, Watch};
 use crate::server::{self, ServerLimits};
 use crate::stores::{Stores, StoresError};
+use crate::told::Told;
 
-use backends::Backends;
 pub use backends::{BackendsError, MigrateLedgerError, migrate_ledger};
 pub use desk::{Desk, OrderError};
 pub use wiring::WiringError;
@@ -60,6 +63,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 const LOG_STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How often the store directory is refreshed from the ledger.
 const STORES_EVERY: Duration = Duration::from_secs(2);
+/// How long a start waits for the group before it goes on without: an edge answers without it too.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(10);
 /// Operators' connections.
 const ADMIN_CONNECTIONS: usize = 64;
 
@@ -114,6 +119,18 @@ pub enum StartError {
     /// The log could not be opened.
     #[error("write-ahead log: {0}")]
     Log(#[from] standin_wal::OpenError),
+    /// This node may not come into its group.
+    #[error("write-ahead log: {0}")]
+    Enroll(#[from] standin_wal::EnrollError),
+    /// An embedded ledger is rebuilt from the log, which the group did not bring up to date in time.
+    #[error("the group was not reached in time, and an embedded ledger is rebuilt from its log")]
+    NoGroup,
+    /// The links to the other keepers could not be set up.
+    #[error("keeper links: {0}")]
+    Links(#[from] links::StartError),
+    /// The links are not served.
+    #[error("keeper links: {0}")]
+    Serve(#[from] links::ServeError),
     /// The log holds entries of a newer build.
     #[error("write-ahead log: {0} entries were written by a newer build; nothing was changed")]
     NewerEntries(u64),
@@ -141,7 +158,10 @@ struct Shared {
     alarms: Arc<Alarms>,
     ledger: Arc<dyn Ledger>,
     cache: Arc<dyn TripCache>,
-    log: Arc<Wal<Machine>>,
+    log: Arc<Log>,
+    advices: Arc<Advices>,
+    /// To the other nodes of the log; `None`: this edge keeps it alone.
+    links: Option<Arc<Links>>,
     primary: Arc<Primary>,
     progress: Arc<Progress>,
 }
@@ -156,12 +176,43 @@ impl Edge {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let journal = LogJournal::default();
         let backends = backends::open(&config, Arc::clone(&clock), &journal).await?;
-        let log = open_log(wiring::wal(&config), wiring::register(&config)).await?;
+        let (tasks, stop_workers) = (TaskTracker::new(), CancellationToken::new());
+        let metrics = Arc::new(Metrics::new()?);
+        let alarms = Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock)));
+        let links = wiring::links(&config, Arc::clone(&clock), Arc::clone(&alarms)).await?;
+        let log = open_log(&config, links.as_ref()).await?;
+        let advices = Arc::new(open_advices(&config, &log).await?);
+        let founders = wiring::founders(&config, links.as_deref());
+        if !come_in(&log, founders.as_ref()).await? {
+            if backends.is_embedded() {
+                return Err(StartError::NoGroup);
+            }
+            tracing::warn!("the log's group is not reached; starting without its latest entries");
+        }
+        let enrolling = (Arc::clone(&log), stop_workers.clone());
+        tasks.spawn(async move {
+            let (log, stop) = enrolling;
+            log.keep_enrolling(founders.as_ref(), stop).await;
+        });
         journal.connect(Arc::clone(&log));
         backends.rebuild(&log).await?;
         backends.await_cache().await;
-        let shared = Shared::new(&config, clock, &backends, log, hooks.wrap_ledger)?;
-        let (tasks, stop_workers) = (TaskTracker::new(), CancellationToken::new());
+        let shared = Shared {
+            ledger: match hooks.wrap_ledger {
+                Some(wrap) => wrap(Arc::clone(&backends.ledger)),
+                None => Arc::clone(&backends.ledger),
+            },
+            cache: Arc::clone(&backends.cache),
+            primary: primary(&config, &log),
+            progress: Arc::default(),
+            clock,
+            metrics,
+            alarms,
+            log,
+            advices,
+            links,
+        };
+        shared.metrics.watch_trip_cache(Arc::clone(&backends.cache));
         let stores = Stores::open(
             Arc::clone(&shared.ledger),
             config.wal.dir.join("stores.json"),
@@ -171,6 +222,7 @@ impl Edge {
         stores.refresh().await;
         let path = Arc::new(shared.path(&config, policy, &stores, &tasks, &stop_workers));
         shared.start_workers(&tasks, &stop_workers, stores, &config);
+        shared.start_duties(&tasks, &stop_workers, &path, &config);
         if let Some(heart) = backends.heart {
             tasks.spawn(heart.run(stop_workers.clone()));
         }
@@ -232,7 +284,7 @@ impl Edge {
     }
 
     /// The log.
-    pub fn log(&self) -> Arc<Wal<Machine>> {
+    pub fn log(&self) -> Arc<Log> {
         Arc::clone(self.desk.log())
     }
 
@@ -253,12 +305,15 @@ impl Edge {
 
     /// Resolves when the log is poisoned: the process has to exit.
     pub async fn poisoned(&self) {
-        self.desk.log().poisoned().await;
+        tokio::select! {
+            () = self.desk.log().poisoned() => {}
+            () = self.desk.advices().poisoned() => {}
+        }
     }
 
     /// One ladder: stop accepting, finish what was begun, stop the workers, close the log.
     pub async fn stop(self) -> Stopped {
-        let log = self.log();
+        let (log, advices) = (self.log(), Arc::clone(self.desk.advices()));
         self.stop_accepting.cancel();
         let mut clean = true;
         for server in self.servers {
@@ -269,7 +324,11 @@ impl Edge {
         clean &= tokio::time::timeout(STOP_WITHIN, self.tasks.wait())
             .await
             .is_ok();
-        match close_log(log, LOG_STOP_WITHIN).await {
+        let ended = close_logs(log, advices, LOG_STOP_WITHIN).await;
+        if let Some(links) = &self.desk.shared.links {
+            links.stop().await;
+        }
+        match ended {
             Stopped::Clean if !clean => Stopped::TimedOut,
             ended => ended,
         }
@@ -279,30 +338,6 @@ impl Edge {
 // === impl Shared ===
 
 impl Shared {
-    fn new(
-        config: &Config,
-        clock: Arc<dyn Clock>,
-        backends: &Backends,
-        log: Arc<Wal<Machine>>,
-        wrap_ledger: Option<WrapLedger>,
-    ) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new()?);
-        metrics.watch_trip_cache(Arc::clone(&backends.cache));
-        let outage = log.read(|machine| machine.register().outage().map(|outage| outage.why));
-        let ledger = Arc::clone(&backends.ledger);
-        Ok(Self {
-            alarms: Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock))),
-            ledger: wrap_ledger
-                .map_or_else(|| Arc::clone(&ledger), |wrap| wrap(Arc::clone(&ledger))),
-            cache: Arc::clone(&backends.cache),
-            primary: Arc::new(Primary::new(wiring::breaker(&config.breaker), outage)),
-            progress: Arc::new(Progress::default()),
-            clock,
-            metrics,
-            log,
-        })
-    }
-
     fn path(
         &self,
         config: &Config,
@@ -325,6 +360,9 @@ impl Shared {
             primary: Arc::clone(&self.primary),
             holds: Holds::start(ledger(), wiring::holds(config), metrics(), tasks, stop),
             log: Arc::clone(&self.log),
+            advices: Arc::clone(&self.advices),
+            isolating: tokio::sync::Mutex::default(),
+            told: Told::default(),
             inflight: InFlight::default(),
             limits: Arc::new(Limits::new(&config.banks, &config.limits)),
             afterwards: Afterwards::start(cache, clock, tasks, stop),
@@ -376,6 +414,27 @@ impl Shared {
             config: wiring::drain(config),
         };
         tasks.spawn(drain.run(stop.clone()));
+        tasks.spawn(Arc::clone(&self.advices).carry(stop.clone()));
+    }
+
+    fn start_duties(
+        &self,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+        path: &Path,
+        config: &Config,
+    ) {
+        let duties = Duties {
+            log: Arc::clone(&self.log),
+            advices: Arc::clone(&self.advices),
+            ledger: Arc::clone(&self.ledger),
+            primary: Arc::clone(&self.primary),
+            clock: Arc::clone(&self.clock),
+            reserve: path.policy.load().isolated.reserve,
+            retry_window: config.wal.retry_window,
+            embedded: config.ledger.postgres.is_none(),
+        };
+        tasks.spawn(duties.run(stop.clone()));
     }
 
     fn backlog(&self) -> u64 {
@@ -384,49 +443,86 @@ impl Shared {
     }
 }
 
-/// Opens the log on a thread of its own: recovery reads the whole disk.
-async fn open_log(
-    config: standin_wal::Config,
-    register: RegisterConfig,
-) -> Result<Arc<Wal<Machine>>, StartError> {
+/// An edge whose last word to the log was that it has lost the primary begins so.
+fn primary(config: &Config, log: &Log) -> Arc<Primary> {
+    let lost = log.read(|register| register.cut_off(config.edge_id));
+    Arc::new(Primary::new(wiring::breaker(&config.breaker), lost))
+}
+
+/// Opens this node's part of the region's log, and answers the other nodes.
+async fn open_log(config: &Config, links: Option<&Arc<Links>>) -> Result<Arc<Log>, StartError> {
+    let transport: Arc<dyn Transport> = match links {
+        Some(links) => Arc::<Links>::clone(links),
+        None => Arc::new(Nobody),
+    };
+    let log = Log::open(wiring::group(config), wiring::register(config), transport).await?;
+    let log = Arc::new(log);
+    if let Some(links) = links {
+        links.serve(Arc::<Log>::clone(&log))?;
+    }
+    Ok(log)
+}
+
+/// Opens this edge's own log on a thread of its own: recovery reads the whole disk.
+async fn open_advices(config: &Config, log: &Arc<Log>) -> Result<Advices, StartError> {
+    let own = wiring::advices(config);
     let opening = tokio::task::spawn_blocking(move || {
-        Wal::open(
-            config,
-            Box::new(SystemTimeSource::default()),
-            Machine::new(register),
-        )
+        Wal::open(own, Box::new(SystemTimeSource::default()), Kept::default())
     });
-    let log = opening.await.map_err(|_gone| StartError::Runtime)??;
-    match log.read(Machine::unreadable) {
-        0 => Ok(Arc::new(log)),
+    let kept = opening.await.map_err(|_gone| StartError::Runtime)??;
+    Ok(Advices::new(kept, Arc::clone(log), Uuid::new_v4()))
+}
+
+/// Brings the node into its group and up to date; `false`: the group is not there yet.
+async fn come_in(log: &Log, founders: Option<&Founders>) -> Result<bool, StartError> {
+    let coming = async {
+        log.enroll(founders).await?;
+        Ok::<_, StartError>(log.catch_up(CATCH_UP_WITHIN).await)
+    };
+    let caught_up = match tokio::time::timeout(CATCH_UP_WITHIN, coming).await {
+        Ok(came) => came?,
+        Err(_elapsed) => false,
+    };
+    match log.unreadable() {
+        0 => Ok(caught_up),
         entries => Err(StartError::NewerEntries(entries)),
     }
 }
 
-/// Closes the log, on a thread of its own: a disk that hangs holds whoever waits for its thread, and
-/// must hold neither the runtime nor the exit of the process. That thread keeps the log alive, so
-/// that dropping every other handle of it does not wait for the disk either.
-async fn close_log<M: StateMachine>(log: Arc<Wal<M>>, within: Duration) -> Stopped {
-    let runtime = tokio::runtime::Handle::current();
-    let (done, ended) = oneshot::channel();
-    let closing = std::thread::Builder::new().name("wal-close".to_owned());
-    let closer = Arc::clone(&log);
-    let closing = closing.spawn(move || {
-        runtime.block_on(closer.stop());
-        if done.send(()).is_err() {
-            tracing::warn!("the log closed after its time was up");
-        }
-    });
-    if let Err(error) = closing {
-        tracing::error!(%error, "no thread to close the log on");
-        return Stopped::TimedOut;
-    }
-    let in_time = matches!(tokio::time::timeout(within, ended).await, Ok(Ok(())));
-    match (log.status().poisoned, in_time) {
+/// Closes the logs, on a thread of its own: a disk that hangs holds whoever waits for its thread, and
+/// must hold neither the runtime nor the exit of the process. That thread keeps the logs alive, so
+/// that dropping every other handle of them does not wait for the disk either.
+async fn close_logs(log: Arc<Log>, advices: Arc<Advices>, within: Duration) -> Stopped {
+    let poisoned = || log.is_poisoned() || advices.is_poisoned();
+    let (closing_log, closing_advices) = (Arc::clone(&log), Arc::clone(&advices));
+    let closing = async move {
+        closing_advices.stop().await;
+        closing_log.stop().await;
+    };
+    let in_time = close(closing, within).await;
+    match (poisoned(), in_time) {
         (true, _) => Stopped::Poisoned,
         (false, false) => Stopped::TimedOut,
         (false, true) => Stopped::Clean,
     }
+}
+
+/// Whether `closing` ended in time.
+async fn close(closing: impl Future<Output = ()> + Send + 'static, within: Duration) -> bool {
+    let runtime = tokio::runtime::Handle::current();
+    let (done, ended) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("wal-close".to_owned());
+    let thread = thread.spawn(move || {
+        runtime.block_on(closing);
+        if done.send(()).is_err() {
+            tracing::warn!("the log closed after its time was up");
+        }
+    });
+    if let Err(error) = thread {
+        tracing::error!(%error, "no thread to close the log on");
+        return false;
+    }
+    matches!(tokio::time::timeout(within, ended).await, Ok(Ok(())))
 }
 
 async fn listen_on(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {

@@ -11,7 +11,6 @@ use http::{HeaderValue, Method, Response};
 use standin_core::BoxFuture;
 use standin_core::clock::Clock;
 use standin_core::entry::Entry;
-use standin_wal::Wal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
@@ -20,7 +19,7 @@ use crate::alarm::{Alarm, Alarms};
 use crate::authenticate::{AuthenticationError, Authenticator};
 use crate::budget::Budget;
 use crate::limit::Limits;
-use crate::machine::Machine;
+use crate::log::Log;
 use crate::metrics::{Answered, Metrics};
 use crate::native::{Adapter, require_json};
 use crate::path::{Given, Path, Refusal};
@@ -41,7 +40,7 @@ pub struct Door {
     /// Time of day, for signatures.
     pub clock: Arc<dyn Clock>,
     /// Where faults after a commit are kept.
-    pub log: Arc<Wal<Machine>>,
+    pub log: Arc<Log>,
     /// Limits by address.
     pub limits: Arc<Limits>,
     /// Authorizations that may be in progress at once; past it, requests are refused.
@@ -157,17 +156,10 @@ impl Door {
             "an answer could not be rendered; see the log",
         );
         tracing::error!(transaction = %id, "rendering an answer failed after its commit");
-        let stored = match Entry::Faulted(id).encode() {
-            Ok(bytes) => {
-                let proposed = self.log.propose(Bytes::from(bytes), deadline).await;
-                proposed.map(drop).map_err(|error| error.to_string())
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        match stored {
-            Ok(()) => Problem::Faulted { transaction_id: id },
+        match self.log.propose(&Entry::Faulted(id), deadline).await {
+            Ok(_applied) => Problem::Faulted { transaction_id: id },
             Err(error) => {
-                tracing::error!(error, transaction = %id, "the fault is not stored");
+                tracing::error!(%error, transaction = %id, "the fault is not stored");
                 let retry_after = Duration::from_secs(1);
                 Problem::Unavailable {
                     cause: Unavailable::LogTimeout,

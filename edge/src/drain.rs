@@ -2,24 +2,28 @@
 //!
 //! One step books the outcomes of some batches as final rows and moves the cursor by
 //! compare-and-set in the same transaction, so that a second drainer is harmless and a step whose
-//! commit is unknown is simply tried again. It yields to live traffic: after each step it rests as
-//! long as the step took.
+//! commit is unknown is simply tried again. The node that leads the log drains; the others look how
+//! far it is. (An embedded ledger is each edge's own, and each edge drains into it.) It yields to live
+//! traffic: after each step it rests as long as the step took.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use standin_core::entry::{Booking, Entry, EntryError, LogPosition, OperatorAction, Proposal};
-use standin_core::ledger::{BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, Ledger, LedgerError};
-use standin_core::register::WINDOW_MS;
-use standin_wal::{Batch, ReadError, Stopped, Wal};
+use standin_core::entry::{
+    Booking, Entry, EntryError, LogPosition, OperatorAction, Proposal, Reversal,
+};
+use standin_core::ledger::{
+    BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, Ledger, LedgerError, ReversalRow,
+};
+use standin_core::register::{Register, WINDOW_MS};
+use standin_wal::{Batch, ReadError, Stopped};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::alarm::{Alarm, Alarms};
 use crate::breaker;
-use crate::machine::Machine;
+use crate::log::{Log, soon};
 use crate::metrics::{DrainResult, Metrics};
 use crate::primary::Primary;
 
@@ -27,6 +31,8 @@ use crate::primary::Primary;
 const TRIM_MARGIN_MS: u64 = 10 * 60 * 1_000;
 /// Longest rest between two steps that went well.
 const REST_MAX: Duration = Duration::from_millis(50);
+/// How often a node that has nothing to drain looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How the drain behaves.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +69,7 @@ pub struct Progress {
 /// Drains one log.
 pub struct Drain {
     /// What is drained.
-    pub log: Arc<Wal<Machine>>,
+    pub log: Arc<Log>,
     /// Into what.
     pub ledger: Arc<dyn Ledger>,
     /// Whether trying makes sense.
@@ -101,6 +107,9 @@ pub enum DrainError {
         /// Its batch.
         index: u64,
     },
+    /// The group has not agreed on a name for its log yet.
+    #[error("the log has no name yet")]
+    NoName,
     /// The log has stopped.
     #[error(transparent)]
     Stopped(Stopped),
@@ -118,6 +127,7 @@ pub enum DrainError {
 #[derive(Default)]
 struct Haul {
     outcomes: Vec<Booking>,
+    reversals: Vec<ReversalRow>,
     actions: Vec<OperatorAction>,
     to: u64,
 }
@@ -146,16 +156,22 @@ impl Drain {
         let mut trimmed_at = Instant::now();
         loop {
             let began = Instant::now();
+            let drains = self.config.embedded || self.log.leads();
             let step = async {
+                if !drains {
+                    return self.find_cursor().await;
+                }
                 let from = match cursor {
                     Some(cursor) => cursor,
                     None => self.find_cursor().await?,
                 };
                 cursor = Some(from);
-                self.log
-                    .wait_for(from.saturating_add(1))
-                    .await
-                    .map_err(DrainError::Stopped)?;
+                let next = self.log.wait_for(from.saturating_add(1));
+                // Who leads may change while there is nothing to drain.
+                match tokio::time::timeout(LOOK_AGAIN, next).await {
+                    Ok(there) => there.map_err(DrainError::Stopped)?,
+                    Err(_nothing) => return Ok(from),
+                }
                 self.step(from).await
             };
             let stepped = tokio::select! {
@@ -164,13 +180,13 @@ impl Drain {
                 stepped = step => stepped,
             };
             let rest = match stepped {
+                Ok(_) if !drains => {
+                    cursor = None;
+                    LOOK_AGAIN
+                }
                 Ok(now_at) => {
                     cursor = Some(now_at);
                     told = self.tell(told, now_at).await;
-                    if trimmed_at.elapsed() >= self.config.trim_every {
-                        trimmed_at = Instant::now();
-                        self.trim(now_at).await;
-                    }
                     began.elapsed().min(REST_MAX)
                 }
                 Err(error) => {
@@ -179,6 +195,10 @@ impl Drain {
                     self.config.retry_after
                 }
             };
+            if trimmed_at.elapsed() >= self.config.trim_every {
+                trimmed_at = Instant::now();
+                self.trim().await;
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -190,7 +210,7 @@ impl Drain {
     /// A ledger that is away is the breaker's news; everything else needs an operator.
     fn complain(&self, error: &DrainError) {
         match error {
-            DrainError::Ledger(_) | DrainError::Stopped(_) => {
+            DrainError::Ledger(_) | DrainError::Stopped(_) | DrainError::NoName => {
                 tracing::debug!(%error, "drain waits")
             }
             DrainError::AheadOfLog { .. }
@@ -203,7 +223,7 @@ impl Drain {
     }
 
     /// Batches that are not in the ledger yet.
-    pub fn backlog(log: &Wal<Machine>, progress: &Progress) -> u64 {
+    pub fn backlog(log: &Log, progress: &Progress) -> u64 {
         log.status()
             .last_index
             .saturating_sub(progress.cursor.load(Ordering::Relaxed))
@@ -218,8 +238,8 @@ impl Drain {
             }
             .into());
         }
-        let asked = self.ledger.cursor(self.log.incarnation());
-        let cursor = within(self.config.step_max, asked).await?;
+        let log = self.log.incarnation().ok_or(DrainError::NoName)?;
+        let cursor = within(self.config.step_max, self.ledger.cursor(log)).await?;
         let last = self.log.status().last_index;
         if cursor > last {
             return Err(DrainError::AheadOfLog { cursor, last });
@@ -230,6 +250,7 @@ impl Drain {
 
     /// Books what follows `from`; says where the cursor is now.
     async fn step(&self, from: u64) -> Result<u64, DrainError> {
+        let log = self.log.incarnation().ok_or(DrainError::NoName)?;
         let next = from.saturating_add(1);
         let batches = self.log.read_batches(next, self.config.step_bytes).await?;
         let haul = self.haul(from, &batches)?;
@@ -237,10 +258,11 @@ impl Drain {
             return Ok(from);
         }
         let step = DrainStep {
-            log: self.log.incarnation(),
+            log,
             from,
             to: haul.to,
             outcomes: haul.outcomes,
+            reversals: haul.reversals,
             actions: haul.actions,
         };
         let cursor = match within(self.config.step_max, self.ledger.book(step)).await? {
@@ -263,7 +285,8 @@ impl Drain {
             ..Haul::default()
         };
         for batch in batches {
-            let room = self.config.rows_max.saturating_sub(haul.outcomes.len());
+            let rows = haul.outcomes.len().saturating_add(haul.reversals.len());
+            let room = self.config.rows_max.saturating_sub(rows);
             if batch.proposals.len() > room && haul.to > from {
                 break;
             }
@@ -276,28 +299,42 @@ impl Drain {
     fn gather(&self, batch: &Batch, haul: &mut Haul) -> Result<(), DrainError> {
         let index = batch.index;
         let mut proposals: Vec<(LogPosition, Box<Proposal>)> = Vec::new();
+        let mut reversals: Vec<Reversal> = Vec::new();
         for (slot, bytes) in (0_u32..).zip(&batch.proposals) {
             match Entry::decode(bytes).map_err(|source| DrainError::Entry { index, source })? {
                 Entry::Authorize(proposal) => {
                     proposals.push((LogPosition { index, slot }, proposal))
                 }
+                Entry::Advice(advice) => {
+                    proposals.push((LogPosition { index, slot }, Box::new(advice.proposal)));
+                }
+                Entry::Reverse(reversal) => reversals.push(reversal),
                 Entry::Operator(action) => haul.actions.push(action),
                 Entry::TripClosed(_)
-                | Entry::OutageStarted(_)
-                | Entry::OutageEnded
+                | Entry::OutageStarted { .. }
+                | Entry::OutageEnded { .. }
                 | Entry::Tombstone(_)
                 | Entry::Drained(_)
                 | Entry::Faulted(_)
-                | Entry::Platform(_) => {}
+                | Entry::Platform(_)
+                | Entry::Late(_)
+                | Entry::Heard(_)
+                | Entry::Told(_)
+                | Entry::Grant(_)
+                | Entry::Founded(_)
+                | Entry::LedgerEpoch(_) => {}
             }
         }
-        self.log.read(|machine| {
-            let register = machine.register();
+        self.log.read(|register| {
+            let rows = reversals
+                .iter()
+                .filter_map(|one| ReversalRow::of(register, one, batch.log_time_ms));
+            haul.reversals.extend(rows);
             for (at, proposal) in proposals {
                 let id = proposal.transaction_id;
                 match register.answer_at(id, at) {
                     Some(answer) => haul.outcomes.push(Booking {
-                        answer: answer.clone(),
+                        answer,
                         proposal: *proposal,
                         at,
                         log_time_ms: batch.log_time_ms,
@@ -334,27 +371,16 @@ impl Drain {
         }
     }
 
-    /// Gives up segments that lie below the cursor, as the ledger says it again, and outside the
-    /// window: the register is rebuilt from the log. Never in embedded mode.
-    async fn trim(&self, cursor: u64) {
+    /// Gives up what lies below the drained batch that the log has heard of, and outside the window.
+    /// Every node does so by itself. Never in embedded mode.
+    async fn trim(&self) {
         if self.config.embedded {
             return;
         }
-        let confirmed = match within(
-            self.config.step_max,
-            self.ledger.cursor(self.log.incarnation()),
-        )
-        .await
-        {
-            Ok(confirmed) => confirmed.min(cursor),
-            Err(error) => {
-                tracing::debug!(%error, "the log is not trimmed: the cursor was not confirmed");
-                return;
-            }
-        };
-        match self.first_inside_window(confirmed).await {
+        let drained = self.log.read(Register::drained);
+        match self.first_inside_window(drained).await {
             Ok(index) => {
-                if let Err(error) = self.log.trim(index).await {
+                if let Err(error) = self.log.compact(index).await {
                     tracing::warn!(%error, index, "the log is not trimmed");
                 }
             }
@@ -380,20 +406,30 @@ impl Drain {
         Ok(low)
     }
 
-    /// Tells the log now and then how far it was drained, so that answers may be forgotten. Never
-    /// in embedded mode: there the ledger is rebuilt from the log, all of it.
+    /// Tells the log now and then how far it was drained, as the ledger says it again after a commit
+    /// that is durable, so that answers may be forgotten and entries given up. Never in embedded mode:
+    /// there the ledger is rebuilt from the log, all of it.
     async fn tell(&self, told: u64, cursor: u64) -> u64 {
         if self.config.embedded || cursor.saturating_sub(told) < self.config.tell_every {
             return told;
         }
-        let Ok(bytes) = Entry::Drained(cursor).encode() else {
+        let Some(log) = self.log.incarnation() else {
             return told;
         };
-        let deadline = Instant::now()
-            .checked_add(self.config.step_max)
-            .unwrap_or_else(Instant::now);
-        match self.log.propose(Bytes::from(bytes), deadline).await {
-            Ok(_committed) => cursor,
+        let confirming = async {
+            within(self.config.step_max, self.ledger.probe()).await?;
+            within(self.config.step_max, self.ledger.cursor(log)).await
+        };
+        let confirmed = match confirming.await {
+            Ok(confirmed) => confirmed.min(cursor),
+            Err(error) => {
+                tracing::debug!(%error, "the cursor was not confirmed");
+                return told;
+            }
+        };
+        let drained = Entry::Drained(confirmed);
+        match self.log.propose(&drained, soon(self.config.step_max)).await {
+            Ok(_applied) => confirmed,
             Err(error) => {
                 tracing::debug!(%error, "the log has not heard of the cursor");
                 told

@@ -4,16 +4,13 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use standin_core::BoxFuture;
 use standin_core::answer::Why;
 use standin_core::entry::{Entry, PlatformEvent};
 use standin_core::ledger::memory::Journal;
 use standin_core::ledger::{Fate, LedgerError, Retry};
-use standin_wal::Wal;
-use tokio::time::Instant;
 
-use crate::machine::Machine;
+use crate::log::{Log, soon};
 
 /// How long a platform change may wait for the log.
 const RECORD_WITHIN: Duration = Duration::from_millis(700);
@@ -21,13 +18,13 @@ const RECORD_WITHIN: Duration = Duration::from_millis(700);
 /// Writes platform events to the log. The log is opened after the ledger that is rebuilt from it,
 /// so it is given later; until then nothing can be recorded.
 #[derive(Clone, Default)]
-pub struct LogJournal(Arc<OnceLock<Arc<Wal<Machine>>>>);
+pub struct LogJournal(Arc<OnceLock<Arc<Log>>>);
 
 // === impl LogJournal ===
 
 impl LogJournal {
     /// Connects the journal to its log. A second call changes nothing.
-    pub fn connect(&self, log: Arc<Wal<Machine>>) {
+    pub fn connect(&self, log: Arc<Log>) {
         self.0.get_or_init(|| log);
     }
 
@@ -43,14 +40,11 @@ impl LogJournal {
             .0
             .get()
             .ok_or_else(|| not_done("the log is not open yet".to_owned()))?;
-        let bytes = Entry::Platform(event)
-            .encode()
-            .map_err(|error| not_done(error.to_string()))?;
-        let deadline = Instant::now()
-            .checked_add(RECORD_WITHIN)
-            .unwrap_or_else(Instant::now);
-        match log.propose(Bytes::from(bytes), deadline).await {
-            Ok(_committed) => Ok(()),
+        match log
+            .propose(&Entry::Platform(event), soon(RECORD_WITHIN))
+            .await
+        {
+            Ok(_applied) => Ok(()),
             Err(error) => match error.fate() {
                 standin_wal::Fate::NotBegun => Err(not_done(error.to_string())),
                 standin_wal::Fate::Unknown => Err(LedgerError::lost(error.to_string())),

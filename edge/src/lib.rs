@@ -5,10 +5,12 @@
 //! order, with [`budget`], [`inflight`], [`primary`] (what is believed of Postgres, by the
 //! [`breaker`]), [`holds`] and [`afterwards`]; what became of a request without an answer is a
 //! [`problem`]. Behind it: [`machine`] (the register under the log), [`drain`], [`journal`],
-//! [`stores`]. Beside it: [`config`], [`telemetry`], [`metrics`], [`alarm`], the loopback [`admin`].
+//! [`stores`], the keepers' [`links`]. Beside it: [`config`], [`telemetry`], [`metrics`], [`alarm`],
+//! the loopback [`admin`].
 //! [`app`] puts everything together.
 
 pub mod admin;
+pub mod advices;
 pub mod afterwards;
 pub mod alarm;
 pub mod app;
@@ -20,10 +22,13 @@ pub mod command;
 pub mod config;
 pub mod door;
 pub mod drain;
+pub mod duties;
 pub mod holds;
 pub mod inflight;
 pub mod journal;
 pub mod limit;
+pub mod links;
+pub mod log;
 pub mod machine;
 pub mod metrics;
 pub mod native;
@@ -33,3 +38,4 @@ pub mod problem;
 pub mod server;
 pub mod stores;
 pub mod telemetry;
+pub mod told;

@@ -2,7 +2,7 @@
 
 use standin_core::entry::{Entry, LogPosition};
 use standin_core::register::{Outcome, Register, RegisterConfig};
-use standin_wal::{Applied, StateMachine};
+use standin_wal::{Applied, LoadError, Replicable, StateMachine};
 
 /// The register under the log.
 #[derive(Debug)]
@@ -50,5 +50,29 @@ impl StateMachine for Machine {
                 Outcome::Noted
             }
         }
+    }
+}
+
+impl Replicable for Machine {
+    fn save(&self) -> Vec<u8> {
+        self.register.save().unwrap_or_else(|error| {
+            // Loading it would fail, which is found at once and loses nothing.
+            tracing::error!(%error, "the register does not encode");
+            Vec::new()
+        })
+    }
+
+    fn load(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
+        let loaded = self.register.load(bytes);
+        loaded.map_err(|error| LoadError(error.to_string()))
+    }
+
+    fn outcome_to_bytes(outcome: &Outcome) -> Vec<u8> {
+        // Bytes that are no outcome have the proposer ask again.
+        postcard::to_stdvec(outcome).unwrap_or_default()
+    }
+
+    fn outcome_from_bytes(bytes: &[u8]) -> Option<Outcome> {
+        postcard::from_bytes(bytes).ok()
     }
 }

@@ -1,4 +1,5 @@
 //! One authorization, in order. This file is the design's section 2 as code; read [`Path::answer`].
+//! What happens when the log cannot commit is [`unsettled`].
 //!
 //! Steps 1 to 3 (accept, authenticate, understand) happen at the door; steps 4 to 11 here. Every
 //! wait is under the request's [`Budget`]. A decline is an answer; a [`Refusal`] is none.
@@ -7,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use standin_core::answer::{Answer, Reason, Rung, Verdict, Why};
 use standin_core::authorization::Authorization;
 use standin_core::clock::Clock;
@@ -20,22 +20,27 @@ use standin_core::identity::{self, DeploymentKey, Operation};
 use standin_core::ledger::{HoldReply, Ledger, LedgerError, Retry};
 use standin_core::merchant::StoreDirectory;
 use standin_core::policy::Policy;
+use standin_core::register::Register;
 use standin_core::register::{Outcome, Recall, Recalled};
 use standin_core::trip::{Approval, Position, Trip, TripStatus};
 use standin_core::trip_cache::TripCache;
-use standin_wal::{Fate, Wal};
+use standin_wal::Fate;
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
+use crate::advices::Advices;
 use crate::afterwards::Afterwards;
 use crate::budget::Budget;
 use crate::chance::Chance;
 use crate::holds::Holds;
 use crate::inflight::{Claim, Guard, InFlight};
 use crate::limit::Limits;
-use crate::machine::Machine;
+use crate::log::{Log, LogError};
 use crate::metrics::Metrics;
 use crate::primary::{Primary, Route};
+use crate::told::Told;
+
+mod unsettled;
 
 /// Everything a request meets on its way.
 pub struct Path {
@@ -58,7 +63,13 @@ pub struct Path {
     /// Asks it for holds, in batches.
     pub holds: Holds,
     /// The region's log.
-    pub log: Arc<Wal<Machine>>,
+    pub log: Arc<Log>,
+    /// This edge's own log, for what it says without the region's.
+    pub advices: Arc<Advices>,
+    /// Isolated approvals are given one at a time: each must see what the one before it spent.
+    pub isolating: tokio::sync::Mutex<()>,
+    /// What this edge told itself.
+    pub told: Told,
     /// Payments being decided here.
     pub inflight: InFlight,
     /// Limits by bank and shopper.
@@ -183,6 +194,14 @@ impl Given {
         }
     }
 
+    fn advised(answer: Box<Answer>, replayed: bool) -> Self {
+        Self {
+            answer,
+            replayed,
+            faulted: false,
+        }
+    }
+
     fn booked(answer: Box<Answer>) -> Self {
         Self {
             answer,
@@ -246,14 +265,24 @@ impl Path {
             .ask_primary(&making, route, &budget)
             .instrument(step("ask_primary"))
             .await?;
-        let proposal = match asked {
-            Asked::Propose(proposal) => proposal,
+        let (proposal, held) = match asked {
+            Asked::Propose { proposal, held } => (proposal, held),
             Asked::Booked(answer) => return Ok(Given::booked(answer)),
         };
-        let given = self
-            .write_ahead(proposal, &budget)
+        let entry = Entry::Authorize(proposal);
+        let written = self
+            .write_ahead(payment, &entry, &budget)
             .instrument(step("write_ahead"))
-            .await?;
+            .await;
+        let given = match (written, entry) {
+            (Err(Refusal::Unknown), Entry::Authorize(proposal)) => {
+                self.without_the_log(&making, proposal, held, &budget)
+                    .instrument(step("without_the_log"))
+                    .await?
+            }
+            (written, _) => written?,
+        };
+        self.told.insert(payment.id);
         self.afterwards.answered(&given);
         Ok(given)
     }
@@ -316,13 +345,13 @@ impl Path {
 
     /// Drawn once a request, so that it is tried wholly or not at all.
     fn route(&self) -> Route {
-        let mode = self.log.read(|machine| machine.register().mode());
+        let mode = self.log.read(Register::mode);
         self.primary.route(mode, self.chance.percent())
     }
 
     fn has_open_trip(&self, shopper: ShopperId) -> bool {
         self.log
-            .read(|machine| machine.register().open_trip(shopper).is_some())
+            .read(|register| register.open_trip(shopper).is_some())
     }
 
     /// Tells the breaker how a try went, unless it failed for a reason of ours (no time was left) or
@@ -355,7 +384,7 @@ impl Path {
         let seen = sight.trip.as_ref().map(|trip| trip.id);
         let latest = || {
             self.log
-                .read(|machine| machine.register().latest_trip(request.shopper))
+                .read(|register| register.latest_trip(request.shopper))
         };
         let trip = seen.or_else(latest);
         Identity {
@@ -367,14 +396,14 @@ impl Path {
     /// Step 5: the answer given before, or the right to be the one who gives it.
     async fn recall(&self, payment: Identity, budget: &Budget) -> Result<Recollection, Refusal> {
         loop {
-            if let Some(given) = self.recall_applied(payment)? {
+            if let Some(given) = self.recall_known(payment, budget).await? {
                 return Ok(Recollection::Given(given));
             }
             match self.inflight.claim(payment.id, payment.fingerprint) {
                 Claim::OtherFingerprint => return Err(Refusal::OtherFingerprint(payment.id)),
                 Claim::Mine(guard) => {
                     // Another may have landed between the look and the claim.
-                    return match self.recall_applied(payment)? {
+                    return match self.recall_known(payment, budget).await? {
                         Some(given) => Ok(Recollection::Given(given)),
                         None => Ok(Recollection::Mine(guard)),
                     };
@@ -386,14 +415,21 @@ impl Path {
         }
     }
 
-    fn recall_applied(&self, payment: Identity) -> Result<Option<Given>, Refusal> {
-        let known = self
-            .log
-            .read(|machine| machine.register().recall(payment.id, &payment.fingerprint));
-        match known {
+    async fn recall_known(
+        &self,
+        payment: Identity,
+        budget: &Budget,
+    ) -> Result<Option<Given>, Refusal> {
+        let Identity { id, fingerprint } = payment;
+        match self.advices.recall(id, &fingerprint) {
+            Ok(None) => {}
+            Ok(Some(answer)) => return Ok(Some(Given::advised(answer, true))),
+            Err(_other) => return Err(Refusal::OtherFingerprint(id)),
+        }
+        match self.log.read(|register| register.recall(id, &fingerprint)) {
             Recall::Unknown => Ok(None),
-            Recall::Known(recalled) => Ok(Some(Given::applied(recalled))),
-            Recall::OtherFingerprint => Err(Refusal::OtherFingerprint(payment.id)),
+            Recall::Known(recalled) => self.tell_again(id, recalled, budget).await.map(Some),
+            Recall::OtherFingerprint => Err(Refusal::OtherFingerprint(id)),
             Recall::Tombstoned => Err(Refusal::Released),
         }
     }
@@ -410,8 +446,7 @@ impl Path {
 
     fn applied(&self, request: &Authorization, sight: &Sight, id: TransactionId) -> Applied {
         let trip = sight.trip.as_ref().map(|trip| trip.id);
-        self.log.read(|machine| {
-            let register = machine.register();
+        self.log.read(|register| {
             let mut approvals = trip
                 .map(|trip| register.approvals(trip))
                 .unwrap_or_default();
@@ -494,11 +529,15 @@ impl Path {
             }
         };
         // An operator may have forbidden it while the primary was asked.
-        let mode = self.log.read(|machine| machine.register().mode());
+        let mode = self.log.read(Register::mode);
         if route == Route::AskOnly || mode == StandInMode::Forbid {
             return Err(Refusal::StandInForbidden(why));
         }
-        making.standing_in(why).map(Asked::Propose)
+        let proposal = making.standing_in(why)?;
+        Ok(Asked::Propose {
+            proposal,
+            held: false,
+        })
     }
 
     fn why_not(&self, error: &LedgerError) -> Why {
@@ -509,21 +548,20 @@ impl Path {
     /// Step 9: the outcome of the entry, once it is durable and applied, is the answer.
     async fn write_ahead(
         &self,
-        proposal: Box<Proposal>,
+        payment: Identity,
+        entry: &Entry,
         budget: &Budget,
     ) -> Result<Given, Refusal> {
-        let id = proposal.transaction_id;
-        let bytes = Entry::Authorize(proposal).encode().map_err(|error| {
-            tracing::error!(%error, "entry does not encode");
-            Refusal::Encode
-        })?;
-        let committed = self.log.propose(Bytes::from(bytes), budget.wal()).await;
-        match committed.map(standin_wal::Committed::into_outcome) {
+        match self.log.propose(entry, budget.wal()).await {
             Ok(Outcome::Answered(answer)) => Ok(Given::committed(answer)),
-            Ok(Outcome::Known(recalled)) => Ok(Given::applied(recalled)),
-            Ok(Outcome::OtherFingerprint) => Err(Refusal::OtherFingerprint(id)),
+            Ok(Outcome::Known(recalled)) => self.tell_again(payment.id, recalled, budget).await,
+            Ok(Outcome::OtherFingerprint) => Err(Refusal::OtherFingerprint(payment.id)),
             Ok(Outcome::Tombstoned) => Err(Refusal::Released),
-            Ok(Outcome::Noted) => Err(Refusal::Unknown),
+            Ok(Outcome::Noted | Outcome::Reversed(_)) => Err(Refusal::Unknown),
+            Err(LogError::Encode(error)) => {
+                tracing::error!(%error, "entry does not encode");
+                Err(Refusal::Encode)
+            }
             Err(error) => match error.fate() {
                 Fate::NotBegun => Err(Refusal::LogFull),
                 Fate::Unknown => Err(Refusal::Unknown),
@@ -538,7 +576,11 @@ enum Recollection {
 }
 
 enum Asked {
-    Propose(Box<Proposal>),
+    Propose {
+        proposal: Box<Proposal>,
+        /// The primary holds it.
+        held: bool,
+    },
     Booked(Box<Answer>),
 }
 
@@ -551,12 +593,20 @@ fn primary_said(word: HoldReply, mut proposal: Proposal) -> Result<Asked, Refusa
     match word {
         HoldReply::Held { approved_before } | HoldReply::CapSpent { approved_before } => {
             proposal.approved_before = approved_before;
-            Ok(Asked::Propose(Box::new(proposal)))
+            Ok(held(proposal))
         }
-        HoldReply::NotShopping => Ok(Asked::Propose(Box::new(proposal))),
+        HoldReply::NotShopping => Ok(held(proposal)),
         HoldReply::Final(answer) => Ok(Asked::Booked(answer)),
         HoldReply::OtherFingerprint => Err(Refusal::OtherFingerprint(proposal.transaction_id)),
         HoldReply::Released => Err(Refusal::Released),
+    }
+}
+
+/// Of a decline the claim of its id is the hold.
+fn held(proposal: Proposal) -> Asked {
+    Asked::Propose {
+        proposal: Box::new(proposal),
+        held: true,
     }
 }
 
@@ -630,6 +680,7 @@ impl Making<'_> {
         let policy = self.path.policy.load();
         let other = |seen: &&Approval| seen.transaction_id != id;
         Proposal {
+            edge: self.path.log.edge(),
             request: self.request.clone(),
             transaction_id: id,
             fingerprint,
@@ -726,6 +777,7 @@ fn step(name: &'static str) -> tracing::Span {
         "recall" => info_span!(target: "standin::path", "recall"),
         "decide" => info_span!(target: "standin::path", "decide"),
         "ask_primary" => info_span!(target: "standin::path", "ask_primary"),
+        "without_the_log" => info_span!(target: "standin::path", "without_the_log"),
         _ => info_span!(target: "standin::path", "write_ahead"),
     }
 }

@@ -8,17 +8,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use standin_core::answer::Why;
 use standin_core::entry::{Entry, StandInMode};
 use standin_core::ledger::{Ledger, LedgerError};
+use standin_core::register::Register;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::{Breaker, BreakerConfig, Position};
 use crate::drain::Progress;
-use crate::machine::Machine;
-use standin_wal::Wal;
+use crate::log::{Log, soon};
 
 /// How often the watch looks.
 const WATCH_EVERY: Duration = Duration::from_millis(25);
@@ -115,7 +114,7 @@ pub struct Watch {
     /// What is tried.
     pub ledger: Arc<dyn Ledger>,
     /// Where outages are agreed.
-    pub log: Arc<Wal<Machine>>,
+    pub log: Arc<Log>,
     /// How far the log was drained; `None` in embedded mode, where nothing is ever forgotten.
     pub progress: Option<Arc<Progress>>,
     /// How long a canary may take.
@@ -180,7 +179,7 @@ impl Watch {
         let Some(progress) = &self.progress else {
             return;
         };
-        if !self.log.read(|machine| machine.register().is_full()) {
+        if !self.log.read(Register::is_full) {
             return;
         }
         let entry = Entry::Drained(progress.cursor.load(Ordering::Relaxed));
@@ -190,11 +189,7 @@ impl Watch {
     }
 
     async fn propose(&self, entry: &Entry) -> Result<(), String> {
-        let bytes = entry.encode().map_err(|error| error.to_string())?;
-        let deadline = Instant::now()
-            .checked_add(AGREE_WITHIN)
-            .unwrap_or_else(Instant::now);
-        let proposed = self.log.propose(Bytes::from(bytes), deadline).await;
+        let proposed = self.log.propose(entry, soon(AGREE_WITHIN)).await;
         proposed.map(drop).map_err(|error| error.to_string())
     }
 
@@ -204,13 +199,13 @@ impl Watch {
             .unwrap_or_else(|_| Err(LedgerError::timeout("the canary commit took too long")))
     }
 
-    /// Has the log say what is so: an outage is on exactly while the breaker is not closed or
-    /// standing in is forced.
+    /// Has the log say what is so: this edge has lost the primary exactly while its breaker is not
+    /// closed or standing in is forced.
     async fn agree(&self) {
-        let (known, mode) = self.log.read(|machine| {
-            let register = machine.register();
-            (register.outage().is_some(), register.mode())
-        });
+        let edge = self.log.edge();
+        let (known, mode) = self
+            .log
+            .read(|register| (register.cut_off(edge).is_some(), register.mode()));
         let cause = match (mode, self.primary.position()) {
             (StandInMode::Force, _) => Some(Why::Forced),
             (StandInMode::Auto | StandInMode::Forbid, Position::Open(why)) => Some(why),
@@ -219,8 +214,8 @@ impl Watch {
             (StandInMode::Auto | StandInMode::Forbid, Position::Closed) => None,
         };
         let entry = match (known, cause) {
-            (false, Some(why)) => Entry::OutageStarted(why),
-            (true, None) => Entry::OutageEnded,
+            (false, Some(why)) => Entry::OutageStarted { edge, why },
+            (true, None) => Entry::OutageEnded { edge },
             (true, Some(_)) | (false, None) => return,
         };
         match self.propose(&entry).await {

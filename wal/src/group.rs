@@ -6,15 +6,15 @@
 //! and not heard of is carried again until its deadline, so that the death of a leader costs an
 //! election and no more (see [`Replicable`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::error::{ClientWriteError, RaftError};
-use openraft::{ChangeMembers, Raft, SnapshotPolicy};
+use openraft::error::ClientWriteError;
+use openraft::{Raft, SnapshotPolicy};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -43,6 +43,7 @@ use crate::time::{LogClock, TimeSource};
 use crate::wal::{Answer, Committed, Config, NodeId, ProposeError, ReadError, Stopped, Why};
 
 mod carry;
+mod enroll;
 mod members;
 mod room;
 mod scrub;
@@ -50,7 +51,8 @@ mod scrub;
 mod tests;
 mod times;
 
-pub use members::MemberError;
+pub use enroll::EnrollError;
+pub use members::{Change, MemberError};
 
 /// Segments that must still fit the budget for anything to be proposed.
 const SEGMENTS_SPARE: u64 = 2;
@@ -70,6 +72,9 @@ pub struct GroupConfig {
     pub election: [Duration; 2],
     /// Batches of this node under way at once.
     pub batches_max: usize,
+    /// A node that has no log yet does not speak for the group until [`Group::enroll`] has said that
+    /// it may.
+    pub enrolls: bool,
 }
 
 /// A node of a replicated log, and the state it was applied to.
@@ -93,6 +98,8 @@ pub(crate) struct Inner<M: Replicable> {
     queued_bytes: AtomicUsize,
     /// There is room for what a leader has to write.
     may_lead: AtomicBool,
+    /// Whether this node may vote and be appended to.
+    admitted: AtomicBool,
 }
 
 /// What this node waits for to be told by the library.
@@ -148,6 +155,8 @@ pub struct GroupStatus {
     pub spares: u64,
     /// How this node's blocks are made durable.
     pub write_mode: WriteMode,
+    /// Proposals of this node that wait to be carried.
+    pub queued: u64,
     /// A write failed here: this node has to end and be rebuilt.
     pub poisoned: bool,
     /// Durable bytes that a scrub found damaged since the open; nothing was cut.
@@ -170,6 +179,7 @@ impl GroupConfig {
             heartbeat: Duration::from_millis(50),
             election: [Duration::from_millis(150), Duration::from_millis(300)],
             batches_max: 4,
+            enrolls: false,
         }
     }
 
@@ -246,6 +256,7 @@ impl<M: Replicable> Group<M> {
             .map_err(|error| OpenError::Raft(error.to_string()))?;
         let clock = LogClock::new(store.log_time_ms(), store.files().time.as_ref());
         let (queue, waiting) = mpsc::channel(config.log.queue_proposals_max);
+        let admitted = !config.enrolls || raft.is_initialized().await.unwrap_or(false);
         let inner = Arc::new(Inner {
             config,
             raft,
@@ -258,6 +269,7 @@ impl<M: Replicable> Group<M> {
             queue,
             queued_bytes: AtomicUsize::new(0),
             may_lead: AtomicBool::new(true),
+            admitted: AtomicBool::new(admitted),
         });
         inner.mind_the_room();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -405,6 +417,7 @@ impl<M: Replicable> Group<M> {
             budget_bytes: files.config.budget_bytes,
             spares: files.spares_ready(),
             write_mode: files.dir.write_mode(),
+            queued: inner.queued(),
             poisoned: inner.store.phase().get() == Phase::Poisoned,
             damage: locked(&files.damage).clone(),
             torn_tails_cut: files.torn_tails_cut,
@@ -469,9 +482,16 @@ impl<M: Replicable> Inner<M> {
             None => Ok(answer),
             Some(error) => {
                 self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                let mut counters = locked(&self.store.files().counters);
+                counters.refused_busy = counters.refused_busy.saturating_add(1);
                 Err(error)
             }
         }
+    }
+
+    fn queued(&self) -> u64 {
+        let free = self.queue.capacity();
+        u64::try_from(self.queue.max_capacity().saturating_sub(free)).unwrap_or(u64::MAX)
     }
 
     fn applied_index(&self) -> Option<u64> {
@@ -492,6 +512,13 @@ impl<M: Replicable> Inner<M> {
     async fn handle(&self, request: Request) -> Response {
         let failed = |error: &dyn fmt::Display| Response::Failed(error.to_string());
         self.mind_the_room();
+        let speaks = matches!(
+            request,
+            Request::Append(_) | Request::Vote { .. } | Request::Snapshot { .. }
+        );
+        if speaks && !self.admitted.load(Ordering::Relaxed) {
+            return Response::Failed("this node has not enrolled yet".to_owned());
+        }
         match request {
             Request::Append(mut append) => {
                 let (sent, fitting) = (append.len(), self.count_fitting(&append));
@@ -543,6 +570,8 @@ impl<M: Replicable> Inner<M> {
                 }
             }
             Request::Propose { proposals } => self.lead(proposals).await,
+            Request::Standing => Response::Standing(self.standing()),
+            Request::Change(change) => members::changed(self.change(change).await),
         }
     }
 

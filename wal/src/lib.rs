@@ -38,7 +38,7 @@ mod wal;
 mod tests;
 
 pub use disk::WriteMode;
-pub use group::{Group, GroupConfig, GroupStatus, MemberError};
+pub use group::{Change, EnrollError, Group, GroupConfig, GroupStatus, MemberError};
 pub use raft::network::{Transport, TransportError};
 pub use raft::{LoadError, Member, Replicable};
 pub use recovery::OpenError;

@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 use bytes::Bytes;
 use openraft::{CommittedLeaderId, EntryPayload, LogId, Membership, RaftTypeConfig};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::segment::{Body, Entry};
 use crate::wal::{Applied, StateMachine};
@@ -61,6 +62,9 @@ pub(crate) struct Payload {
 pub struct Member {
     /// Where its keeper link listens, `host:port`.
     pub address: String,
+    /// Which log it brought when it became a member. A node of the same number with another log has
+    /// lost what it promised, and must not speak for this one.
+    pub log: Uuid,
 }
 
 /// A state machine that a group of nodes applies alike.

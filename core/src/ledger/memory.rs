@@ -5,7 +5,7 @@
 //! through [`MemoryLedger::replay`], and final rows come back by draining the log again from 0.
 //! Holds are not journalled: a hold is not an answer.
 //!
-//! Bounds: [`ORDERS_MAX`] orders, [`PAYMENTS_MAX`] payments, [`RUNS_MAX`] reconciliation runs (the
+//! Bounds: [`ORDERS_MAX`] orders, [`PAYMENTS_MAX`] payments and as many reversals, [`RUNS_MAX`] reconciliation runs (the
 //! oldest is dropped); past the first two a call is refused and may be tried later. Trips and their
 //! events are bounded by orders (event ids of a completed trip are dropped), conflicts and audit
 //! rows by the log they came from, whose space is budgeted.
@@ -19,9 +19,10 @@ use std::task::{Context, Poll, Waker};
 use uuid::Uuid;
 
 use super::{
-    AuditRow, AuthorizationRow, BOOK_ROWS_MAX, Booked, BookedEvent, Claim, Completed, ConflictRow,
-    DrainStep, EventsBooked, Fate, HOLD_ROWS_MAX, HoldReply, Ledger, LedgerError, OpenTrip, Placed,
-    ReconcileRun, Retry, StaleHold, StartTrip, Started, rows,
+    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Claim, ClosedCursor,
+    ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, Fate, HOLD_ROWS_MAX, HoldReply,
+    Ledger, LedgerError, OpenTrip, Placed, ReconcileRun, Retry, StaleHold, StartTrip, Started,
+    rows,
 };
 use crate::BoxFuture;
 use crate::answer::Why;
@@ -61,6 +62,13 @@ pub struct MemoryLedger {
 struct State {
     platform: Platform,
     payments: Payments,
+    epochs: Epochs,
+}
+
+/// Which epoch this ledger is of, and the highest that was seen.
+struct Epochs {
+    own: u64,
+    seen: u64,
 }
 
 /// A journal entry on its way: its place is taken.
@@ -82,7 +90,8 @@ impl MemoryLedger {
     /// Applies a change read back from the log. A second time it changes nothing;
     /// [`Applied::Refused`] means that the log holds a change that does not fit what came before.
     pub fn replay(&self, event: &PlatformEvent) -> Applied {
-        self.lock().platform.replay(event)
+        let now = self.clock.now();
+        self.lock().platform.replay(event, now)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -149,13 +158,29 @@ impl std::fmt::Debug for MemoryLedger {
 impl Ledger for MemoryLedger {
     fn hold(&self, batch: Vec<Proposal>) -> BoxFuture<'_, Result<Vec<HoldReply>, LedgerError>> {
         let now = self.clock.now();
-        self.with(|State { platform, payments }| {
+        self.with(|state| {
+            let State {
+                platform,
+                payments,
+                epochs,
+            } = state;
             if batch.len() > HOLD_ROWS_MAX {
                 return Err(rows::wrong("too many proposals in one batch"));
             }
+            if batch.is_empty() {
+                return Ok(Vec::new());
+            }
+            epochs.check()?;
             payments.room(batch.len())?;
             let hold = |proposal| payments.hold(platform, proposal, now);
             Ok(batch.iter().map(hold).collect())
+        })
+    }
+
+    fn advise(&self, advice: Advice) -> BoxFuture<'_, Result<Advised, LedgerError>> {
+        self.with(|state| {
+            state.epochs.check()?;
+            state.payments.advise(&advice)
         })
     }
 
@@ -163,14 +188,17 @@ impl Ledger for MemoryLedger {
         &self,
         shopper: ShopperId,
     ) -> BoxFuture<'_, Result<Option<OpenTrip>, LedgerError>> {
-        self.with(|State { platform, payments }| {
+        self.with(|state| {
+            let State {
+                platform, payments, ..
+            } = state;
             let open = platform.open(shopper);
             Ok(open.map(|sheet| payments.with_approvals(sheet)))
         })
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), LedgerError>> {
-        Box::pin(std::future::ready(Ok(())))
+        self.with(|state| state.epochs.check())
     }
 
     fn stores(&self) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>> {
@@ -183,11 +211,31 @@ impl Ledger for MemoryLedger {
 
     fn book(&self, step: DrainStep) -> BoxFuture<'_, Result<Booked, LedgerError>> {
         self.with(|state| {
-            if step.outcomes.len() > BOOK_ROWS_MAX {
-                return Err(rows::wrong("too many outcomes in one step"));
+            if !step.fits() {
+                return Err(rows::wrong("too many outcomes or reversals in one step"));
             }
+            state.epochs.check()?;
             state.payments.room(step.outcomes.len())?;
+            state.payments.room_for_reversals(step.reversals.len())?;
             Ok(state.payments.book(&step))
+        })
+    }
+
+    fn epoch(&self) -> u64 {
+        self.lock().epochs.seen
+    }
+
+    fn require_epoch(&self, epoch: u64) {
+        let mut state = self.lock();
+        state.epochs.seen = state.epochs.seen.max(epoch);
+    }
+
+    fn promote_epoch(&self) -> BoxFuture<'_, Result<u64, LedgerError>> {
+        self.with(|state| {
+            let epochs = &mut state.epochs;
+            epochs.own = epochs.own.max(epochs.seen).saturating_add(1);
+            epochs.seen = epochs.own;
+            Ok(epochs.own)
         })
     }
 
@@ -260,7 +308,10 @@ impl Ledger for MemoryLedger {
         shopper: ShopperId,
         trip: TripId,
     ) -> BoxFuture<'_, Result<Option<OpenTrip>, LedgerError>> {
-        self.with(|State { platform, payments }| {
+        self.with(|state| {
+            let State {
+                platform, payments, ..
+            } = state;
             let sheet = platform.trip(shopper, trip);
             Ok(sheet.map(|sheet| payments.with_approvals(sheet)))
         })
@@ -270,11 +321,12 @@ impl Ledger for MemoryLedger {
         &self,
         events: Vec<BookedEvent>,
     ) -> BoxFuture<'_, Result<EventsBooked, LedgerError>> {
+        let now = self.clock.now();
         self.change(|state| {
             let mut counts = EventsBooked::default();
             let mut journalled = Vec::new();
             for BookedEvent { event, version } in events {
-                let applied = state.platform.book_event(&event, version);
+                let applied = state.platform.book_event(&event, version, now);
                 let count = match applied {
                     Applied::Changed => &mut counts.changed,
                     Applied::Unchanged => &mut counts.unchanged,
@@ -306,6 +358,14 @@ impl Ledger for MemoryLedger {
             };
             Ok((completed, events))
         })
+    }
+
+    fn closed_since(
+        &self,
+        after: Option<ClosedCursor>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<ClosedTrip>, LedgerError>> {
+        self.with(|state| Ok(state.platform.closed_since(after, limit)))
     }
 
     fn authorizations(
@@ -341,6 +401,25 @@ impl Ledger for MemoryLedger {
             state.payments.record_run(run);
             Ok(())
         })
+    }
+}
+
+// === impl Epochs ===
+
+impl Epochs {
+    fn check(&mut self) -> Result<(), LedgerError> {
+        if self.own < self.seen {
+            return Err(LedgerError::stale_epoch());
+        }
+        self.seen = self.own;
+        Ok(())
+    }
+}
+
+impl Default for Epochs {
+    /// As migrations leave it; nothing was seen yet.
+    fn default() -> Self {
+        Self { own: 1, seen: 0 }
     }
 }
 

@@ -7,18 +7,27 @@
 //!
 //! Promises: uniqueness and row locks alone keep the invariants (READ COMMITTED); a commit is never
 //! cancelled, its wait is the caller's; a future dropped half-way closes its connection. Lock order
-//! everywhere: cursor, transaction ids, orders, trips, authorizations, each in id order.
+//! everywhere: epoch, cursor, transaction ids, orders, trips, authorizations, each in id order.
+//!
+//! Of several hosts the one that takes writes is found anew for every connection ([`hosts`]); a
+//! server whose epoch is below one seen before writes nothing ([`epoch`]).
 //!
 //! Absent on purpose: TLS (connections are loopback or a private network for now), LISTEN/NOTIFY,
 //! advisory locks, SERIALIZABLE, anything else that engines speaking the protocol lack.
 
+mod advise;
 mod book;
+mod closed;
 mod decode;
+mod epoch;
 mod events;
+mod final_rows;
 mod hold;
+mod hosts;
 mod link;
 mod orders;
 mod reports;
+mod reversals;
 mod trips;
 
 use std::time::Duration;
@@ -27,9 +36,9 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::{
-    AuditRow, AuthorizationRow, Booked, BookedEvent, Claim, Completed, ConflictRow, DrainStep,
-    EventsBooked, HoldReply, Ledger, LedgerError, OpenTrip, Placed, ReconcileRun, StaleHold,
-    StartTrip, Started,
+    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Claim, ClosedCursor,
+    ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, HoldReply, Ledger, LedgerError,
+    OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
 };
 use crate::BoxFuture;
 use crate::clock::Timestamp;
@@ -37,6 +46,7 @@ use crate::entry::Proposal;
 use crate::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
 use crate::merchant::Store;
 use crate::trip::Order;
+use epoch::Epoch;
 use link::{Failure, Link};
 
 /// How to reach Postgres, and every bound on waiting for it.
@@ -52,7 +62,8 @@ pub struct PostgresConfig {
     pub probe: PoolConfig,
     /// For the TCP connection to one host.
     pub connect_timeout: Duration,
-    /// For a whole new connection: TCP, login, and the question whether it takes writes.
+    /// For a whole new connection: TCP, login, and the questions whether it takes writes and of what
+    /// epoch it is. All hosts are tried at once, each for three quarters of this.
     pub create_timeout: Duration,
     /// How long sent bytes may stay without an acknowledgement.
     pub tcp_user_timeout: Duration,
@@ -62,6 +73,11 @@ pub struct PostgresConfig {
     pub idle_in_transaction: Duration,
     /// Shown in `pg_stat_activity`; also names this prober's row.
     pub application_name: String,
+    /// The ledger's epoch at least: servers of a lower one are refused from the start.
+    pub epoch_min: u64,
+    /// For [`Ledger::closed_since`]: every transaction that closes a trip has ended this long after
+    /// it wrote the close, a wait for a standby included. Only later ones could be missed.
+    pub closes_settle: Duration,
 }
 
 /// Bounds of one pool.
@@ -117,6 +133,8 @@ pub struct PostgresLedger {
     background: Link,
     probe: Link,
     prober: String,
+    epoch: Epoch,
+    closes_settle: Duration,
 }
 
 mod embedded {
@@ -150,6 +168,8 @@ impl PostgresConfig {
             keepalive: Duration::from_secs(5),
             idle_in_transaction: Duration::from_secs(5),
             application_name: "standin".to_owned(),
+            epoch_min: 0,
+            closes_settle: Duration::from_secs(600),
         }
     }
 }
@@ -159,11 +179,15 @@ impl PostgresConfig {
 impl PostgresLedger {
     /// Sets the pools up. The server need not be there yet.
     pub fn connect(config: &PostgresConfig) -> Result<Self, PostgresConfigError> {
+        let epoch = Epoch::new(config.epoch_min);
+        let link = |pool| Link::new(config, pool, epoch.clone());
         Ok(Self {
-            foreground: Link::new(config, &config.foreground)?,
-            background: Link::new(config, &config.background)?,
-            probe: Link::new(config, &config.probe)?,
+            foreground: link(&config.foreground)?,
+            background: link(&config.background)?,
+            probe: link(&config.probe)?,
             prober: config.application_name.clone(),
+            closes_settle: config.closes_settle,
+            epoch,
         })
     }
 
@@ -207,6 +231,8 @@ impl PostgresLedger {
             background,
             probe,
             prober: _,
+            epoch: _,
+            closes_settle: _,
         } = self;
         for link in [foreground, background, probe] {
             link.close();
@@ -236,11 +262,23 @@ impl Ledger for PostgresLedger {
     fn hold(&self, batch: Vec<Proposal>) -> BoxFuture<'_, Result<Vec<HoldReply>, LedgerError>> {
         Box::pin(async move {
             let lease = self.foreground.lease().await?;
-            let mut result = hold::hold(&lease, &batch).await;
+            let mut result = hold::hold(&lease, &batch, &self.epoch).await;
             if result.as_ref().is_err_and(Failure::stale_plan) {
                 // A migration ran since the plans were made; nothing was done. Once more.
                 lease.statement_cache.clear();
-                result = hold::hold(&lease, &batch).await;
+                result = hold::hold(&lease, &batch, &self.epoch).await;
+            }
+            self.foreground.settle(lease, result)
+        })
+    }
+
+    fn advise(&self, advice: Advice) -> BoxFuture<'_, Result<Advised, LedgerError>> {
+        Box::pin(async move {
+            let lease = self.foreground.lease().await?;
+            let mut result = advise::advise(&lease, &advice, &self.epoch).await;
+            if result.as_ref().is_err_and(Failure::stale_plan) {
+                lease.statement_cache.clear();
+                result = advise::advise(&lease, &advice, &self.epoch).await;
             }
             self.foreground.settle(lease, result)
         })
@@ -254,7 +292,11 @@ impl Ledger for PostgresLedger {
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), LedgerError>> {
-        on!(self.probe, |lease| reports::probe(&lease, &self.prober))
+        on!(self.probe, |lease| reports::probe(
+            &lease,
+            &self.prober,
+            &self.epoch
+        ))
     }
 
     fn stores(&self) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>> {
@@ -266,7 +308,30 @@ impl Ledger for PostgresLedger {
     }
 
     fn book(&self, step: DrainStep) -> BoxFuture<'_, Result<Booked, LedgerError>> {
-        on!(self.background, |lease| book::book(&mut lease, &step))
+        on!(self.background, |lease| book::book(
+            &mut lease,
+            &step,
+            &self.epoch
+        ))
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.seen()
+    }
+
+    fn require_epoch(&self, epoch: u64) {
+        self.epoch.raise(epoch);
+    }
+
+    fn promote_epoch(&self) -> BoxFuture<'_, Result<u64, LedgerError>> {
+        Box::pin(async move {
+            let sql = "update ledger_epoch set epoch = greatest(epoch, $1) + 1 \
+                 where only_row = 1 returning epoch";
+            let row = self.background.ask_any(sql, self.epoch.least()).await?;
+            let raised = self.epoch.learn(&row);
+            raised.map_err(|_| super::rows::wrong("the epoch does not read back"))?;
+            Ok(self.epoch.seen())
+        })
     }
 
     fn put_store(&self, store: Store) -> BoxFuture<'_, Result<(), LedgerError>> {
@@ -323,6 +388,19 @@ impl Ledger for PostgresLedger {
     ) -> BoxFuture<'_, Result<Completed, LedgerError>> {
         on!(self.background, |lease| trips::complete(
             &mut lease, shopper, trip
+        ))
+    }
+
+    fn closed_since(
+        &self,
+        after: Option<ClosedCursor>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<ClosedTrip>, LedgerError>> {
+        on!(self.background, |lease| closed::since(
+            &lease,
+            after,
+            limit,
+            self.closes_settle
         ))
     }
 

@@ -36,10 +36,16 @@ pub(super) fn held_row(proposal: &Proposal, now: Timestamp) -> AuthorizationRow 
         answer: proposed_answer(proposal),
         store: proposal.store,
         picked: proposal.trip.as_ref().map(|trip| trip.picked),
+        reversed: 0,
         held_at: Some(now),
         log: None,
         final_at: None,
     }
+}
+
+/// Whether two answers to one request are the same to the bank and to the money, however reached.
+pub(super) fn same_answer(one: &Answer, other: &Answer) -> bool {
+    one.verdict == other.verdict && one.amount == other.amount && one.code == other.code
 }
 
 /// An outcome whole, as `conflicts` keeps it.
@@ -59,6 +65,10 @@ pub(super) fn audit_row(action: &OperatorAction) -> AuditRow {
         OperatorOrder::StandIn(mode) => format!("stand_in.{}", mode.as_str()),
         OperatorOrder::ClearAnswer(id) => format!("answer.clear {id}"),
         OperatorOrder::Tombstone(id) => format!("hold.tombstone {id}"),
+        OperatorOrder::AddKeeper { node, forced } => format!("keeper.add {node}{}", by(*forced)),
+        OperatorOrder::RemoveKeeper { node, forced } => {
+            format!("keeper.remove {node}{}", by(*forced))
+        }
     };
     AuditRow {
         at: action.at,
@@ -66,6 +76,10 @@ pub(super) fn audit_row(action: &OperatorAction) -> AuditRow {
         action: what,
         reason: without_nul(&action.reason),
     }
+}
+
+fn by(forced: bool) -> &'static str {
+    if forced { " (forced)" } else { "" }
 }
 
 /// The order as it is placed: PLACED, unclaimed, nothing picked, lines in order. An order that no

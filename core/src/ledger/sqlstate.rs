@@ -33,8 +33,10 @@ pub struct Ruling {
 pub enum Keep {
     /// The session is sound.
     Keep,
-    /// It is gone, or its server is not the primary (any more).
+    /// It is gone, or its server is on its way out.
     Drop,
+    /// Its server is not the primary (any more): no other connection to it serves either.
+    DropAll,
     /// Sound, but every prepared statement must be forgotten.
     ForgetPlans,
 }
@@ -60,14 +62,15 @@ const fn row(code: &'static str, retry: Retry, why: Why, connection: Keep, commi
 }
 
 use Fate::{NotDone, Unknown};
-use Keep::{Drop, ForgetPlans, Keep as Kept};
+use Keep::{Drop, DropAll, ForgetPlans, Keep as Kept};
 use Retry::{Later, Never, Now};
 use Why::{ApplicationError, Connection, Timeout};
 
 /// Codes first, classes after: the first match rules.
 const TABLE: &[Row] = &[
     // The server refused the statement before doing anything: an error at COMMIT rolls back.
-    row("25006", Later, ApplicationError, Drop, NotDone), // read-only: a standby, or an old primary
+    row("25006", Later, ApplicationError, DropAll, NotDone), // read-only: a standby, or an old primary
+    row("22012", Later, ApplicationError, DropAll, NotDone), // our guard: an epoch of the past
     row("25P02", Later, ApplicationError, Kept, NotDone), // follows another error of the transaction
     row("40001", Now, ApplicationError, Kept, NotDone),   // serialization failure
     row("40P01", Now, ApplicationError, Kept, NotDone),   // deadlock

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::decide::{StandInUse, Tally};
 use crate::id::{BankId, ShopperId};
 
@@ -26,7 +28,18 @@ pub(super) struct StandInTallies {
     swept_minute: u64,
 }
 
-#[derive(Debug, Default)]
+/// Everything, for a snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SavedTallies {
+    shoppers: Vec<(ShopperId, Use)>,
+    banks: BTreeMap<BankId, Use>,
+    floor: Vec<(ShopperId, u64)>,
+    reserve: Tally,
+    last_ms: u64,
+    swept_minute: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Use {
     outage: Tally,
     /// (minute of log time, sum), oldest first.
@@ -102,6 +115,42 @@ impl StandInTallies {
         });
         self.floor
             .retain(|_, last| now_ms.saturating_sub(*last) < crate::register::WINDOW_MS);
+    }
+}
+
+impl StandInTallies {
+    pub(super) fn save(&self) -> SavedTallies {
+        let mut shoppers: Vec<_> = self
+            .shoppers
+            .iter()
+            .map(|(shopper, used)| (*shopper, used.clone()))
+            .collect();
+        shoppers.sort_unstable_by_key(|(shopper, _)| *shopper);
+        let mut floor: Vec<_> = self
+            .floor
+            .iter()
+            .map(|(shopper, last)| (*shopper, *last))
+            .collect();
+        floor.sort_unstable();
+        SavedTallies {
+            shoppers,
+            banks: self.banks.clone(),
+            floor,
+            reserve: self.reserve,
+            last_ms: self.last_ms,
+            swept_minute: self.swept_minute,
+        }
+    }
+
+    pub(super) fn load(saved: SavedTallies) -> Self {
+        Self {
+            shoppers: saved.shoppers.into_iter().collect(),
+            banks: saved.banks,
+            floor: saved.floor.into_iter().collect(),
+            reserve: saved.reserve,
+            last_ms: saved.last_ms,
+            swept_minute: saved.swept_minute,
+        }
     }
 }
 

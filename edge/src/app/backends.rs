@@ -12,13 +12,13 @@ use standin_core::trip::Applied;
 use standin_core::trip_cache::TripCache;
 use standin_core::trip_cache::memory::MemoryTripCache;
 use standin_core::trip_cache::redis::RedisTripCache;
-use standin_wal::{ReadError, Wal};
+use standin_wal::ReadError;
 use tokio_util::sync::CancellationToken;
 
 use super::wiring;
 use crate::config::Config;
 use crate::journal::LogJournal;
-use crate::machine::Machine;
+use crate::log::Log;
 
 /// How long a start waits for the trip cache.
 const CACHE_CONNECT_MAX: Duration = Duration::from_secs(1);
@@ -138,6 +138,11 @@ pub(super) async fn open(
 // === impl Backends ===
 
 impl Backends {
+    /// Whether the ledger is this process's own, rebuilt from the log.
+    pub(super) fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
     /// Waits until the trip cache is connected to, for [`CACHE_CONNECT_MAX`] at most: the first
     /// requests would otherwise be decided without their trips. An edge starts without it too.
     pub(super) async fn await_cache(&self) {
@@ -150,7 +155,7 @@ impl Backends {
 
     /// Replays the platform's events from the log into the embedded ledger; authorizations follow
     /// by the drain, whose cursor starts at nothing.
-    pub(super) async fn rebuild(&self, log: &Wal<Machine>) -> Result<(), BackendsError> {
+    pub(super) async fn rebuild(&self, log: &Log) -> Result<(), BackendsError> {
         let Some(memory) = &self.embedded else {
             return Ok(());
         };

@@ -4,23 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 use standin_core::BoxFuture;
 use standin_core::entry::{Entry, OperatorAction, OperatorOrder, StandInMode};
 use standin_core::id::TransactionId;
 use standin_core::ledger::Ledger;
-use standin_core::register::Outcome;
+use standin_core::register::{Outcome, Register};
 use standin_core::trip_cache::TripCache;
-use standin_wal::Wal;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Shared, watchdog};
 use crate::admin::{Control, Order, TombstonePlaced};
+use crate::advices::Advices;
 use crate::breaker::Position;
 use crate::config::Config;
-use crate::machine::Machine;
+use crate::log::{Log, soon};
 use crate::metrics::{BreakerState, Exposure};
 use crate::path::Path;
 use crate::problem::{Problem, Unavailable};
@@ -72,7 +70,11 @@ impl Desk {
         &self.shared.cache
     }
 
-    pub(super) fn log(&self) -> &Arc<Wal<Machine>> {
+    pub(super) fn advices(&self) -> &Arc<Advices> {
+        &self.shared.advices
+    }
+
+    pub(super) fn log(&self) -> &Arc<Log> {
         &self.shared.log
     }
 
@@ -89,7 +91,7 @@ impl Desk {
         if self.path.stores.load().is_empty() {
             return Err("no store is known yet");
         }
-        if self.shared.log.read(|machine| machine.register().is_full()) {
+        if self.shared.log.read(Register::is_full) {
             return Err("the register has its declared size");
         }
         Ok(())
@@ -100,8 +102,7 @@ impl Desk {
         let trip_cache_age_ms = self.trip_cache_age_ms().await;
         let wal = self.shared.log.status();
         let (counts, outage, outages, mode, answers, log_time_ms) =
-            self.shared.log.read(|machine| {
-                let register = machine.register();
+            self.shared.log.read(|register| {
                 let outages: Vec<_> = register.outages().copied().collect();
                 (
                     register.counts(),
@@ -130,7 +131,7 @@ impl Desk {
                 "outages": outages,
             },
             "breaker": { "position": breaker(position), "changes": self.shared.primary.changes() },
-            "wal": wal,
+            "wal": named(&wal, self.shared.log.incarnation()),
             "register": {
                 "answers": answers,
                 "counts": counts,
@@ -169,7 +170,7 @@ impl Desk {
 
     /// The configuration's word on standing in, unless an operator has spoken.
     pub(super) async fn start_in(&self, mode: StandInMode) {
-        let ordered = self.shared.log.read(|machine| machine.register().mode());
+        let ordered = self.shared.log.read(Register::mode);
         if mode == StandInMode::Auto || ordered != StandInMode::Auto {
             return;
         }
@@ -199,18 +200,14 @@ impl Desk {
         operator: String,
         reason: String,
     ) -> Result<(), OrderError> {
-        if !self
-            .shared
-            .log
-            .read(|machine| machine.register().is_faulted(id))
-        {
+        if !self.shared.log.read(|register| register.is_faulted(id)) {
             return Err(OrderError::NothingToClear);
         }
         tracing::warn!(transaction = %id, operator, reason, "operator clears a stored 500");
         self.propose(self.action(operator, reason, OperatorOrder::ClearAnswer(id)))
             .await?;
         let log = &self.shared.log;
-        let faulted = log.read(|machine| machine.register().faulted());
+        let faulted = log.read(Register::faulted);
         watchdog::set_faulted(&self.shared.alarms, faulted);
         Ok(())
     }
@@ -247,15 +244,8 @@ impl Desk {
     }
 
     async fn propose(&self, entry: Entry) -> Result<Outcome, OrderError> {
-        let not_durable = |error: &dyn std::fmt::Display| OrderError::NotDurable(error.to_string());
-        let bytes = entry.encode().map_err(|error| not_durable(&error))?;
-        let deadline = Instant::now()
-            .checked_add(ORDER_WITHIN)
-            .unwrap_or_else(Instant::now);
-        let committed = self.shared.log.propose(Bytes::from(bytes), deadline).await;
-        committed
-            .map(standin_wal::Committed::into_outcome)
-            .map_err(|error| not_durable(&error))
+        let proposed = self.shared.log.propose(&entry, soon(ORDER_WITHIN)).await;
+        proposed.map_err(|error| OrderError::NotDurable(error.to_string()))
     }
 }
 
@@ -278,12 +268,10 @@ impl Control for Desk {
     fn refresh_metrics(&self) {
         let metrics = &self.shared.metrics;
         let wal = self.shared.log.status();
-        let (mode, exposed) = self.shared.log.read(|machine| {
-            (
-                machine.register().mode(),
-                machine.register().counts().exposed_minor,
-            )
-        });
+        let (mode, exposed) = self
+            .shared
+            .log
+            .read(|register| (register.mode(), register.counts().exposed_minor));
         let policy = self.path.policy.load();
         metrics.wal_space(wal.bytes_used, wal.budget_bytes);
         metrics.drain_backlog(self.shared.backlog());
@@ -356,6 +344,15 @@ impl OrderError {
             },
         }
     }
+}
+
+/// A node's status with the name that its log has in the ledger.
+fn named(status: &standin_wal::GroupStatus, log: Option<Uuid>) -> Value {
+    let mut page = json!(status);
+    if let Some(fields) = page.as_object_mut() {
+        fields.insert("incarnation".to_owned(), json!(log));
+    }
+    page
 }
 
 /// The rung that the next request is likely answered on.

@@ -280,7 +280,15 @@ macro_rules! gated {
             fn $name(&self, $($arg: $type),*) -> BoxFuture<'_, Result<$out, standin_core::ledger::LedgerError>> {
                 self.gate(self.inner.$name($($arg),*))
             }
-        )*}
+        )*
+            fn epoch(&self) -> u64 {
+                self.inner.epoch()
+            }
+
+            fn require_epoch(&self, epoch: u64) {
+                self.inner.require_epoch(epoch);
+            }
+        }
     };
 }
 
@@ -289,6 +297,9 @@ use standin_core::ledger as ledger_port;
 gated! {
     hold(batch: Vec<standin_core::entry::Proposal>) -> Vec<ledger_port::HoldReply>;
     open_trip(shopper: ShopperId) -> Option<ledger_port::OpenTrip>;
+    advise(advice: ledger_port::Advice) -> ledger_port::Advised;
+    promote_epoch() -> u64;
+    closed_since(after: Option<ledger_port::ClosedCursor>, limit: u32) -> Vec<ledger_port::ClosedTrip>;
     probe() -> ();
     stores() -> Vec<Store>;
     cursor(log: Uuid) -> u64;

@@ -109,24 +109,21 @@ impl Desk {
         let wal = shared.log.status();
         let policy = self.path.policy.load();
         let refused = shared.metrics.overloads();
-        shared.log.read(|machine| {
-            let register = machine.register();
-            Reading {
-                poisoned: wal.poisoned,
-                wal_used_bytes: wal.bytes_used,
-                wal_budget_bytes: wal.budget_bytes,
-                breaker: shared.primary.position(),
-                outage: register.outage().map(|outage| outage.why),
-                mode: register.mode(),
-                beat_age_ms,
-                beat_age_max_ms: policy.stand_in.trip_age_max_ms,
-                drained,
-                last_index: wal.last_index,
-                reserve: policy.isolated.reserve,
-                reserve_spent: register.reserve_used(),
-                faulted: register.faulted(),
-                overloads: refused.saturating_add(wal.counters.refused_busy),
-            }
+        shared.log.read(|register| Reading {
+            poisoned: wal.poisoned,
+            wal_used_bytes: wal.bytes_used,
+            wal_budget_bytes: wal.budget_bytes,
+            breaker: shared.primary.position(),
+            outage: register.outage().map(|outage| outage.why),
+            mode: register.mode(),
+            beat_age_ms,
+            beat_age_max_ms: policy.stand_in.trip_age_max_ms,
+            drained,
+            last_index: wal.last_index,
+            reserve: policy.isolated.reserve,
+            reserve_spent: register.reserve_used(),
+            faulted: register.faulted(),
+            overloads: refused.saturating_add(wal.counters.refused_busy),
         })
     }
 }

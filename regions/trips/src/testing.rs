@@ -96,11 +96,22 @@ macro_rules! ledger_calls {
                     }
                 })
             })*
+
+            fn epoch(&self) -> u64 {
+                self.inner.epoch()
+            }
+
+            fn require_epoch(&self, epoch: u64) {
+                self.inner.require_epoch(epoch);
+            }
         }
     };
 }
 
 ledger_calls! {
+    advise(advice: Advice) -> Advised;
+    promote_epoch() -> u64;
+    closed_since(after: Option<ClosedCursor>, limit: u32) -> Vec<ClosedTrip>;
     hold(batch: Vec<Proposal>) -> Vec<HoldReply>;
     open_trip(shopper: ShopperId) -> Option<OpenTrip>;
     probe() -> ();

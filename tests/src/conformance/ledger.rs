@@ -9,9 +9,13 @@
     reason = "a suite of assertions"
 )]
 
+mod advice;
+mod closes;
 mod drain;
+mod epochs;
 mod holds;
 mod platform;
+mod reversals;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +30,8 @@ use standin_core::entry::{Booking, LogPosition, Proposal};
 use standin_core::id::{CustomerId, OrderId, ShopperId, StoreId, TripId};
 use standin_core::identity::{DeploymentKey, Operation, fingerprint, transaction_id};
 use standin_core::ledger::{
-    AuthorizationRow, BookedEvent, Claim, DrainStep, Ledger, Placed, StartTrip, Started,
+    Advice, AuthorizationRow, BookedEvent, Claim, DrainStep, Ledger, Placed, ReversalRow,
+    StartTrip, Started,
 };
 use standin_core::merchant::Store;
 use standin_core::money::{Currency, Money};
@@ -79,11 +84,27 @@ const CASES: &[Case] = cases![
     drain::a_final_row_reads_back_byte_for_byte,
     drain::draining_again_changes_nothing,
     drain::another_answer_goes_whole_to_conflicts,
+    drain::the_same_answer_from_another_rung_is_no_conflict,
     drain::a_payment_twice_in_one_step_is_final_once,
     drain::of_two_drainers_one_moves_the_cursor,
     drain::holds_and_drains_of_one_trip_run_beside_each_other,
     drain::operators_actions_are_audited_once,
     drain::a_run_is_recorded_once_and_a_probe_writes,
+    advice::an_advice_makes_a_hold_final,
+    advice::an_advice_without_a_hold_changes_nothing,
+    advice::an_advice_of_a_decline_stands_on_its_claim,
+    advice::an_advice_meets_what_was_there_before,
+    advice::an_advice_and_its_original_are_one_answer,
+    advice::of_racing_advices_and_a_drain_one_makes_it_final,
+    reversals::a_reversal_in_full_frees_the_cap,
+    reversals::partial_reversals_add_up,
+    reversals::a_reversal_before_its_payment_waits_for_it,
+    reversals::what_takes_nothing_back_is_kept_and_counts_nothing,
+    reversals::reversals_and_outcomes_of_two_logs_meet,
+    reversals::reversals_and_advices_meet,
+    closes::a_close_is_told_in_its_place,
+    closes::closes_that_race_are_all_told,
+    epochs::a_ledger_of_a_past_epoch_writes_nothing,
 ];
 
 /// Runs every case, naming each, so that a failure says where.
@@ -276,6 +297,7 @@ pub fn propose(sheet: &TripSheet, key: &str, amount: i64, cap: i64) -> Proposal 
     let print = fingerprint(&request);
     let secret = DeploymentKey::new(vec![7; 32]).unwrap();
     Proposal {
+        edge: 1,
         code: secret.code(&request.bank, id, &print),
         request,
         transaction_id: id,
@@ -341,6 +363,31 @@ pub fn outcome(proposal: &Proposal, index: u64, slot: u32) -> Booking {
     }
 }
 
+/// The proposal's answer as Postgres alone commits it.
+pub fn advice(proposal: &Proposal) -> Advice {
+    Advice {
+        proposal: proposal.clone(),
+        answer: Answer {
+            rung: Rung::PrimaryOnly,
+            ..answer(proposal)
+        },
+        at: at(30),
+    }
+}
+
+/// A new reversal of a payment.
+pub fn reversal(proposal: &Proposal, amount: i64) -> ReversalRow {
+    ReversalRow {
+        shopper: Some(proposal.request.shopper),
+        transaction_id: proposal.transaction_id,
+        reversal_id: uuid(),
+        amount,
+        currency: proposal.request.amount.currency(),
+        reason: "card removed".to_owned(),
+        at: at(25),
+    }
+}
+
 /// A step of the drain of one batch.
 pub fn step(log: Uuid, to: u64, outcomes: Vec<Booking>) -> DrainStep {
     DrainStep {
@@ -348,6 +395,7 @@ pub fn step(log: Uuid, to: u64, outcomes: Vec<Booking>) -> DrainStep {
         from: to - 1,
         to,
         outcomes,
+        reversals: Vec::new(),
         actions: Vec::new(),
     }
 }

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Group, GroupConfig};
+use super::{Change, EnrollError, Group, GroupConfig};
 use crate::disk::recording::{Failing, RecordingDisk};
 use crate::inspect;
 use crate::raft::network::{Transport, TransportError};
@@ -28,6 +29,8 @@ use crate::wal::{Applied, Config, NodeId, ProposeError, StateMachine, Why};
 
 /// Long enough for a few elections on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
+
+static STARTED: AtomicU64 = AtomicU64::new(1);
 
 /// Nodes that reach each other, unless a way is cut.
 #[derive(Default)]
@@ -93,30 +96,47 @@ impl Transport for Way {
 fn member() -> Member {
     Member {
         address: "memory".to_owned(),
+        log: Uuid::nil(),
     }
 }
 
 async fn start(net: &Arc<Net>, node: u64, disk: &RecordingDisk) -> Arc<Group<Notes>> {
-    start_as(net, node, disk, config()).await
+    start_with(net, node, disk, false).await
+}
+
+async fn start_with(
+    net: &Arc<Net>,
+    node: u64,
+    disk: &RecordingDisk,
+    enrolls: bool,
+) -> Arc<Group<Notes>> {
+    start_as(net, node, disk, enrolls, config()).await
 }
 
 async fn start_as(
     net: &Arc<Net>,
     node: u64,
     disk: &RecordingDisk,
+    enrolls: bool,
     log: Config,
 ) -> Arc<Group<Notes>> {
     let log = Config {
         node: NodeId(node),
         ..log
     };
+    let config = GroupConfig {
+        enrolls,
+        ..GroupConfig::new(log, Uuid::from_u128(7))
+    };
+    // No two logs are made with the same bits.
+    let bits = random(STARTED.fetch_add(1, Ordering::Relaxed));
     let group = Group::open_on(
         Arc::new(disk.clone()),
-        GroupConfig::new(log, Uuid::from_u128(7)),
+        config,
         Box::new(SystemTimeSource::new()),
         Notes::default(),
         Arc::new(Way(Arc::clone(net), node)),
-        random(node),
+        bits,
     );
     let group = Arc::new(group.await.unwrap());
     net.nodes.lock().unwrap().insert(node, Arc::clone(&group));
@@ -336,7 +356,7 @@ async fn with_budgets(segments: [u64; 3]) -> (Vec<Arc<Group<Notes>>>, Vec<Record
             budget_bytes: segments * 64 * 1024,
             ..config()
         };
-        groups.push(start_as(&net, node, &disk, log).await);
+        groups.push(start_as(&net, node, &disk, false, log).await);
         disks.push(disk);
     }
     let all: BTreeMap<_, _> = (1..=3).map(|node| (NodeId(node), member())).collect();
@@ -513,4 +533,109 @@ async fn applying_goes_on_while_a_frozen_state_becomes_bytes() {
     compacting.await.unwrap().unwrap();
     assert_eq!(group.status().first_index, first);
     group.stop().await;
+}
+
+/// A node that comes by itself, and what came of it.
+async fn enroll(
+    net: &Arc<Net>,
+    node: u64,
+    disk: &RecordingDisk,
+) -> (Arc<Group<Notes>>, Result<(), EnrollError>) {
+    let group = start_with(net, node, disk, true).await;
+    let founders: BTreeMap<_, _> = (1..=3)
+        .map(|node| (NodeId(node), "memory".into()))
+        .collect();
+    let enrolled = group
+        .enroll(&founders, "memory", Instant::now() + SOON)
+        .await;
+    (group, enrolled)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn founders_find_each_other_and_whoever_comes_later_learns() {
+    let net = Arc::new(Net::default());
+    let disks: Vec<_> = (0..4).map(|_| RecordingDisk::default()).collect();
+    let (one, two) = tokio::join!(enroll(&net, 1, &disks[0]), async {
+        // The first of them waits for the last.
+        while net.nodes.lock().unwrap().get(&1).is_none() {
+            tokio::task::yield_now().await;
+        }
+        tokio::join!(enroll(&net, 2, &disks[1]), enroll(&net, 3, &disks[2]))
+    });
+    let (two, three) = two;
+    let mut groups = Vec::new();
+    for (group, enrolled) in [one, two, three] {
+        enrolled.unwrap();
+        groups.push(group);
+    }
+    propose(&groups[2], "first").await.unwrap();
+    let (four, enrolled) = enroll(&net, 4, &disks[3]).await;
+    enrolled.unwrap();
+    groups.push(four);
+    propose(&groups[3], "from the newcomer").await.unwrap();
+    settle(&groups).await;
+    for group in &groups {
+        assert_eq!(notes(group), ["first", "from the newcomer"]);
+        assert_eq!(group.status().keepers, BTreeSet::from([1, 2, 3]));
+        assert_eq!(group.status().learners, BTreeSet::from([4]));
+    }
+    // It may get a vote, whoever is asked; and it leaves again.
+    let soon = || Instant::now() + SOON;
+    groups[3]
+        .change(Change::AddKeeper { node: 4 }, soon())
+        .await
+        .unwrap();
+    groups[0]
+        .change(Change::Remove { node: 4 }, soon())
+        .await
+        .unwrap();
+    propose(&groups[0], "by three").await.unwrap();
+    settle(&groups[..3]).await;
+    assert_eq!(groups[0].members().len(), 3);
+    stop(&groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keeper_that_lost_its_disk_may_not_come_back_under_its_number() {
+    let net = Arc::new(Net::default());
+    let mut disks: Vec<_> = (0..4).map(|_| RecordingDisk::default()).collect();
+    let (one, two, three) = tokio::join!(
+        enroll(&net, 1, &disks[0]),
+        enroll(&net, 2, &disks[1]),
+        enroll(&net, 3, &disks[2])
+    );
+    let groups: Vec<_> = [one, two, three]
+        .into_iter()
+        .map(|(group, enrolled)| {
+            enrolled.unwrap();
+            group
+        })
+        .collect();
+    propose(&groups[0], "kept").await.unwrap();
+    groups[2].stop().await;
+    disks[2] = RecordingDisk::default();
+    let (wiped, enrolled) = enroll(&net, 3, &disks[2]).await;
+    assert_eq!(enrolled, Err(EnrollError::Lost { node: 3 }));
+    wiped.stop().await;
+    net.nodes.lock().unwrap().remove(&3);
+    // Under a number that was never used it is built anew from the others, and gets the vote.
+    let (four, enrolled) = enroll(&net, 4, &disks[3]).await;
+    enrolled.unwrap();
+    let soon = || Instant::now() + SOON;
+    for change in [Change::AddKeeper { node: 4 }, Change::Remove { node: 3 }] {
+        groups[0].change(change, soon()).await.unwrap();
+    }
+    let now = [Arc::clone(&groups[0]), Arc::clone(&groups[1]), four];
+    propose(&now[2], "by the new three").await.unwrap();
+    settle(&now).await;
+    for group in &now {
+        assert_eq!(notes(group), ["kept", "by the new three"]);
+        assert_eq!(group.status().keepers, BTreeSet::from([1, 2, 4]));
+    }
+    // With its disk a keeper takes its place again.
+    now[1].stop().await;
+    let (again, enrolled) = enroll(&net, 2, &disks[1]).await;
+    enrolled.unwrap();
+    settle(&[Arc::clone(&now[0]), Arc::clone(&again)]).await;
+    stop(&[Arc::clone(&now[0]), again, Arc::clone(&now[2])]).await;
 }

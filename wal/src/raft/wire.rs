@@ -1,13 +1,17 @@
 //! What nodes of a group say to each other, as bytes. The first byte is the version.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use openraft::{LeaderId, Vote};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::snapshot::About;
-use super::{RaftLogId, Types, from_disk, log_id, to_disk};
+use super::{Member, RaftLogId, Types, from_disk, log_id, to_disk};
 use crate::format::record_bytes;
+use crate::group::Change;
 use crate::segment::{Body, Entry};
 use crate::wal::{Applied, StateMachine};
 
@@ -32,6 +36,10 @@ pub(crate) enum Request {
     Propose {
         proposals: Vec<Bytes>,
     },
+    /// What the node knows of its group.
+    Standing,
+    /// For who leads.
+    Change(Change),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +66,21 @@ pub(crate) enum Response {
     Unknown,
     /// The request was not understood, or this node has failed.
     Failed(String),
+    Standing(Standing),
+    /// The members are as was asked.
+    Changed,
+    /// The members stay as they are.
+    Refused(String),
+}
+
+/// What a node knows of its group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    /// Its own log.
+    pub(crate) log: Uuid,
+    /// Keepers and learners with their members; empty before the group is founded.
+    pub(crate) keepers: BTreeMap<u64, Member>,
+    pub(crate) learners: BTreeMap<u64, Member>,
 }
 
 #[derive(Serialize, Deserialize)]

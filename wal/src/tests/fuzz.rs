@@ -16,10 +16,11 @@ use openraft::{EntryPayload, Membership, Vote};
 use super::lab::{Dice, commit, open_as, tiny};
 use crate::disk::recording::RecordingDisk;
 use crate::format::checksum;
+use crate::group::Change;
 use crate::inspect;
 use crate::raft::snapshot::{About, SNAPSHOT_FILE, Snapshot};
 use crate::raft::tests::Notes;
-use crate::raft::wire::{Request, Response, WireOutcome, WireVote, decode, encode};
+use crate::raft::wire::{Request, Response, Standing, WireOutcome, WireVote, decode, encode};
 use crate::raft::{Member, Payload, RaftEntry, Types, log_id};
 use crate::wal::Applied;
 
@@ -261,7 +262,9 @@ fn decode_request(input: &[u8]) -> bool {
             append.into_request::<Notes>().is_some()
         }
         Some(Request::Snapshot { about, .. }) => about.meta().is_some(),
-        Some(Request::Vote { .. } | Request::Propose { .. }) => true,
+        Some(
+            Request::Vote { .. } | Request::Propose { .. } | Request::Standing | Request::Change(_),
+        ) => true,
         None => false,
     }
 }
@@ -276,7 +279,8 @@ fn decode_response(input: &[u8]) -> bool {
 fn members() -> Membership<u64, Member> {
     let member = |node: u64| {
         let address = format!("10.0.0.{node}:7700");
-        (node, Member { address })
+        let log = uuid::Uuid::from_u128(node.into());
+        (node, Member { address, log })
     };
     let nodes: BTreeMap<u64, Member> = (1..=4).map(member).collect();
     Membership::new(vec![[1, 2, 3].into()], nodes)
@@ -318,6 +322,8 @@ fn messages() -> (Vec<Bytes>, Vec<Bytes>) {
         Request::Propose {
             proposals: vec![Bytes::from_static(b"a proposal"); 3],
         },
+        Request::Standing,
+        Request::Change(Change::AddKeeper { node: 4 }),
     ];
     let applied = Applied {
         term: 3,
@@ -338,6 +344,14 @@ fn messages() -> (Vec<Bytes>, Vec<Bytes>) {
         Response::Outcomes(vec![WireOutcome::of(applied, vec![1; 40])]),
         Response::NotLeader(Some(2)),
         Response::Failed("a reason".to_owned()),
+        Response::Standing(Standing {
+            log: uuid::Uuid::from_u128(7),
+            keepers: members()
+                .nodes()
+                .map(|(id, of)| (*id, of.clone()))
+                .collect(),
+            learners: BTreeMap::new(),
+        }),
     ];
     (
         requests.iter().map(encode).collect(),

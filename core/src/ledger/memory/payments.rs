@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use uuid::Uuid;
 
 use super::super::{
-    AuditRow, AuthorizationRow, AuthorizationState, Booked, BookedCounts, ConflictRow, DrainStep,
-    HoldReply, LedgerError, OpenTrip, ReconcileRun, StaleHold, rows,
+    Advice, Advised, AuditRow, AuthorizationRow, AuthorizationState, Booked, BookedCounts,
+    ConflictRow, DrainStep, HoldReply, LedgerError, OpenTrip, ReconcileRun, ReversalRow, StaleHold,
+    rows,
 };
 use super::platform::Platform;
 use super::{PAYMENTS_MAX, RUNS_MAX, full};
@@ -19,13 +20,15 @@ use crate::trip::{Approval, TripSheet, TripStatus};
 /// What became of payments.
 #[derive(Default)]
 pub(super) struct Payments {
-    /// Every transaction id that was ever claimed.
-    claimed: HashMap<TransactionId, Fingerprint>,
+    /// Every transaction id that was ever claimed: by which request, of which shopper.
+    claimed: HashMap<TransactionId, (Fingerprint, ShopperId)>,
     rows: BTreeMap<(ShopperId, TransactionId), AuthorizationRow>,
     /// Payments by the trip they count against.
     by_trip: HashMap<(ShopperId, TripId), BTreeSet<TransactionId>>,
     /// Holds without an outcome, by age.
     held: BTreeSet<(Timestamp, ShopperId, TransactionId)>,
+    /// Reversals by payment and key, those of payments without a row among them.
+    reversals: BTreeMap<(TransactionId, Uuid), ReversalRow>,
     cursors: HashMap<Uuid, u64>,
     conflicts: Vec<ConflictRow>,
     conflicting: BTreeSet<(Uuid, LogPosition)>,
@@ -44,6 +47,18 @@ impl Payments {
         Ok(())
     }
 
+    pub(super) fn room_for_reversals(&self, more: usize) -> Result<(), LedgerError> {
+        if self.reversals.len().saturating_add(more) > PAYMENTS_MAX {
+            return Err(full("reversals"));
+        }
+        Ok(())
+    }
+
+    /// Claims a transaction id, and says which request has it.
+    fn claim(&mut self, id: TransactionId, print: Fingerprint, shopper: ShopperId) -> Fingerprint {
+        self.claimed.entry(id).or_insert((print, shopper)).0
+    }
+
     pub(super) fn hold(
         &mut self,
         platform: &Platform,
@@ -51,11 +66,10 @@ impl Payments {
         now: Timestamp,
     ) -> HoldReply {
         let id = proposal.transaction_id;
-        let claimed = *self.claimed.entry(id).or_insert(proposal.fingerprint);
-        if claimed != proposal.fingerprint {
+        let shopper = proposal.request.shopper;
+        if self.claim(id, proposal.fingerprint, shopper) != proposal.fingerprint {
             return HoldReply::OtherFingerprint;
         }
-        let shopper = proposal.request.shopper;
         let trip = proposal.trip.as_ref().map(|trip| trip.id);
         let approved_before = trip.map_or(0, |trip| self.others(shopper, trip, id));
         if let Some(row) = self.rows.get(&(shopper, id)) {
@@ -107,9 +121,10 @@ impl Payments {
                 }
                 AuthorizationState::Released | AuthorizationState::Reversed => false,
             };
-            counts.then_some(Approval {
+            let amount = row.answer.amount.minor().saturating_sub(row.reversed);
+            (counts && amount > 0).then_some(Approval {
                 transaction_id: *id,
-                amount: row.answer.amount.minor(),
+                amount,
                 at: row.final_at.or(row.held_at)?,
             })
         })
@@ -161,6 +176,9 @@ impl Payments {
             };
             *count = count.saturating_add(1);
         }
+        for reversal in &step.reversals {
+            self.reverse(reversal);
+        }
         for action in &step.actions {
             if self.audited.insert(action.id) {
                 self.audit.push(rows::audit_row(action));
@@ -172,13 +190,13 @@ impl Payments {
     fn finalize(&mut self, log: Uuid, booking: &Booking) -> Finalized {
         let answer = &booking.answer;
         let id = answer.transaction_id;
-        let claimed = *self.claimed.entry(id).or_insert(answer.fingerprint);
+        let claimed = self.claim(id, answer.fingerprint, answer.shopper);
         let there = self.rows.get(&(answer.shopper, id));
         let held_at = there.and_then(|row| row.held_at);
         let clash = match there.map(|row| (row.state, &row.answer)) {
             _ if claimed != answer.fingerprint => Some("other_fingerprint"),
             Some((AuthorizationState::Final | AuthorizationState::Reversed, old)) => {
-                if old == answer {
+                if rows::same_answer(old, answer) {
                     return Finalized::Before;
                 }
                 Some("other_answer")
@@ -202,11 +220,98 @@ impl Payments {
             answer: answer.clone(),
             store: booking.proposal.store,
             picked: booking.proposal.trip.as_ref().map(|trip| trip.picked),
+            reversed: 0,
             held_at,
             log: Some((log, booking.at)),
             final_at: Some(rows::log_time(booking.log_time_ms)),
         });
+        self.count_reversals(id);
         Finalized::Now
+    }
+
+    pub(super) fn advise(&mut self, advice: &Advice) -> Result<Advised, LedgerError> {
+        let Advice {
+            proposal,
+            answer,
+            at,
+        } = advice;
+        let id = answer.transaction_id;
+        let same = id == proposal.transaction_id
+            && answer.fingerprint == proposal.fingerprint
+            && answer.shopper == proposal.request.shopper;
+        if !same {
+            return Err(rows::wrong("an advice that answers another payment"));
+        }
+        let Some((claimed, _)) = self.claimed.get(&id) else {
+            return Ok(Advised::NoHold);
+        };
+        if *claimed != answer.fingerprint {
+            return Ok(Advised::OtherFingerprint);
+        }
+        let held_at = match self.rows.get(&(answer.shopper, id)) {
+            Some(row) => match row.state {
+                AuthorizationState::Held => row.held_at,
+                AuthorizationState::Final | AuthorizationState::Reversed => {
+                    return Ok(Advised::Stored(Box::new(row.answer.clone())));
+                }
+                AuthorizationState::Released => return Ok(Advised::Released),
+            },
+            // A decline holds nothing but its id.
+            None if answer.verdict == Verdict::Declined => None,
+            None => return Ok(Advised::NoHold),
+        };
+        self.put(AuthorizationRow {
+            state: AuthorizationState::Final,
+            answer: answer.clone(),
+            store: proposal.store,
+            picked: proposal.trip.as_ref().map(|trip| trip.picked),
+            reversed: 0,
+            held_at,
+            log: None,
+            final_at: Some(*at),
+        });
+        self.count_reversals(id);
+        Ok(Advised::Final)
+    }
+
+    fn reverse(&mut self, reversal: &ReversalRow) {
+        let id = reversal.transaction_id;
+        self.reversals
+            .entry((id, reversal.reversal_id))
+            .or_insert_with(|| reversal.clone());
+        self.count_reversals(id);
+    }
+
+    /// Counts what is reversed of a payment that is final.
+    fn count_reversals(&mut self, id: TransactionId) {
+        let Some((_, shopper)) = self.claimed.get(&id) else {
+            return;
+        };
+        let Some(row) = self.rows.get(&(*shopper, id)) else {
+            return;
+        };
+        let answer = &row.answer;
+        let counts = match row.state {
+            AuthorizationState::Final | AuthorizationState::Reversed => {
+                answer.verdict == Verdict::Approved
+            }
+            AuthorizationState::Held | AuthorizationState::Released => false,
+        };
+        let of_payment = (id, Uuid::nil())..=(id, Uuid::max());
+        let sum = self
+            .reversals
+            .range(of_payment)
+            .filter(|(_, r)| r.amount > 0 && r.currency == answer.amount.currency())
+            .fold(0_i64, |sum, (_, r)| sum.saturating_add(r.amount));
+        if !counts || sum == 0 {
+            return;
+        }
+        let mut row = row.clone();
+        row.reversed = sum.min(row.answer.amount.minor());
+        if row.reversed == row.answer.amount.minor() {
+            row.state = AuthorizationState::Reversed;
+        }
+        self.put(row);
     }
 
     pub(super) fn rows_after(

@@ -1,11 +1,14 @@
 //! Stores, orders and trips in memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::super::closed::{ClosedCursor, ClosedKey, ClosedTrip};
 use super::super::{Claim, Completed, LedgerError, Placed, StartTrip, Started, rows};
 use super::{ORDERS_MAX, full};
+use crate::clock::Timestamp;
 use crate::entry::PlatformEvent;
 use crate::id::{OrderId, ShopperId, StoreId, TripId};
 use crate::merchant::Store;
@@ -26,6 +29,8 @@ pub(super) struct Platform {
     trips: HashMap<(ShopperId, TripId), TripRecord>,
     /// The trip of a shopper that is not COMPLETE.
     open: HashMap<ShopperId, TripId>,
+    /// Trips that left SHOPPING, each later than the one before: under one lock none comes late.
+    closed: BTreeMap<Timestamp, (ShopperId, TripId)>,
 }
 
 /// A trip and the events it has seen.
@@ -182,7 +187,12 @@ impl Platform {
             .map(|record| record.sheet.trip.status)
     }
 
-    pub(super) fn book_event(&mut self, event: &TripEvent, version: Option<u64>) -> Applied {
+    pub(super) fn book_event(
+        &mut self,
+        event: &TripEvent,
+        version: Option<u64>,
+        now: Timestamp,
+    ) -> Applied {
         let Some(record) = self.trips.get_mut(&(event.shopper, event.trip)) else {
             return Applied::Refused;
         };
@@ -203,8 +213,44 @@ impl Platform {
         if applied == Applied::Changed && event.what == TripChange::Finish {
             let ids: Vec<_> = record.sheet.items.keys().copied().collect();
             self.set_orders(&ids, OrderStatus::Delivering);
+            self.close(event.shopper, event.trip, now);
         }
         applied
+    }
+
+    fn close(&mut self, shopper: ShopperId, trip: TripId, now: Timestamp) {
+        let last = self.closed.last_key_value().map(|(at, _)| *at);
+        let next = last.map(|last| last.plus(Duration::from_millis(1)));
+        let at = next.map_or(now, |next| next.max(now));
+        self.closed.insert(at, (shopper, trip));
+    }
+
+    pub(super) fn closed_since(&self, after: Option<ClosedCursor>, limit: u32) -> Vec<ClosedTrip> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let from = match after.map(|cursor| cursor.fresh) {
+            None => Unbounded,
+            // A place in time rather than behind a trip.
+            Some(key) if key.trip.is_nil() => Included(key.at),
+            Some(key) => Excluded(key.at),
+        };
+        let told = self.closed.range((from, Unbounded));
+        told.take(usize::try_from(limit).unwrap_or(usize::MAX))
+            .map(|(at, (shopper, trip))| {
+                let key = ClosedKey {
+                    at: *at,
+                    shopper: shopper.get(),
+                    trip: trip.0,
+                };
+                ClosedTrip {
+                    cursor: ClosedCursor {
+                        fresh: key,
+                        settled: key,
+                    },
+                    trip: *trip,
+                    shopper: *shopper,
+                }
+            })
+            .collect()
     }
 
     pub(super) fn complete(&mut self, shopper: ShopperId, trip: TripId) -> Completed {
@@ -226,7 +272,7 @@ impl Platform {
     }
 
     /// Applies a change read back from the log.
-    pub(super) fn replay(&mut self, event: &PlatformEvent) -> Applied {
+    pub(super) fn replay(&mut self, event: &PlatformEvent, now: Timestamp) -> Applied {
         match event {
             PlatformEvent::StorePut(store) => {
                 let before = self.stores.insert(store.id, store.clone());
@@ -273,7 +319,7 @@ impl Platform {
                     }
                 }
             }
-            PlatformEvent::TripChanged(event) => self.book_event(event, None),
+            PlatformEvent::TripChanged(event) => self.book_event(event, None, now),
             PlatformEvent::TripCompleted { trip, shopper } => {
                 match self.complete(*shopper, *trip) {
                     Completed::Now => Applied::Changed,

@@ -6,19 +6,19 @@ use std::collections::{HashMap, HashSet};
 use deadpool_postgres::{Object, Transaction};
 use uuid::Uuid;
 
-use super::super::rows::{audit_row, outcome_json, wrong};
-use super::super::{
-    AuthorizationState, BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, LedgerError,
-};
+use super::super::rows::{audit_row, outcome_json, same_answer, wrong};
+use super::super::{AuthorizationState, Booked, BookedCounts, DrainStep, LedgerError};
 use super::decode::{
-    AUTHORIZATION, Params, authorization, execute, fingerprint, get, nearest_time, number, query,
-    sql_time,
+    AUTHORIZATION, authorization, execute, fingerprint, get, nearest_time, number, query,
 };
+use super::epoch::Epoch;
+use super::final_rows::{Finals, WRITE};
 use super::hold::CLAIM;
 use super::link::Failure;
-use crate::answer::{Answer, Reason, Rung, Why};
+use super::reversals;
+use crate::answer::Answer;
 use crate::entry::{Booking, OperatorAction};
-use crate::id::{Fingerprint, StoreId, TransactionId};
+use crate::id::{Fingerprint, TransactionId};
 
 /// How far a log was drained.
 pub(super) async fn cursor(client: &Object, log: Uuid) -> Result<u64, Failure> {
@@ -32,25 +32,65 @@ pub(super) async fn cursor(client: &Object, log: Uuid) -> Result<u64, Failure> {
 }
 
 /// Books a step.
-pub(super) async fn book(client: &mut Object, step: &DrainStep) -> Result<Booked, Failure> {
-    if step.outcomes.len() > BOOK_ROWS_MAX {
-        return Err(wrong("too many outcomes in one step").into());
+pub(super) async fn book(
+    client: &mut Object,
+    step: &DrainStep,
+    epoch: &Epoch,
+) -> Result<Booked, Failure> {
+    if !step.fits() {
+        return Err(wrong("too many outcomes or reversals in one step").into());
     }
     let mut tx = client.transaction().await?;
+    fence(&tx, step, epoch).await?;
     if !move_cursor(&tx, step).await? {
         tx.rollback().await?;
         let cursor = cursor(client, step.log).await?;
         return Ok(Booked::Raced { cursor });
     }
+    let mut touched: Vec<Uuid> = reversals::ids(&step.reversals).collect();
+    if !touched.is_empty() {
+        touched.extend(step.outcomes.iter().map(id));
+        reversals::lock(&tx, &touched).await?;
+        reversals::keep(&tx, &step.reversals).await?;
+    }
     let mut counts = BookedCounts::default();
     if !step.outcomes.is_empty() {
         counts = outcomes(&mut tx, step).await?;
+        touched.extend(step.outcomes.iter().map(id));
+    }
+    if !touched.is_empty() {
+        // Each once: a join with an array counts a reversal for every time that an id stands in it.
+        touched.sort_unstable();
+        touched.dedup();
+        reversals::apply(&tx, &touched).await?;
     }
     if !step.actions.is_empty() {
         audit(&tx, &step.actions).await?;
     }
     tx.commit().await.map_err(Failure::committing)?;
     Ok(Booked::Moved(counts))
+}
+
+fn id(booking: &Booking) -> Uuid {
+    booking.answer.transaction_id.to_uuid()
+}
+
+/// Refuses a server of a past epoch, and keeps a step with reversals apart from every other.
+async fn fence(tx: &Transaction<'_>, step: &DrainStep, epoch: &Epoch) -> Result<(), Failure> {
+    let lock = if step.reversals.is_empty() {
+        "share"
+    } else {
+        "update"
+    };
+    let sql = format!(
+        "select e.epoch, 1 / (case when e.epoch >= $1 then 1 else 0 end) as current \
+         from ledger_epoch e where e.only_row = 1 for {lock}"
+    );
+    let rows = query(tx, &sql, &[&epoch.least()]).await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| wrong("the ledger has no epoch"))?;
+    epoch.learn(row)
 }
 
 /// Moves the cursor if it is where the step begins. A second drainer waits here for the first.
@@ -189,7 +229,9 @@ fn classify(stored: Option<&Stored>, answer: &Answer) -> Class {
         return Class::Conflict("other_fingerprint");
     }
     match &stored.row {
-        Some((AuthorizationState::Final | AuthorizationState::Reversed, old)) if old == answer => {
+        Some((AuthorizationState::Final | AuthorizationState::Reversed, old))
+            if same_answer(old, answer) =>
+        {
             Class::Before
         }
         Some((AuthorizationState::Final | AuthorizationState::Reversed, _)) => {
@@ -219,7 +261,7 @@ async fn write<'a>(
     let mut columns = Finals::default();
     let mut sent = Vec::with_capacity(outcomes.len());
     for booking in outcomes {
-        match columns.push(booking) {
+        match columns.push_booking(booking) {
             Some(()) => sent.push(*booking),
             None => written.push((*booking, Written::Rejected("a number is too large".into()))),
         }
@@ -253,7 +295,7 @@ async fn write_one(
     booking: &Booking,
 ) -> Result<Written, Failure> {
     let mut columns = Finals::default();
-    if columns.push(booking).is_none() {
+    if columns.push_booking(booking).is_none() {
         return Ok(Written::Rejected("a number is too large".to_owned()));
     }
     match write_set(tx, log, &columns).await {
@@ -266,40 +308,6 @@ async fn write_one(
     }
 }
 
-const WRITE: &str = "insert into authorizations (shopper_id, transaction_id, state, fingerprint, \
-     bank, verdict, reason, code, amount, currency, rung, why, cap, approved_before, trip_id, \
-     trip_age_ms, policy_version, exposed, store_id, picked, picked_listed, mix, trip_version, \
-     shadow, merchant_name, merchant_address, log, log_index, log_slot, final_at) \
-     select p.shopper_id, p.transaction_id, 'final', p.fingerprint, p.bank, p.verdict, p.reason, \
-     p.code, p.amount, p.currency, p.rung, p.why, p.cap, p.before, p.trip_id, p.age, p.policy, \
-     p.exposed, p.store_id, p.picked, p.picked_listed, p.mix, p.trip_version, p.shadow, \
-     p.merchant_name, p.merchant_address, $1, p.log_index, p.log_slot, p.final_at \
-     from unnest($2::bigint[], $3::uuid[], $4::bytea[], $5::text[], $6::text[], $7::text[], \
-     $8::text[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::bigint[], \
-     $14::bigint[], $15::uuid[], $16::bigint[], $17::bigint[], $18::boolean[], $19::bigint[], \
-     $20::bigint[], $21::bigint[], $22::jsonb[], $23::bigint[], $24::text[], $25::text[], \
-     $26::text[], $27::bigint[], $28::bigint[], $29::timestamptz[]) \
-     as p (shopper_id, transaction_id, fingerprint, bank, verdict, reason, code, amount, \
-     currency, rung, why, cap, before, trip_id, age, policy, exposed, store_id, picked, \
-     picked_listed, mix, trip_version, shadow, merchant_name, merchant_address, log_index, \
-     log_slot, final_at) \
-     order by p.transaction_id \
-     on conflict (shopper_id, transaction_id) do update set \
-     state = excluded.state, fingerprint = excluded.fingerprint, bank = excluded.bank, \
-     verdict = excluded.verdict, reason = excluded.reason, code = excluded.code, \
-     amount = excluded.amount, currency = excluded.currency, rung = excluded.rung, \
-     why = excluded.why, cap = excluded.cap, approved_before = excluded.approved_before, \
-     trip_id = excluded.trip_id, trip_age_ms = excluded.trip_age_ms, \
-     policy_version = excluded.policy_version, exposed = excluded.exposed, \
-     store_id = excluded.store_id, picked = excluded.picked, \
-     picked_listed = excluded.picked_listed, mix = excluded.mix, \
-     trip_version = excluded.trip_version, shadow = excluded.shadow, \
-     merchant_name = excluded.merchant_name, merchant_address = excluded.merchant_address, \
-     log = excluded.log, log_index = excluded.log_index, log_slot = excluded.log_slot, \
-     final_at = excluded.final_at \
-     where authorizations.state in ('held', 'released') \
-     returning transaction_id";
-
 /// Writes a set under a savepoint; gives the ids that became final.
 async fn write_set(
     tx: &mut Transaction<'_>,
@@ -307,39 +315,7 @@ async fn write_set(
     columns: &Finals<'_>,
 ) -> Result<HashSet<TransactionId>, Failure> {
     let savepoint = tx.savepoint("outcomes").await?;
-    let c = columns;
-    let params: Params<'_> = &[
-        &log,
-        &c.shoppers,
-        &c.ids,
-        &c.fingerprints,
-        &c.banks,
-        &c.verdicts,
-        &c.reasons,
-        &c.codes,
-        &c.amounts,
-        &c.currencies,
-        &c.rungs,
-        &c.whys,
-        &c.caps,
-        &c.befores,
-        &c.trips,
-        &c.ages,
-        &c.policies,
-        &c.exposed,
-        &c.stores,
-        &c.picked,
-        &c.picked_listed,
-        &c.mixes,
-        &c.versions,
-        &c.shadows,
-        &c.names,
-        &c.addresses,
-        &c.indexes,
-        &c.slots,
-        &c.finals,
-    ];
-    match query(&savepoint, WRITE, params).await {
+    match query(&savepoint, &WRITE, &columns.params(&Some(log))).await {
         Ok(rows) => {
             savepoint.commit().await?;
             let id = |row| get(row, "transaction_id").map(TransactionId::from_uuid);
@@ -399,87 +375,4 @@ async fn audit(tx: &Transaction<'_>, actions: &[OperatorAction]) -> Result<(), F
         .await?;
     }
     Ok(())
-}
-
-/// Final rows as columns.
-#[derive(Default)]
-struct Finals<'a> {
-    shoppers: Vec<i64>,
-    ids: Vec<Uuid>,
-    fingerprints: Vec<&'a [u8]>,
-    banks: Vec<&'a str>,
-    verdicts: Vec<&'static str>,
-    reasons: Vec<&'static str>,
-    codes: Vec<&'a str>,
-    amounts: Vec<i64>,
-    currencies: Vec<String>,
-    rungs: Vec<&'static str>,
-    whys: Vec<Option<&'static str>>,
-    caps: Vec<Option<i64>>,
-    befores: Vec<i64>,
-    trips: Vec<Option<Uuid>>,
-    ages: Vec<Option<i64>>,
-    policies: Vec<i64>,
-    exposed: Vec<bool>,
-    stores: Vec<Option<i64>>,
-    picked: Vec<Option<i64>>,
-    picked_listed: Vec<Option<i64>>,
-    mixes: Vec<Option<serde_json::Value>>,
-    versions: Vec<Option<i64>>,
-    shadows: Vec<Option<&'static str>>,
-    names: Vec<&'a str>,
-    addresses: Vec<&'a str>,
-    indexes: Vec<i64>,
-    slots: Vec<i64>,
-    finals: Vec<jiff::Timestamp>,
-}
-
-// === impl Finals ===
-
-impl<'a> Finals<'a> {
-    /// Adds a row; `None` when a number does not fit its column.
-    fn push(&mut self, booking: &'a Booking) -> Option<()> {
-        let (answer, proposal) = (&booking.answer, &booking.proposal);
-        let trip = proposal.trip.as_ref();
-        let age = answer
-            .trip_age_ms
-            .map(|age| i64::try_from(age).unwrap_or(i64::MAX));
-        let version = trip
-            .map(|trip| i64::try_from(trip.version))
-            .transpose()
-            .ok()?;
-        let index = i64::try_from(booking.at.index).ok()?;
-        let final_at = sql_time(super::super::rows::log_time(booking.log_time_ms))?;
-        self.shoppers.push(answer.shopper.get());
-        self.ids.push(answer.transaction_id.to_uuid());
-        self.fingerprints.push(answer.fingerprint.as_bytes());
-        self.banks.push(answer.bank.as_str());
-        self.verdicts.push(answer.verdict.as_str());
-        self.reasons.push(answer.reason.as_str());
-        self.codes.push(answer.code.as_str());
-        self.amounts.push(answer.amount.minor());
-        self.currencies
-            .push(answer.amount.currency().code().to_owned());
-        self.rungs.push(answer.rung.as_str());
-        self.whys.push(answer.why.map(Why::as_str));
-        self.caps.push(answer.cap);
-        self.befores.push(answer.approved_before);
-        self.trips.push(answer.trip.map(|trip| trip.0));
-        self.ages.push(age);
-        self.policies.push(i64::from(answer.policy_version));
-        self.exposed.push(answer.rung == Rung::Isolated);
-        self.stores.push(proposal.store.map(StoreId::get));
-        self.picked.push(trip.map(|trip| trip.picked));
-        self.picked_listed.push(trip.map(|trip| trip.picked_listed));
-        self.mixes
-            .push(trip.map(|trip| serde_json::json!(trip.mix)));
-        self.versions.push(version);
-        self.shadows.push(proposal.shadow.map(Reason::as_str));
-        self.names.push(&proposal.request.merchant.name);
-        self.addresses.push(&proposal.request.merchant.address);
-        self.indexes.push(index);
-        self.slots.push(i64::from(booking.at.slot));
-        self.finals.push(final_at);
-        Some(())
-    }
 }

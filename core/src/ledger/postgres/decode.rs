@@ -20,7 +20,7 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// The columns of `authorizations` that [`authorization`] reads, of alias `a`.
 pub(super) const AUTHORIZATION: &str = "a.shopper_id, a.transaction_id, a.state, a.fingerprint, \
      a.bank, a.verdict, a.reason, a.code, a.amount, a.currency, a.rung, a.why, a.cap, \
-     a.approved_before, a.trip_id, a.trip_age_ms, a.policy_version, a.store_id, a.picked, \
+     a.approved_before, a.trip_id, a.trip_age_ms, a.policy_version, a.store_id, a.picked, a.reversed, \
      a.held_at, a.log, a.log_index, a.log_slot, a.final_at";
 
 /// Runs a statement, prepared once a connection, and gives its rows.
@@ -135,6 +135,7 @@ pub(super) fn authorization(row: &Row) -> Result<AuthorizationRow, Failure> {
         answer,
         store: maybe::<StoreId>(row, "store_id")?,
         picked: get(row, "picked")?,
+        reversed: get(row, "reversed")?,
         held_at: get::<Option<jiff::Timestamp>>(row, "held_at")?.map(from_sql_time),
         log,
         final_at: get::<Option<jiff::Timestamp>>(row, "final_at")?.map(from_sql_time),

@@ -165,7 +165,9 @@ async fn write_trips(tx: &Transaction<'_>, changed: &[&TripSheet]) -> Result<(),
         .map(|trip| serde_json::json!(trip.mix))
         .collect();
     let sql = "update trips set status = p.status, version = greatest(trips.version, p.version), \
-         picked = p.picked, picked_listed = p.listed, mix = p.mix \
+         picked = p.picked, picked_listed = p.listed, mix = p.mix, \
+         closed_at = case when p.status = 'SHOPPING' then trips.closed_at else \
+         coalesce(trips.closed_at, date_trunc('milliseconds', clock_timestamp())) end \
          from unnest($1::bigint[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], \
          $6::bigint[], $7::jsonb[]) \
          as p (shopper_id, trip_id, status, version, picked, listed, mix) \

@@ -4,7 +4,8 @@
 //! the holds that fit and read what is there; COMMIT. All of it is sent before the first reply. A
 //! round holds at most one proposal of a trip and of a transaction id, and each statement has a
 //! snapshot of its own, so every sum sees the rounds before it: a batch is decided as if its
-//! proposals came one after the other. (A lock and a sum in one READ COMMITTED statement oversell:
+//! proposals came one after the other. The claim fails on a server of a past epoch, and with it the
+//! whole transaction. (A lock and a sum in one READ COMMITTED statement oversell:
 //! the sum is taken from the snapshot before the wait.)
 
 use std::collections::{HashMap, HashSet};
@@ -22,17 +23,28 @@ use super::super::rows::wrong;
 use super::super::sqlstate::Phase;
 use super::super::{AuthorizationState, HOLD_ROWS_MAX, HoldReply};
 use super::decode::{AUTHORIZATION, authorization, fingerprint, get, number};
+use super::epoch::{EPOCH, Epoch, guard};
 use super::link::Failure;
 use crate::answer::{Rung, Verdict};
 use crate::entry::Proposal;
 use crate::id::{TransactionId, TripId};
 
 /// Claims transaction ids; the order keeps two batches from waiting for each other in a circle.
-pub(super) const CLAIM: &str = "insert into transactions (transaction_id, shopper_id, fingerprint) \
-     select u.id, u.shopper, u.fingerprint \
-     from unnest($1::uuid[], $2::bigint[], $3::bytea[]) as u (id, shopper, fingerprint) \
-     order by u.id \
-     on conflict (transaction_id) do nothing";
+macro_rules! claim {
+    ($($condition:expr),*) => {
+        concat!(
+            "insert into transactions (transaction_id, shopper_id, fingerprint) \
+             select u.id, u.shopper, u.fingerprint \
+             from unnest($1::uuid[], $2::bigint[], $3::bytea[]) as u (id, shopper, fingerprint) ",
+            $("where ", $condition,)*
+            " order by u.id on conflict (transaction_id) do nothing"
+        )
+    };
+}
+pub(super) const CLAIM: &str = claim!();
+
+/// The same, on a server of epoch `$4` at least.
+const CLAIM_GUARDED: &str = claim!(guard!("$4"));
 
 /// Locks trips.
 const LOCK: &str = "select t.trip_id from trips t \
@@ -40,18 +52,19 @@ const LOCK: &str = "select t.trip_id from trips t \
      order by t.trip_id for update";
 
 /// Sum of the other approvals of a trip, for `p` with shopper_id, trip_id and transaction_id.
-const OTHERS: &str = "select coalesce(sum(o.amount), 0) as others from authorizations o \
+const OTHERS: &str = "select coalesce(sum(o.amount - o.reversed), 0) as others from authorizations o \
      where o.shopper_id = p.shopper_id and o.trip_id = p.trip_id \
      and o.transaction_id <> p.transaction_id \
      and o.verdict = 'approved' and o.state in ('held', 'final')";
 
 /// A batch is answered or fails as one.
-type Sent<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + Send + 'a>>;
+pub(super) type Sent<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + Send + 'a>>;
 
 /// Books a batch.
 pub(super) async fn hold(
     client: &ClientWrapper,
     batch: &[Proposal],
+    epoch: &Epoch,
 ) -> Result<Vec<HoldReply>, Failure> {
     if batch.len() > HOLD_ROWS_MAX {
         return Err(wrong("too many proposals in one batch").into());
@@ -65,10 +78,12 @@ pub(super) async fn hold(
         .map(|of| Round::new(of, &mut seen))
         .collect();
     let keys = Keys::new(batch);
+    let least = epoch.least();
     let statements = Statements::prepare(client).await?;
     let mut sent: Vec<Sent<'_>> = vec![Box::pin(plain(client, "BEGIN"))];
     sent.push(Box::pin(async {
-        let params: &[&(dyn ToSql + Sync)] = &[&keys.ids, &keys.shoppers, &keys.fingerprints];
+        let params: &[&(dyn ToSql + Sync)] =
+            &[&keys.ids, &keys.shoppers, &keys.fingerprints, &least];
         client.query(&statements.claim, params).await
     }));
     sent.push(Box::pin(async {
@@ -89,6 +104,9 @@ pub(super) async fn hold(
     let replies = in_order(sent).await;
     let reads = committed(replies)?;
     let mut answers: Vec<Option<HoldReply>> = vec![None; batch.len()];
+    if let Some(row) = reads.iter().flatten().next() {
+        epoch.learn(row)?;
+    }
     for row in reads.iter().flatten() {
         let at: usize = number::<u32>(row, "place")?
             .try_into()
@@ -101,13 +119,13 @@ pub(super) async fn hold(
     answers.ok_or_else(|| wrong("a proposal of the batch was not read back").into())
 }
 
-async fn plain(client: &ClientWrapper, sql: &str) -> Result<Vec<Row>, Error> {
+pub(super) async fn plain(client: &ClientWrapper, sql: &str) -> Result<Vec<Row>, Error> {
     client.batch_execute(sql).await.map(|()| Vec::new())
 }
 
 /// Polls every future once, in order, so that their statements go out back to back; then waits for
 /// each in turn, because replies come in that order.
-async fn in_order(mut sent: Vec<Sent<'_>>) -> Vec<Result<Vec<Row>, Error>> {
+pub(super) async fn in_order(mut sent: Vec<Sent<'_>>) -> Vec<Result<Vec<Row>, Error>> {
     let mut replies: Vec<Option<Result<Vec<Row>, Error>>> = Vec::with_capacity(sent.len());
     poll_fn(|context| {
         for future in &mut sent {
@@ -130,7 +148,7 @@ async fn in_order(mut sent: Vec<Sent<'_>>) -> Vec<Result<Vec<Row>, Error>> {
 }
 
 /// The rows of every statement, if all of them did their work and COMMIT was confirmed.
-fn committed(replies: Vec<Result<Vec<Row>, Error>>) -> Result<Vec<Vec<Row>>, Failure> {
+pub(super) fn committed(replies: Vec<Result<Vec<Row>, Error>>) -> Result<Vec<Vec<Row>>, Failure> {
     let last = replies.len().saturating_sub(1);
     let mut rows = Vec::with_capacity(replies.len());
     for (at, reply) in replies.into_iter().enumerate() {
@@ -261,7 +279,7 @@ impl Statements {
         let insert = insert_sql();
         let read = read_sql();
         let (claim, lock, (insert, read)) = try_join3(
-            client.prepare_cached(CLAIM),
+            client.prepare_cached(CLAIM_GUARDED),
             client.prepare_cached(LOCK),
             futures_util::future::try_join(
                 client.prepare_cached(&insert),
@@ -317,7 +335,7 @@ fn read_sql() -> String {
     format!(
         "select p.place, x.fingerprint as claimed, t.status as trip_status, \
          case when p.first and a.state = 'held' and a.held_at = now() then a.approved_before \
-         else least(({OTHERS}), 9223372036854775807)::bigint end as others, {AUTHORIZATION} \
+         else least(({OTHERS}), 9223372036854775807)::bigint end as others, {EPOCH}, {AUTHORIZATION} \
          from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::uuid[], $5::boolean[]) \
          as p (place, transaction_id, shopper_id, trip_id, first) \
          join transactions x on x.transaction_id = p.transaction_id \

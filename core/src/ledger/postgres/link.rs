@@ -6,11 +6,12 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
 };
 use secrecy::ExposeSecret;
-use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{Config, Row};
 
 use super::super::sqlstate::{Keep, Phase, Ruling, broken, ruling};
 use super::super::{Fate, LedgerError, Retry};
+use super::epoch::{Epoch, stale};
+use super::hosts::Hosts;
 use super::{Commit, PoolConfig, PostgresConfig, PostgresConfigError};
 use crate::answer::Why;
 
@@ -22,7 +23,11 @@ const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off
      -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off";
 
 /// A pool of connections to the primary. Connects when first asked.
-pub(super) struct Link(Pool);
+pub(super) struct Link {
+    pool: Pool,
+    hosts: Hosts,
+    create_timeout: Duration,
+}
 
 /// A connection on loan. Dropped before [`Lease::settle`] it is closed: a caller that gave up must
 /// not hand a connection with statements in flight to the next one.
@@ -45,6 +50,7 @@ impl Link {
     pub(super) fn new(
         config: &PostgresConfig,
         pool: &PoolConfig,
+        epoch: Epoch,
     ) -> Result<Self, PostgresConfigError> {
         let mut server: Config = config.url.expose_secret().parse()?;
         let millis = |limit: Duration| limit.as_millis().max(1);
@@ -63,16 +69,16 @@ impl Link {
         server
             .options(options.trim_start().to_owned())
             .application_name(config.application_name.clone())
-            .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .connect_timeout(config.connect_timeout)
             .tcp_user_timeout(config.tcp_user_timeout)
             .keepalives(true)
             .keepalives_idle(config.keepalive)
             .keepalives_interval(config.keepalive)
             .keepalives_retries(3);
-        let manager = Manager::from_config(
+        let hosts = Hosts::new(&server, config.create_timeout, epoch);
+        let manager = Manager::from_connect(
             server,
-            NoTls,
+            hosts.clone(),
             ManagerConfig {
                 // A lease that was not settled is closed, so what comes back is sound.
                 recycling_method: RecyclingMethod::Fast,
@@ -86,12 +92,16 @@ impl Link {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| PostgresConfigError::Pool(error.to_string()))?;
-        Ok(Self(pool))
+        Ok(Self {
+            pool,
+            hosts,
+            create_timeout: config.create_timeout,
+        })
     }
 
     /// A connection, within the pool's limits.
     pub(super) async fn lease(&self) -> Result<Lease, LedgerError> {
-        let object = self.0.get().await.map_err(no_connection)?;
+        let object = self.pool.get().await.map_err(no_connection)?;
         Ok(Lease {
             object: Some(object),
         })
@@ -99,17 +109,17 @@ impl Link {
 
     /// Forgets every prepared statement on every connection.
     fn forget_plans(&self) {
-        self.0.manager().statement_caches.clear();
+        self.pool.manager().statement_caches.clear();
     }
 
     /// Most connections.
     pub(super) fn connections_max(&self) -> usize {
-        self.0.status().max_size
+        self.pool.status().max_size
     }
 
     /// Closes the pool: waiting and later calls fail at once.
     pub(super) fn close(&self) {
-        self.0.close();
+        self.pool.close();
     }
 
     /// Gives the connection back, or closes it, by what happened on it.
@@ -132,19 +142,47 @@ impl Link {
                 match ruled.connection {
                     Keep::Keep => lease.keep(),
                     Keep::Drop => drop(lease),
+                    Keep::DropAll => {
+                        drop(lease);
+                        // The others lead to the same server, most likely: each would cost a call.
+                        self.pool.retain(|_, _| false);
+                    }
                     Keep::ForgetPlans => {
                         self.forget_plans();
                         lease.keep();
                     }
                 }
-                Err(LedgerError {
+                let code = error.code().map(tokio_postgres::error::SqlState::code);
+                Err(code.and_then(stale).unwrap_or_else(|| LedgerError {
                     fate: ruled.fate,
                     retry: ruled.retry,
                     why: ruled.why,
                     detail: describe(&error),
-                })
+                }))
             }
         }
+    }
+
+    /// Runs one statement with one parameter on a connection outside the pool, to the primary of
+    /// the highest epoch, though it be one of the past. Gives its only row.
+    pub(super) async fn ask_any(&self, sql: &str, parameter: i64) -> Result<Row, LedgerError> {
+        let late = LedgerError::timeout("the server did not answer in time");
+        let asked = tokio::time::timeout(self.create_timeout, async {
+            let (client, driven) = self.hosts.connect_any().await.map_err(unreachable)?;
+            let row = client.query_one(sql, &[&parameter]).await;
+            drop(client);
+            drop(driven.await);
+            row.map_err(|error| {
+                let ruled = rule(&error, Phase::Commit);
+                LedgerError {
+                    fate: ruled.fate,
+                    retry: ruled.retry,
+                    why: ruled.why,
+                    detail: describe(&error),
+                }
+            })
+        });
+        asked.await.unwrap_or(Err(late))
     }
 }
 
@@ -240,6 +278,17 @@ fn describe(error: &tokio_postgres::Error) -> String {
     format!("SQLSTATE {code}: {}", db.message())
 }
 
+/// No host let us in.
+fn unreachable(error: tokio_postgres::Error) -> LedgerError {
+    let code = error.code().map(tokio_postgres::error::SqlState::code);
+    code.and_then(stale).unwrap_or_else(|| LedgerError {
+        fate: Fate::NotDone,
+        retry: rule(&error, Phase::Before).retry,
+        why: Why::Connection,
+        detail: describe(&error),
+    })
+}
+
 fn no_connection(error: PoolError) -> LedgerError {
     match error {
         PoolError::Timeout(TimeoutType::Wait) => LedgerError {
@@ -251,15 +300,7 @@ fn no_connection(error: PoolError) -> LedgerError {
         PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => {
             LedgerError::unreachable("the server did not let us in within the time for connecting")
         }
-        PoolError::Backend(error) => {
-            let ruled = rule(&error, Phase::Before);
-            LedgerError {
-                fate: Fate::NotDone,
-                retry: ruled.retry,
-                why: Why::Connection,
-                detail: describe(&error),
-            }
-        }
+        PoolError::Backend(error) => unreachable(error),
         PoolError::Closed => LedgerError::unreachable("the pool is closed"),
         PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
             LedgerError::unreachable("the pool is not set up")

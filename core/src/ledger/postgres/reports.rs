@@ -10,16 +10,20 @@ use super::decode::{
     AUTHORIZATION, Params, authorization, execute, get, nearest_time, number, query, time,
     unreadable,
 };
+use super::epoch::{Epoch, guard};
 use super::link::Failure;
 use crate::clock::Timestamp;
 use crate::entry::LogPosition;
 use crate::id::{BankId, ShopperId, TransactionId};
 
 /// A commit that proves the primary takes writes.
-pub(super) async fn probe(client: &Object, prober: &str) -> Result<(), Failure> {
-    let sql = "insert into probes (prober, probed_at) values ($1, now()) \
-         on conflict (prober) do update set probed_at = excluded.probed_at";
-    execute(client, sql, &[&prober])
+pub(super) async fn probe(client: &Object, prober: &str, epoch: &Epoch) -> Result<(), Failure> {
+    let sql = concat!(
+        "insert into probes (prober, probed_at) select $1, now() where ",
+        guard!("$2"),
+        " on conflict (prober) do update set probed_at = excluded.probed_at"
+    );
+    execute(client, sql, &[&prober, &epoch.least()])
         .await
         .map_err(Failure::committing)?;
     Ok(())

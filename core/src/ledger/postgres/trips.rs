@@ -43,9 +43,9 @@ async fn with_approvals(client: &Object, rows: Vec<Row>) -> Result<Option<OpenTr
     let Some(sheet) = sheets(client, &rows).await?.pop() else {
         return Ok(None);
     };
-    let sql = "select transaction_id, amount, coalesce(final_at, held_at) as at \
+    let sql = "select transaction_id, amount - reversed as amount, coalesce(final_at, held_at) as at \
          from authorizations where shopper_id = $1 and trip_id = $2 \
-         and verdict = 'approved' and state in ('held', 'final') order by transaction_id";
+         and verdict = 'approved' and state in ('held', 'final') and amount > reversed order by transaction_id";
     let approval = |row: &Row| -> Result<Approval, Failure> {
         Ok(Approval {
             transaction_id: TransactionId::from_uuid(get(row, "transaction_id")?),
@@ -257,7 +257,8 @@ pub(super) async fn complete(
         TripStatus::Delivering => {}
     }
     let key: Params<'_> = &[&shopper.get(), &trip.0];
-    let sql = "update trips set status = 'COMPLETE', version = version + 1 \
+    let sql = "update trips set status = 'COMPLETE', version = version + 1, \
+         closed_at = coalesce(closed_at, date_trunc('milliseconds', clock_timestamp())) \
          where shopper_id = $1 and trip_id = $2";
     execute(&tx, sql, key).await?;
     // Whatever still comes for this trip is too late: its events need not be told apart.

@@ -15,6 +15,7 @@ fn each_failure_of_a_primary_is_ruled() {
     // Surely not done, whatever the phase: the server refused or rolled back.
     for (code, retry, why) in [
         ("25006", Later, ApplicationError),
+        ("22012", Later, ApplicationError),
         ("53100", Later, ApplicationError),
         ("53200", Later, ApplicationError),
         ("53300", Later, Connection),
@@ -81,9 +82,11 @@ fn every_row_can_be_reached_and_rules_before_commit_as_not_done() {
 
 #[test]
 fn a_connection_to_a_server_that_is_no_primary_is_not_kept() {
-    for code in [
-        "25006", "57P01", "57P02", "57P03", "08006", "53300", "XX000",
-    ] {
+    for code in ["25006", "22012"] {
+        let connection = ruling(code, Phase::Before).connection;
+        assert_eq!(connection, Keep::DropAll, "{code}");
+    }
+    for code in ["57P01", "57P02", "57P03", "08006", "53300", "XX000"] {
         assert_eq!(ruling(code, Phase::Before).connection, Keep::Drop, "{code}");
     }
     for code in ["55P03", "40001", "40P01", "57014", "23505", "22021"] {

@@ -11,9 +11,9 @@ use standin_core::clock::Timestamp;
 use standin_core::entry::Proposal;
 use standin_core::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
 use standin_core::ledger::{
-    AuditRow, AuthorizationRow, Booked, BookedEvent, Claim, Completed, ConflictRow, DrainStep,
-    EventsBooked, HoldReply, Ledger, LedgerError, OpenTrip, Placed, ReconcileRun, StaleHold,
-    StartTrip, Started,
+    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Claim, ClosedCursor,
+    ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, HoldReply, Ledger, LedgerError,
+    OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
 };
 use standin_core::merchant::Store;
 use standin_core::trip::Order;
@@ -117,11 +117,22 @@ macro_rules! pass {
             $(fn $name(&self $(, $arg: $kind)*) -> BoxFuture<'_, Result<$reply, LedgerError>> {
                 Box::pin(self.pass(move |inner| inner.$name($($arg),*)))
             })*
+
+            fn epoch(&self) -> u64 {
+                self.inner.epoch()
+            }
+
+            fn require_epoch(&self, epoch: u64) {
+                self.inner.require_epoch(epoch);
+            }
         }
     };
 }
 
 pass! {
+    fn advise(&self, advice: Advice) -> Advised;
+    fn promote_epoch(&self) -> u64;
+    fn closed_since(&self, after: Option<ClosedCursor>, limit: u32) -> Vec<ClosedTrip>;
     fn hold(&self, batch: Vec<Proposal>) -> Vec<HoldReply>;
     fn open_trip(&self, shopper: ShopperId) -> Option<OpenTrip>;
     fn probe(&self) -> ();

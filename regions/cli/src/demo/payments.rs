@@ -133,7 +133,7 @@ fn expectation(want: Want, outcome: &Outcome) -> Expectation {
             Some(Rung::StandIn | Rung::Isolated) => {
                 Expectation::Declined(vec![Reason::StandInLimit])
             }
-            Some(Rung::Primary) | None => Expectation::Approved,
+            Some(Rung::Primary | Rung::PrimaryOnly) | None => Expectation::Approved,
         },
     }
 }

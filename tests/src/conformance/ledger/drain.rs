@@ -1,17 +1,18 @@
 //! Draining: outcomes become final rows, once.
 
 use futures_util::future::join_all;
-use standin_core::answer::{Reason, Rung, Why};
+use standin_core::answer::{Code, Reason, Rung, Why};
 use standin_core::entry::{OperatorAction, OperatorOrder, StandInMode};
 use standin_core::ledger::{
     AuthorizationState, Booked, BookedCounts, ConflictRow, DrainStep, FindingRow, HoldReply,
     ReconcileRun, Retry,
 };
+use standin_core::money::Money;
 use uuid::Uuid;
 
 use super::{World, answer, approve, at, declined, outcome, propose, step, stood_in, uuid};
 
-fn moved(finalized: u64, already: u64, conflicts: u64) -> Booked {
+pub(super) fn moved(finalized: u64, already: u64, conflicts: u64) -> Booked {
     Booked::Moved(BookedCounts {
         finalized,
         already,
@@ -19,7 +20,7 @@ fn moved(finalized: u64, already: u64, conflicts: u64) -> Booked {
     })
 }
 
-async fn conflicts(world: &World, log: Uuid) -> Vec<ConflictRow> {
+pub(super) async fn conflicts(world: &World, log: Uuid) -> Vec<ConflictRow> {
     let all = world.ledger.conflicts(10_000).await.unwrap();
     all.into_iter().filter(|row| row.log == log).collect()
 }
@@ -90,6 +91,7 @@ pub(super) async fn a_final_row_reads_back_byte_for_byte(world: World) {
     let rungs = [
         (Rung::Primary, None),
         (Rung::StandIn, Some(Why::ApplicationError)),
+        (Rung::PrimaryOnly, None),
         (Rung::Isolated, Some(Why::BreakerOpen)),
     ];
     for reason in Reason::ALL {
@@ -107,7 +109,7 @@ pub(super) async fn a_final_row_reads_back_byte_for_byte(world: World) {
         .map(|(slot, p)| outcome(p, 1, slot))
         .collect();
     let booked = world.ledger.book(step(log, 1, outcomes)).await.unwrap();
-    assert_eq!(booked, moved(48, 0, 0));
+    assert_eq!(booked, moved(64, 0, 0));
     for proposal in &all {
         let row = world.row(proposal).await.unwrap();
         assert_eq!(row.answer, answer(proposal));
@@ -173,7 +175,7 @@ pub(super) async fn another_answer_goes_whole_to_conflicts(world: World) {
     let outcomes = vec![outcome(&first, 1, 0), outcome(&second, 1, 1)];
     ledger.book(step(here, 1, outcomes)).await.unwrap();
     // Another region answered the first otherwise, and another request under the second's id.
-    let other = stood_in(first.clone());
+    let other = declined(first.clone(), Reason::OverCap);
     let mut reused = propose(&sheet, "a", 11, 100);
     reused.transaction_id = second.transaction_id;
     let fine = approve(&sheet, 30, 100);
@@ -203,10 +205,47 @@ pub(super) async fn another_answer_goes_whole_to_conflicts(world: World) {
     assert_eq!(conflicts(&world, here).await, []);
 }
 
+/// An advice and the entry it stands in for meet like this.
+pub(super) async fn the_same_answer_from_another_rung_is_no_conflict(world: World) {
+    let ledger = &world.ledger;
+    let (sheet, here, there) = (world.trip().await, uuid(), uuid());
+    let first = approve(&sheet, 10, 100);
+    let second = declined(approve(&sheet, 20, 100), Reason::OverCap);
+    let outcomes = vec![outcome(&first, 1, 0), outcome(&second, 1, 1)];
+    ledger.book(step(here, 1, outcomes)).await.unwrap();
+    let mut same = stood_in(first.clone());
+    (same.cap, same.approved_before, same.trip_age_ms) = (Some(7), 3, None);
+    let same_decline = declined(second.clone(), Reason::StandInLimit);
+    let mut coded = outcome(&first, 1, 2);
+    coded.answer.code = Code::from_mac(&[9; 32]);
+    assert_ne!(coded.answer.code, first.code);
+    let mut dearer = outcome(&first, 1, 3);
+    dearer.answer.amount = Money::from_minor(11, sheet.trip.currency);
+    let mut foreign = outcome(&first, 1, 4);
+    foreign.answer.amount = Money::from_minor(10, "EUR".parse().unwrap());
+    let outcomes = vec![
+        outcome(&same, 1, 0),
+        outcome(&same_decline, 1, 1),
+        coded,
+        dearer,
+        foreign,
+    ];
+    let booked = ledger.book(step(there, 1, outcomes)).await.unwrap();
+    assert_eq!(booked, moved(0, 2, 3));
+    for proposal in [&first, &second] {
+        let row = world.row(proposal).await.unwrap();
+        assert_eq!(row.answer, answer(proposal));
+        assert_eq!(row.log.unwrap().0, here);
+    }
+    let slots: Vec<_> = conflicts(&world, there).await;
+    let slots: Vec<_> = slots.iter().map(|row| row.at.slot).collect();
+    assert_eq!(slots, [2, 3, 4]);
+}
+
 pub(super) async fn a_payment_twice_in_one_step_is_final_once(world: World) {
     let (sheet, log) = (world.trip().await, uuid());
     let first = approve(&sheet, 10, 100);
-    let other = stood_in(first.clone());
+    let other = declined(first.clone(), Reason::OverCap);
     let outcomes = vec![
         outcome(&first, 1, 0),
         outcome(&first, 1, 1),

@@ -1,0 +1,298 @@
+//! The region's log, as this edge has it: a node of the group, and the register it applies to.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use standin_core::BoxFuture;
+use standin_core::entry::{Entry, EntryError};
+use standin_core::register::{Outcome, Register, RegisterConfig};
+use standin_wal::{
+    Batch, Change, Committed, EnrollError, Fate, Group, GroupConfig, GroupStatus, Member,
+    MemberError, NodeId, OpenError, ProposeError, ReadError, Stopped, SystemTimeSource, Transport,
+    TransportError,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::links;
+use crate::machine::Machine;
+
+/// How long a node without a place in the group waits for the others before it says so and goes on
+/// trying.
+const ENROLL_ROUND: Duration = Duration::from_secs(5);
+
+/// The region's log.
+pub struct Log {
+    group: Group<Machine>,
+    edge: u64,
+    /// Set once the group has refused this node.
+    expelled: CancellationToken,
+}
+
+/// Who founds the group, and where this node's link listens.
+#[derive(Clone, Debug)]
+pub struct Founders {
+    /// The keepers to be, and where their links listen.
+    pub keepers: BTreeMap<NodeId, String>,
+    /// Where this node's link listens, as the others dial it.
+    pub address: String,
+}
+
+/// Why an entry has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// It could not be made into bytes; nothing was begun.
+    #[error("the entry does not encode: {0}")]
+    Encode(#[from] EntryError),
+    /// The log did not take it, or not in time.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+}
+
+/// Reaches nobody: the way of a keeper that is alone.
+pub struct Nobody;
+
+impl Transport for Nobody {
+    fn call(
+        &self,
+        _to: NodeId,
+        _member: &Member,
+        _request: Bytes,
+        _patience: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, TransportError>> + Send + '_>> {
+        Box::pin(async {
+            Err(TransportError::Unreachable(
+                "this edge has no keeper links".to_owned(),
+            ))
+        })
+    }
+}
+
+// === impl Log ===
+
+impl Log {
+    /// Opens or creates this node's log.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub async fn open(
+        config: GroupConfig,
+        register: RegisterConfig,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, OpenError> {
+        let edge = config.log.node.0;
+        let time = Box::new(SystemTimeSource::default());
+        let machine = Machine::new(register);
+        let group = Group::open(config, time, machine, transport).await?;
+        Ok(Self::of(group, edge))
+    }
+
+    /// A log around a group that is open already.
+    pub fn of(group: Group<Machine>, edge: u64) -> Self {
+        Self {
+            group,
+            edge,
+            expelled: CancellationToken::new(),
+        }
+    }
+
+    /// Comes into the group, for as long as it takes. Without founders this node is the group.
+    ///
+    /// # Errors
+    /// When this node may not come in: its disk is another one, or the group refuses it.
+    pub async fn enroll(&self, founders: Option<&Founders>) -> Result<(), EnrollError> {
+        let alone = || Founders {
+            keepers: BTreeMap::from([(NodeId(self.edge), String::new())]),
+            address: String::new(),
+        };
+        let founders = founders.cloned().unwrap_or_else(alone);
+        loop {
+            let deadline = soon(ENROLL_ROUND);
+            let Founders { keepers, address } = &founders;
+            match self.group.enroll(keepers, address, deadline).await {
+                Err(EnrollError::Alone) => {
+                    tracing::warn!(error = %EnrollError::Alone, "the log waits for its group");
+                }
+                settled => return settled,
+            }
+        }
+    }
+
+    /// The same beside everything else, until it is done or `stop` is cancelled. A node that may not
+    /// come in has failed.
+    pub async fn keep_enrolling(&self, founders: Option<&Founders>, stop: CancellationToken) {
+        let enrolled = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            enrolled = self.enroll(founders) => enrolled,
+        };
+        match enrolled {
+            Ok(()) => tracing::info!("the log has its group"),
+            Err(error) => {
+                tracing::error!(%error, "the log's group refuses this edge");
+                self.expelled.cancel();
+            }
+        }
+    }
+
+    /// Applies everything that was committed before it was asked, and gives the log its name if it
+    /// has none. `false`: not in time.
+    pub async fn catch_up(&self, within: Duration) -> bool {
+        let deadline = soon(within);
+        let Ok(committed) = self.commit(&Entry::Founded(Uuid::new_v4()), deadline).await else {
+            return false;
+        };
+        let applied = self.group.wait_for(committed.applied().index);
+        matches!(tokio::time::timeout_at(deadline, applied).await, Ok(Ok(())))
+    }
+
+    /// Proposes an entry; resolves with its outcome once a majority has it durably.
+    ///
+    /// # Errors
+    /// When it was not begun, or its fate is not known at the deadline.
+    pub async fn propose(&self, entry: &Entry, deadline: Instant) -> Result<Outcome, LogError> {
+        let committed = self.commit(entry, deadline).await?;
+        Ok(committed.into_outcome())
+    }
+
+    /// The same, with the proof.
+    ///
+    /// # Errors
+    /// As [`Log::propose`].
+    pub async fn commit(
+        &self,
+        entry: &Entry,
+        deadline: Instant,
+    ) -> Result<Committed<Outcome>, LogError> {
+        let bytes = Bytes::from(entry.encode()?);
+        Ok(self.group.propose(bytes, deadline).await?)
+    }
+
+    /// Reads the applied state of this node. The closure must be short: apply waits for it.
+    pub fn read<R>(&self, look: impl FnOnce(&Register) -> R) -> R {
+        self.group.read(|machine| look(machine.register()))
+    }
+
+    /// Entries that this build could not read.
+    pub fn unreadable(&self) -> u64 {
+        self.group.read(Machine::unreadable)
+    }
+
+    /// This edge's number in the group.
+    pub fn edge(&self) -> u64 {
+        self.edge
+    }
+
+    /// The log's name in the ledger; `None` until the group has agreed on one.
+    pub fn incarnation(&self) -> Option<Uuid> {
+        self.read(Register::incarnation)
+    }
+
+    /// Whether this node leads the group, as far as it knows.
+    pub fn leads(&self) -> bool {
+        let status = self.group.status();
+        status.leader == Some(status.node)
+    }
+
+    /// The node and its group, now.
+    pub fn status(&self) -> GroupStatus {
+        self.group.status()
+    }
+
+    /// Every member of the group, and whether it votes.
+    pub fn members(&self) -> BTreeMap<u64, (Member, bool)> {
+        self.group.members()
+    }
+
+    /// Changes the members.
+    ///
+    /// # Errors
+    /// See [`MemberError`].
+    pub async fn change(&self, change: Change, deadline: Instant) -> Result<(), MemberError> {
+        self.group.change(change, deadline).await
+    }
+
+    /// Applied batches from `from_index` on, at most `bytes_max` of proposals but at least one.
+    ///
+    /// # Errors
+    /// When they were given up, or do not read back.
+    pub async fn read_batches(
+        &self,
+        from_index: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Batch>, ReadError> {
+        self.group.read_batches(from_index, bytes_max).await
+    }
+
+    /// Waits until the batch `index` is applied here.
+    ///
+    /// # Errors
+    /// When the log ends before.
+    pub async fn wait_for(&self, index: u64) -> Result<(), Stopped> {
+        self.group.wait_for(index).await
+    }
+
+    /// Makes a snapshot and gives up the batches below `index`.
+    ///
+    /// # Errors
+    /// When the log has ended.
+    pub async fn compact(&self, index: u64) -> Result<(), Stopped> {
+        self.group.compact(index).await
+    }
+
+    /// Resolves when the log's disk failed, or its group refuses this node: the process has to exit.
+    pub async fn poisoned(&self) {
+        tokio::select! {
+            () = self.group.poisoned() => {}
+            () = self.expelled.cancelled() => {}
+        }
+    }
+
+    /// Whether it has failed so.
+    pub fn is_poisoned(&self) -> bool {
+        self.group.status().poisoned || self.expelled.is_cancelled()
+    }
+
+    /// Stops the node.
+    pub async fn stop(&self) {
+        self.group.stop().await;
+    }
+
+    /// The group, for who speaks with the other nodes.
+    pub fn group(&self) -> &Group<Machine> {
+        &self.group
+    }
+}
+
+impl links::Handler for Log {
+    fn handle(&self, _from: NodeId, request: Bytes) -> BoxFuture<'_, Bytes> {
+        Box::pin(self.group.handle(request))
+    }
+
+    /// Whoever has a certificate of this region's: a newcomer is no member yet.
+    fn may_call(&self, _node: NodeId) -> bool {
+        true
+    }
+}
+
+// === impl LogError ===
+
+impl LogError {
+    /// Whether the entry may be in the log.
+    pub fn fate(&self) -> Fate {
+        match self {
+            Self::Encode(_) => Fate::NotBegun,
+            Self::Propose(error) => error.fate(),
+        }
+    }
+}
+
+/// So far from now.
+pub fn soon(within: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(within).unwrap_or(now)
+}
