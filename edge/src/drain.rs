@@ -170,7 +170,8 @@ impl Drain {
                 // Who leads may change while there is nothing to drain.
                 match tokio::time::timeout(LOOK_AGAIN, next).await {
                     Ok(there) => there.map_err(DrainError::Stopped)?,
-                    Err(_nothing) => return Ok(from),
+                    // A primary that failed over may have lost what was drained last.
+                    Err(_nothing) => return self.find_cursor().await,
                 }
                 self.step(from).await
             };
@@ -372,9 +373,12 @@ impl Drain {
     }
 
     /// Gives up what lies below the drained batch that the log has heard of, and outside the window.
-    /// Every node does so by itself. Never in embedded mode.
+    /// Every node does so by itself. Never in embedded mode, and never while the primary is away: a
+    /// snapshot holds no entries, so it may be ahead of the ledger by what is under way, not more.
     async fn trim(&self) {
-        if self.config.embedded {
+        let away = self.primary.position() != breaker::Position::Closed
+            || self.log.read(|register| register.outage().is_some());
+        if self.config.embedded || away {
             return;
         }
         let drained = self.log.read(Register::drained);
