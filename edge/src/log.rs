@@ -1,6 +1,6 @@
 //! The region's log, as this edge has it: a node of the group, and the register it applies to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,6 +206,11 @@ impl Log {
     /// Every member of the group, and whether it votes.
     pub fn members(&self) -> BTreeMap<u64, (Member, bool)> {
         self.group.members()
+    }
+
+    /// This node, and every other member that answers it now.
+    pub async fn reachable(&self) -> BTreeSet<u64> {
+        self.group.reachable().await
     }
 
     /// Changes the members.
