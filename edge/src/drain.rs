@@ -170,7 +170,8 @@ impl Drain {
                 // Who leads may change while there is nothing to drain.
                 match tokio::time::timeout(LOOK_AGAIN, next).await {
                     Ok(there) => there.map_err(DrainError::Stopped)?,
-                    Err(_nothing) => return Ok(from),
+                    // A primary that failed over may have lost what was drained last.
+                    Err(_nothing) => return self.find_cursor().await,
                 }
                 self.step(from).await
             };

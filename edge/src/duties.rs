@@ -127,7 +127,8 @@ impl Duties {
         let releases = overdue.into_iter().take(LATE_MAX).map(|(id, shopper)| {
             tracing::warn!(transaction = %id, "a late approval is given back");
             Entry::Reverse(Reversal {
-                id: Uuid::now_v7(),
+                // The same from every leader: given back once.
+                id: Uuid::from_bytes(*id.as_bytes()),
                 transaction_id: id,
                 shopper: Some(shopper),
                 amount: None,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use standin_core::id::{Fingerprint, TransactionId};
-use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The payments being decided here.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +16,7 @@ pub struct InFlight(Arc<Mutex<HashMap<TransactionId, Flight>>>);
 #[derive(Debug)]
 struct Flight {
     fingerprint: Fingerprint,
-    landed: watch::Receiver<()>,
+    landed: CancellationToken,
 }
 
 /// What claiming a transaction id came to.
@@ -36,12 +36,12 @@ pub struct Guard {
     id: TransactionId,
     flights: InFlight,
     /// Dropped with the guard, which wakes whoever waits.
-    _landed: watch::Sender<()>,
+    _landed: DropGuard,
 }
 
 /// A wait for another request's execution.
 #[derive(Debug)]
-pub struct Landing(watch::Receiver<()>);
+pub struct Landing(CancellationToken);
 
 // === impl InFlight ===
 
@@ -56,7 +56,8 @@ impl InFlight {
                 Claim::OtherFingerprint
             };
         }
-        let (sender, landed) = watch::channel(());
+        let landed = CancellationToken::new();
+        let wakes = landed.clone().drop_guard();
         flights.insert(
             id,
             Flight {
@@ -67,7 +68,7 @@ impl InFlight {
         Claim::Mine(Guard {
             id,
             flights: self.clone(),
-            _landed: sender,
+            _landed: wakes,
         })
     }
 
@@ -98,9 +99,8 @@ impl Drop for Guard {
 
 impl Landing {
     /// Resolves when the execution is over, however it ended.
-    pub async fn wait(mut self) {
-        // The sender never sends: the only news is its drop, which ends this with an error.
-        while self.0.changed().await.is_ok() {}
+    pub async fn wait(self) {
+        self.0.cancelled().await;
     }
 }
 

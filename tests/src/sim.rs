@@ -3,18 +3,24 @@
 //!
 //! Time is tokio's paused clock: it moves on when nothing can run. The same seed gives the same trace.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, Once};
 
 use standin_wal::testing::{Planted, plant, seed_elections};
 
+pub mod books;
 pub mod disk;
+pub mod edge;
 pub mod faults;
+pub mod ledger;
 pub mod log;
 pub mod net;
 pub mod oracle;
+pub mod region;
 pub mod run;
 pub mod scene;
 pub mod till;
+pub mod well;
 pub mod world;
 
 use oracle::Counts;
@@ -42,8 +48,39 @@ pub struct Report {
 pub struct Options {
     /// Keep the trace in words.
     pub told: bool,
+    /// What is simulated.
+    pub what: What,
     /// A bug to be found.
     pub planted: Option<Planted>,
+}
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum What {
+    /// The log alone, with a small state machine.
+    #[default]
+    Log,
+    /// Whole edges with banks, a primary that fails over, and a trip cache.
+    Edges,
+}
+
+thread_local! {
+    static SCENE: RefCell<Option<Arc<Scene>>> = const { RefCell::new(None) };
+}
+
+/// A panic in a simulation is one more thing that must not be: tokio and the library catch it.
+fn hear_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let scene = SCENE.with(|scene| scene.borrow().clone());
+            match scene {
+                Some(scene) => scene.wrong(|| format!("a panic: {panic}")),
+                None => before(panic),
+            }
+        }));
+    });
 }
 
 /// Runs one seed.
@@ -56,20 +93,26 @@ pub fn run(seed: u64, options: Options) -> Report {
         .start_paused(true)
         .build();
     let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
+    hear_panics();
     seed_elections(Some(seed));
     plant(options.planted);
     let report = runtime.block_on(async {
         let scene = Arc::new(Scene::new(seed, options.told));
-        let world = log::simulate(Arc::clone(&scene)).await;
+        SCENE.set(Some(Arc::clone(&scene)));
+        let counts = match options.what {
+            What::Log => log::simulate(Arc::clone(&scene)).await.oracle.counts(),
+            What::Edges => region::simulate(Arc::clone(&scene)).await.oracle.counts(),
+        };
         Report {
             seed,
             wrong: scene.verdict(),
             trace: scene.hash(),
-            counts: world.oracle.counts(),
+            counts,
             simulated_ms: scene.now_ms(),
             lines: scene.lines(),
         }
     });
+    SCENE.set(None);
     plant(None);
     seed_elections(None);
     report

@@ -61,27 +61,44 @@ impl<M: StateMachine> Appender<M> {
     /// The life of the disk thread.
     pub(crate) fn run(mut self) {
         let mut watch = Watch(Some(Arc::clone(&self.shared)));
-        let ended = loop {
-            match self.take() {
-                Taken::Batch(batch) => {
-                    if self.commit(batch).is_err() {
-                        break Err(Poison);
-                    }
-                    self.tape.think_ahead();
-                }
-                Taken::Idle => {
-                    if self.mark().is_err() {
-                        break Err(Poison);
-                    }
-                }
-                Taken::Closed if self.shared.is_poisoned() => break Err(Poison),
-                Taken::Closed => break self.finish(),
+        while self.serve(self.take()) {}
+        watch.0 = None;
+    }
+
+    /// The same life without a thread, on a simulated disk.
+    pub(crate) async fn run_here(mut self) {
+        let mut watch = Watch(Some(Arc::clone(&self.shared)));
+        loop {
+            let taken = self.take_here().await;
+            tokio::time::sleep(self.shared.dir.pace().unwrap_or_default()).await;
+            if !self.serve(taken) {
+                break;
             }
+        }
+        watch.0 = None;
+    }
+
+    /// Does what there is to do, and says whether there is more to come.
+    fn serve(&mut self, taken: Taken<M::Outcome>) -> bool {
+        let ended = match taken {
+            Taken::Batch(batch) => match self.commit(batch) {
+                Ok(()) => {
+                    self.tape.think_ahead();
+                    return true;
+                }
+                Err(Poison) => Err(Poison),
+            },
+            Taken::Idle => match self.mark() {
+                Ok(()) => return true,
+                Err(Poison) => Err(Poison),
+            },
+            Taken::Closed if self.shared.is_poisoned() => Err(Poison),
+            Taken::Closed => self.finish(),
         };
         if let Err(Poison) = ended {
             self.shared.poison();
         }
-        watch.0 = None;
+        false
     }
 
     /// Writes one batch, syncs it, applies it, and tells its waiters.

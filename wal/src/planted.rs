@@ -33,6 +33,24 @@ pub enum Planted {
 }
 
 #[cfg(feature = "testing")]
+impl Planted {
+    /// Every bug.
+    pub const ALL: [Self; 11] = [
+        Self::NoSync,
+        Self::ToldBeforeWritten,
+        Self::VoteNotDurable,
+        Self::VoteInOneSlot,
+        Self::TruncationNotDurable,
+        Self::DamageIsCut,
+        Self::AckUnread,
+        Self::DiskIsCommitted,
+        Self::FailedSyncForgotten,
+        Self::LogTimeGoesBack,
+        Self::SnapshotForgetsTime,
+    ];
+}
+
+#[cfg(feature = "testing")]
 thread_local! {
     static NOW: std::cell::Cell<Option<Planted>> = const { std::cell::Cell::new(None) };
 }

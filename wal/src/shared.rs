@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::files::{Files, locked};
 use crate::format::record_bytes;
@@ -54,6 +54,8 @@ pub(crate) struct Shared<M: StateMachine> {
     pub(crate) files: Arc<Files>,
     pub(crate) queue: Mutex<Queue<M::Outcome>>,
     pub(crate) ready: Condvar,
+    /// The same for an appender without a thread.
+    pub(crate) ready_here: Notify,
     pub(crate) machine: RwLock<M>,
     pub(crate) position: watch::Sender<Position>,
 }
@@ -107,7 +109,7 @@ impl<M: StateMachine> Shared<M> {
             }
             first
         });
-        self.ready.notify_all();
+        self.wake();
         for pending in queued {
             // A waiter whose deadline passed has gone; there is nobody to tell.
             drop(
@@ -130,6 +132,12 @@ impl<M: StateMachine> Shared<M> {
         let mut queue = locked(&self.queue);
         queue.closed.get_or_insert(Why::Stopped);
         drop(queue);
+        self.wake();
+    }
+
+    /// There is news for the appender.
+    pub(crate) fn wake(&self) {
         self.ready.notify_all();
+        self.ready_here.notify_one();
     }
 }

@@ -1,11 +1,34 @@
 //! What a simulator outside of this crate needs besides a disk: chance from a seed, a look into the
 //! messages of a group, and bugs to be planted.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 pub use crate::planted::{Planted, plant};
 pub use crate::raft::chance::seed_elections;
 use crate::raft::wire::{Request, Response, decode};
+use crate::wal::Applied;
+
+thread_local! {
+    static WITNESS: RefCell<Option<Arc<dyn Witness>>> = const { RefCell::new(None) };
+}
+
+/// Sees what a node applies.
+pub trait Witness: Send + Sync {
+    /// A proposal was applied, and this is what it came to.
+    fn applied(&self, at: Applied, proposal: &[u8], outcome: &[u8]);
+}
+
+/// Nodes that are opened on this thread from now on are seen by this one.
+pub fn bring_witness(witness: Option<Arc<dyn Witness>>) {
+    WITNESS.set(witness);
+}
+
+pub(crate) fn witness() -> Option<Arc<dyn Witness>> {
+    WITNESS.with(|witness| witness.borrow().clone())
+}
 
 /// What a message between nodes says, as far as a simulator judges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

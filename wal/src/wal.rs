@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use uuid::Uuid;
 
 use crate::appender::Appender;
@@ -15,6 +15,7 @@ use crate::disk::real::RealDir;
 use crate::files::locked;
 use crate::format::record_bytes;
 use crate::recovery::{OpenError, during};
+use crate::scrub::{ScrubReport, scrub};
 use crate::segment::{Batch, Frame};
 use crate::shared::{Pending, Phase, Position, Queue, Shared};
 use crate::state::{Identity, Kind};
@@ -61,7 +62,8 @@ impl<M: StateMachine> Wal<M> {
     /// Opens or creates the log, recovers it, applies every entry to `machine` in order, and starts
     /// the disk thread. Blocks meanwhile.
     pub fn open(config: Config, time: Box<dyn TimeSource>, machine: M) -> Result<Self, OpenError> {
-        let dir = RealDir::create(&config.dir).map_err(during("creating the directory"))?;
+        let dir = RealDir::create_as(&config.dir, config.write_mode)
+            .map_err(during("creating the directory"))?;
         Self::open_on(Arc::new(dir), config, time, machine)
     }
 
@@ -73,8 +75,27 @@ impl<M: StateMachine> Wal<M> {
         machine: M,
     ) -> Result<Self, OpenError> {
         let random: Random = Box::new(|| Uuid::new_v4().as_u128());
+        Self::open_with(dir, config, time, machine, random)
+    }
+
+    /// The same, with salts and the incarnation drawn from `random`.
+    pub fn open_with(
+        dir: Arc<dyn SegmentDir>,
+        config: Config,
+        time: Box<dyn TimeSource>,
+        machine: M,
+        random: Box<dyn FnMut() -> u128 + Send>,
+    ) -> Result<Self, OpenError> {
         let appender = prepare(dir, config, time, machine, random)?;
         let shared = Arc::clone(&appender.shared);
+        if shared.dir.pace().is_some() {
+            // It ends when the log is closed, which dropping it does.
+            drop(tokio::spawn(appender.run_here()));
+            return Ok(Self {
+                shared,
+                thread: Mutex::new(None),
+            });
+        }
         let thread = std::thread::Builder::new()
             .name("wal-disk".to_owned())
             .spawn(move || appender.run())
@@ -144,6 +165,23 @@ impl<M: StateMachine> Wal<M> {
         }
     }
 
+    /// Reads the closed segments again, so many bytes a second, and says what does not verify. What is
+    /// found stays in [`Status::damage`]; the log goes on and nothing is cut.
+    ///
+    /// # Errors
+    /// When the log has stopped.
+    pub async fn scrub(&self, bytes_per_second: u64) -> Result<ScrubReport, Stopped> {
+        if self.shared.position.borrow().phase == Phase::Stopped {
+            return Err(Stopped);
+        }
+        Ok(scrub(&self.shared.files, bytes_per_second).await)
+    }
+
+    /// Resolves when durable bytes were found damaged; never resolves otherwise.
+    pub async fn damaged(&self) {
+        self.shared.is_damaged.wait_for(|damaged| *damaged).await;
+    }
+
     /// Stops accepting, finishes what is queued, and joins the disk thread.
     pub async fn stop(&self) {
         self.shared.close();
@@ -178,8 +216,11 @@ impl<M: StateMachine> Wal<M> {
             segments: count,
             bytes_used,
             budget_bytes: shared.config.budget_bytes,
+            spares: shared.spares_ready(),
+            write_mode: shared.dir.write_mode(),
             queued,
             poisoned: at.phase == Phase::Poisoned,
+            damage: locked(&shared.damage).clone(),
             torn_tails_cut: shared.torn_tails_cut,
             log_time_ms: at.log_time_ms,
             counters: locked(&shared.counters).clone(),
@@ -221,7 +262,7 @@ impl<M: StateMachine> Wal<M> {
         let wake = std::mem::take(&mut queue.idle);
         drop(queue);
         if wake {
-            self.shared.ready.notify_one();
+            self.shared.wake();
         }
         Ok(answer)
     }
@@ -285,6 +326,7 @@ pub(crate) fn prepare<M: StateMachine>(
         files: Arc::clone(&tape.files),
         queue: Mutex::new(queue),
         ready: Condvar::new(),
+        ready_here: Notify::new(),
         machine: RwLock::new(machine),
         position: watch::Sender::new(position),
     });

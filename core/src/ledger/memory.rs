@@ -58,7 +58,7 @@ pub struct MemoryLedger {
 }
 
 /// Everything the ledger keeps.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     platform: Platform,
     payments: Payments,
@@ -66,6 +66,7 @@ struct State {
 }
 
 /// Which epoch this ledger is of, and the highest that was seen.
+#[derive(Clone)]
 struct Epochs {
     own: u64,
     seen: u64,
@@ -84,6 +85,15 @@ impl MemoryLedger {
             clock,
             journal,
             state: Mutex::default(),
+        }
+    }
+
+    /// A ledger of its own that holds what this one holds now, without a journal: a standby.
+    pub fn copy(&self) -> Self {
+        Self {
+            clock: Arc::clone(&self.clock),
+            journal: None,
+            state: Mutex::new(self.lock().clone()),
         }
     }
 

@@ -162,6 +162,14 @@ impl SimDisk {
         locked(&self.0).failing = Some((failing, after));
     }
 
+    /// Nothing fails and nothing is slow any more.
+    pub fn heal(&self) {
+        let mut platter = locked(&self.0);
+        platter.failing = None;
+        platter.power_left = None;
+        platter.pace = (0, 2);
+    }
+
     /// What every task takes from now on, in milliseconds.
     pub fn set_pace(&self, low: u64, high: u64) {
         locked(&self.0).pace = (low, high);
@@ -179,6 +187,15 @@ impl SimDisk {
         let segments = platter.names.iter().filter(|(name, _)| is_segment(name));
         let sum: usize = segments.map(|(_, file)| bytes(file)).sum();
         u64::try_from(sum).unwrap_or(u64::MAX)
+    }
+
+    /// Everything that was written and not lost gets to the disk, and memory forgets the rest.
+    pub fn settle(&self) {
+        for file in locked(&self.0).files.values_mut() {
+            drop(file.sync());
+            file.seen.clone_from(&file.durable);
+            file.failed = false;
+        }
     }
 
     /// Spoils bytes at rest; `None` when nothing is there that may be spoilt.

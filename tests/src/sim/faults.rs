@@ -70,10 +70,15 @@ fn kill<M: Replicable>(world: &World<M>) {
 fn cut_power<M: Replicable>(world: &World<M>) {
     let Some(node) = any(world) else { return };
     let Some(disk) = world.disk(node) else { return };
+    let own = world.own_disk(node);
     if world.scene.chance(50) {
+        let disk = own.filter(|_| world.scene.chance(30)).unwrap_or(disk);
         disk.cut_power_after(world.scene.between(1, 40));
     } else {
         disk.cut_power();
+        if let Some(own) = own {
+            own.cut_power();
+        }
         if let Some(run) = world.net.node(node) {
             world.end(&run);
         }
@@ -97,6 +102,7 @@ pub async fn start_one<M: Replicable>(world: &Arc<World<M>>) {
         .into_iter()
         .any(|(at, now, _)| at == node && now == state && matches!(now, State::Spoilt { .. }));
     if still {
+        world.set_state(node, State::Retired);
         world.tasks.spawn(Arc::clone(world).replace(node));
     }
 }
@@ -149,11 +155,11 @@ fn compact<M: Replicable>(world: &Arc<World<M>>) {
         return;
     };
     let keep = world.scene.below(10);
-    world.scene.note("compact", &[run.node(), keep]);
+    let upto = world.compact_upto(&run).saturating_sub(keep);
+    world.scene.note("compact", &[run.node(), upto]);
     let patience = Duration::from_secs(3);
     world.tasks.spawn(async move {
-        let upto = run.group.status().applied_index.saturating_sub(keep);
-        let compacted = tokio::time::timeout(patience, run.group.compact(upto));
+        let compacted = tokio::time::timeout(patience, run.group().compact(upto));
         tokio::select! {
             biased;
             () = run.gone.token.cancelled() => {}
@@ -181,7 +187,8 @@ async fn spoil<M: Replicable>(world: &Arc<World<M>>) {
         world.end(&run);
     }
     let Some(disk) = world.disk(node) else { return };
-    // As it is read by nobody: the next start mounts it anew.
+    // As the next start will find it.
+    disk.settle();
     let Ok(report) = verify_on(&disk.mount(u64::MAX)) else {
         disk.sever();
         return;

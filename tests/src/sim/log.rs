@@ -9,24 +9,29 @@ use tokio::time::Instant;
 
 use super::disk::Mark;
 use super::faults;
-use super::oracle::Told;
+use super::oracle::{Oracle, Told};
 use super::scene::{digest, locked};
 use super::till::{Till, payment};
-use super::world::{State, World};
+use super::well::{is_level, make_well};
+use super::world::{Hooks, World};
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(700);
 const CLIENTS: u64 = 4;
 /// Simulated milliseconds of faults.
 const FAULTS_MS: u64 = 3_000;
-/// Simulated time in which a healed group must be well again.
-const WELL_WITHIN: Duration = Duration::from_secs(30);
 
 type Payments = Arc<Mutex<Vec<(Mark, Bytes)>>>;
 
 /// Runs one simulation of three keepers and two others.
 pub async fn simulate(scene: Arc<super::scene::Scene>) -> Arc<World<Till>> {
-    let world = World::new(scene, Box::new(Till::default), Box::new(|_, _| {}));
+    let oracle = Oracle::new(Arc::clone(&scene), Box::new(|_, _| {}));
+    let hooks = Hooks {
+        make: Box::new(Till::default),
+        started: Box::new(|group, _, _, _| Arc::new(group)),
+        compact_upto: Box::new(|run| run.group().status().applied_index),
+    };
+    let world = World::new(scene, oracle, hooks);
     world.found(3, 2).await;
     let payments: Payments = Arc::default();
     let end = world.scene.now_ms().saturating_add(FAULTS_MS);
@@ -76,7 +81,7 @@ async fn ask(world: &Arc<World<Till>>, mark: &Mark, bytes: &Bytes, tries: u32) -
         };
         let deadline = Instant::now().checked_add(PATIENCE);
         let proposing = run
-            .group
+            .group()
             .propose(bytes.clone(), deadline.unwrap_or_else(Instant::now));
         let proposed = tokio::select! {
             biased;
@@ -113,33 +118,7 @@ async fn get_well(world: &Arc<World<Till>>, payments: &Payments) {
     if world.scene.verdict().is_some() {
         return;
     }
-    world.net.heal();
-    let until = Instant::now().checked_add(WELL_WITHIN);
-    let until = until.unwrap_or_else(Instant::now);
-    let mut settled = false;
-    while Instant::now() < until && world.scene.verdict().is_none() {
-        for (node, state, _) in world.machines() {
-            if let Some(disk) = world.disk(node) {
-                disk.set_pace(0, 2);
-            }
-            if state != State::Retired && state != State::Up {
-                faults::start_one(world).await;
-            }
-        }
-        world.look();
-        if !world.is_wounded() && is_level(world) {
-            settled = true;
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    if world.scene.verdict().is_some() {
-        return;
-    }
-    if !settled {
-        world
-            .scene
-            .wrong(|| format!("L7: not well again in time: {}", describe(world)));
+    if !make_well(world).await {
         return;
     }
     let known: Vec<(Mark, Bytes)> = locked(payments).clone();
@@ -147,7 +126,7 @@ async fn get_well(world: &Arc<World<Till>>, payments: &Payments) {
         let Some((_, bytes)) = known.iter().find(|(known, _)| *known == mark) else {
             continue;
         };
-        if !ask(world, &mark, bytes, 3).await {
+        if !ask(world, &mark, bytes, 12).await {
             world
                 .scene
                 .wrong(|| "L7: a healed group does not answer".to_owned());
@@ -166,49 +145,7 @@ async fn get_well(world: &Arc<World<Till>>, payments: &Payments) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    for run in world.net.nodes() {
-        run.group.read(|watched| watched.compare());
-    }
+    world.compare();
     world.look();
 }
 
-/// Whether every machine that is to run runs, knows the leader, and has applied as much as the others.
-fn is_level<M: Replicable>(world: &World<M>) -> bool {
-    let machines = world.machines();
-    let to_run = machines
-        .iter()
-        .filter(|(_, state, _)| *state != State::Retired);
-    let nodes = world.net.nodes();
-    let applied = |run: &Arc<super::run::Run<super::oracle::Watched<M>>>| {
-        let status = run.group.status();
-        (
-            status.leader,
-            status.applied_index,
-            status.last_index == status.applied_index,
-        )
-    };
-    let first = nodes.first().map(applied);
-    nodes.len() == to_run.count()
-        && first.is_some_and(|(leader, _, whole)| leader.is_some() && whole)
-        && nodes.iter().all(|run| Some(applied(run)) == first)
-}
-
-fn describe<M: Replicable>(world: &World<M>) -> String {
-    let nodes = world.net.nodes();
-    let told: Vec<String> = nodes
-        .iter()
-        .map(|run| {
-            let status = run.group.status();
-            format!(
-                "{}: leader {:?} term {} last {} applied {} keepers {:?}",
-                status.node,
-                status.leader,
-                status.term,
-                status.last_index,
-                status.applied_index,
-                status.keepers
-            )
-        })
-        .collect();
-    format!("{told:?}, machines {:?}", world.machines())
-}

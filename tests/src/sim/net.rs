@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::oracle::Oracle;
-use super::run::Run;
+use super::run::{Gone, Run};
 use super::scene::{Scene, locked};
 
 /// The network.
@@ -48,7 +48,7 @@ pub struct Weather {
 /// One node's way to the others.
 pub struct Way<M: Replicable> {
     net: Arc<Net<M>>,
-    from: Arc<super::run::Gone>,
+    from: Arc<Gone>,
 }
 
 impl Weather {
@@ -80,7 +80,7 @@ impl<M: Replicable> Net<M> {
     }
 
     /// A node's way out.
-    pub fn way(self: &Arc<Self>, from: Arc<super::run::Gone>) -> Arc<Way<M>> {
+    pub fn way(self: &Arc<Self>, from: Arc<Gone>) -> Arc<Way<M>> {
         Arc::new(Way {
             net: Arc::clone(self),
             from,
@@ -168,12 +168,7 @@ impl<M: Replicable> Net<M> {
     }
 
     /// Brings a request to a node, and its reply back.
-    async fn carry(
-        self: Arc<Self>,
-        from: Arc<super::run::Gone>,
-        to: u64,
-        request: Bytes,
-    ) -> Option<Bytes> {
+    async fn carry(self: Arc<Self>, from: Arc<Gone>, to: u64, request: Bytes) -> Option<Bytes> {
         let said = look_into_request(&request);
         self.note("request", from.node, to, said);
         self.travel(from.node, to).await?;
@@ -181,7 +176,7 @@ impl<M: Replicable> Net<M> {
         let reply = tokio::select! {
             biased;
             () = run.gone.token.cancelled() => return None,
-            reply = run.group.handle(request) => reply,
+            reply = run.group().handle(request) => reply,
         };
         if run.gone.token.is_cancelled() || from.token.is_cancelled() {
             return None;

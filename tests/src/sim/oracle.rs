@@ -3,24 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use standin_wal::{Applied, LoadError, Replicable, StateMachine};
+use standin_wal::Applied;
+use standin_wal::testing::Witness;
 
 use super::disk::{Mark, marks};
 use super::scene::{Scene, digest, locked};
 
 /// The oracle of one simulation.
-#[derive(Debug)]
 pub struct Oracle {
     scene: Arc<Scene>,
     seen: Mutex<Seen>,
+    /// Hears of every entry when it is applied for the first time anywhere.
+    first: First,
 }
+
+/// Who hears of entries, in log order: proposal and outcome.
+pub type First = Box<dyn Fn(&[u8], &[u8]) + Send + Sync>;
 
 #[derive(Debug, Default)]
 struct Seen {
     /// By index and slot: what was applied there, wherever it was applied.
     applied: BTreeMap<(u64, u32), Fact>,
-    /// Saved states by the last position in them.
-    states: BTreeMap<(u64, u32), u64>,
+    /// Saved states by the last index applied to them.
+    states: BTreeMap<u64, u64>,
     proposed: BTreeSet<u64>,
     /// What a client was told of a payment, and the place of it.
     told: BTreeMap<Mark, Told>,
@@ -60,23 +65,21 @@ pub struct Counts {
     pub faults: u64,
 }
 
-/// A state machine that tells the oracle.
-pub struct Watched<M> {
-    /// The real one.
-    pub machine: M,
+/// Sees what one node applies.
+pub struct Eye {
     oracle: Arc<Oracle>,
     node: u64,
-    last: (u64, u32),
 }
 
 // === impl Oracle ===
 
 impl Oracle {
     /// An oracle that has seen nothing.
-    pub fn new(scene: Arc<Scene>) -> Arc<Self> {
+    pub fn new(scene: Arc<Scene>, first: First) -> Arc<Self> {
         Arc::new(Self {
             scene,
             seen: Mutex::default(),
+            first,
         })
     }
 
@@ -94,6 +97,12 @@ impl Oracle {
     /// A client proposes.
     pub fn proposed(&self, proposal: &[u8]) {
         locked(&self.seen).proposed.insert(digest(proposal));
+    }
+
+    /// A client was answered.
+    pub fn answered(&self) {
+        let mut seen = locked(&self.seen);
+        seen.counts.answered = seen.counts.answered.saturating_add(1);
     }
 
     /// A client never heard.
@@ -182,7 +191,10 @@ impl Oracle {
             .note("apply", &[node, at.index, u64::from(at.slot), fact.outcome]);
         let mut seen = locked(&self.seen);
         seen.counts.applied = seen.counts.applied.saturating_add(1);
-        if !seen.proposed.contains(&fact.proposal) && !marks(proposal).is_empty() {
+        if !seen.proposed.is_empty()
+            && !seen.proposed.contains(&fact.proposal)
+            && !marks(proposal).is_empty()
+        {
             self.scene
                 .wrong(|| format!("S4: node {node} applied at {place:?} what nobody proposed"));
         }
@@ -204,80 +216,35 @@ impl Oracle {
             });
         }
         seen.applied.insert(place, fact);
+        drop(seen);
+        (self.first)(proposal, outcome);
     }
 
-    fn saved(&self, node: u64, at: (u64, u32), state: &[u8]) {
+    /// The state of a node after an index.
+    pub fn saved(&self, node: u64, at: u64, state: &[u8]) {
         let state = digest(state);
         let mut seen = locked(&self.seen);
         let before = *seen.states.entry(at).or_insert(state);
         if before != state {
             self.scene.wrong(|| {
-                format!("S8: the state of node {node} after {at:?} is not that of another")
+                format!("S8: the state of node {node} after {at} is not that of another")
             });
         }
     }
 }
 
-// === impl Watched ===
+// === impl Eye ===
 
-impl<M> Watched<M> {
-    /// Tells the oracle what `machine` does on a node.
-    pub fn new(machine: M, oracle: Arc<Oracle>, node: u64) -> Self {
-        Self {
-            machine,
-            oracle,
-            node,
-            last: (0, 0),
-        }
+impl Eye {
+    /// An eye on a node.
+    pub fn on(oracle: &Arc<Oracle>, node: u64) -> Arc<Self> {
+        let oracle = Arc::clone(oracle);
+        Arc::new(Self { oracle, node })
     }
 }
 
-impl<M: Replicable> Watched<M> {
-    /// Has the oracle hold this state against that of the other nodes after the same entry.
-    pub fn compare(&self) {
-        let saved = self.machine.save();
-        self.oracle.saved(self.node, self.last, &saved);
-    }
-}
-
-impl<M: Replicable> StateMachine for Watched<M> {
-    type Outcome = M::Outcome;
-
-    fn apply(&mut self, at: Applied, proposal: &[u8]) -> M::Outcome {
-        let outcome = self.machine.apply(at, proposal);
-        let bytes = M::outcome_to_bytes(&outcome);
-        self.oracle.applied(self.node, at, proposal, &bytes);
-        self.last = (at.index, at.slot);
-        outcome
-    }
-}
-
-impl<M: Replicable> Replicable for Watched<M> {
-    fn save(&self) -> Vec<u8> {
-        let saved = self.machine.save();
-        self.oracle.saved(self.node, self.last, &saved);
-        let (index, slot) = self.last;
-        let mut bytes = index.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&slot.to_le_bytes());
-        bytes.extend_from_slice(&saved);
-        bytes
-    }
-
-    fn load(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
-        let cut = || LoadError("cut short".to_owned());
-        let (index, rest) = bytes.split_first_chunk::<8>().ok_or_else(cut)?;
-        let (slot, saved) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
-        self.machine.load(saved)?;
-        self.last = (u64::from_le_bytes(*index), u32::from_le_bytes(*slot));
-        self.compare();
-        Ok(())
-    }
-
-    fn outcome_to_bytes(outcome: &M::Outcome) -> Vec<u8> {
-        M::outcome_to_bytes(outcome)
-    }
-
-    fn outcome_from_bytes(bytes: &[u8]) -> Option<M::Outcome> {
-        M::outcome_from_bytes(bytes)
+impl Witness for Eye {
+    fn applied(&self, at: Applied, proposal: &[u8], outcome: &[u8]) {
+        self.oracle.applied(self.node, at, proposal, outcome);
     }
 }

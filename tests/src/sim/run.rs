@@ -11,8 +11,19 @@ use tokio_util::sync::CancellationToken;
 pub struct Run<M: Replicable> {
     /// Whether it has ended.
     pub gone: Arc<Gone>,
-    /// Its log.
-    pub group: Group<M>,
+    held: Arc<dyn Holds<M>>,
+}
+
+/// What holds a node's log.
+pub trait Holds<M: Replicable>: Send + Sync {
+    /// The log.
+    fn group(&self) -> &Group<M>;
+}
+
+impl<M: Replicable> Holds<M> for Group<M> {
+    fn group(&self) -> &Group<M> {
+        self
+    }
 }
 
 /// Whether a run has ended. What is left of it then changes nothing any more: its disk, its network
@@ -25,6 +36,8 @@ pub struct Gone {
     pub number: u64,
     /// Cancelled at its end.
     pub token: CancellationToken,
+    /// Cancelled when its process has to end.
+    pub failed: CancellationToken,
 }
 
 /// A node's clocks: the wall clock may be wrong and may jump, the monotonic one only goes on.
@@ -35,6 +48,16 @@ pub struct Clocks {
 }
 
 impl<M: Replicable> Run<M> {
+    /// A run whose log is held so.
+    pub fn new(gone: Arc<Gone>, held: Arc<dyn Holds<M>>) -> Self {
+        Self { gone, held }
+    }
+
+    /// Its log.
+    pub fn group(&self) -> &Group<M> {
+        self.held.group()
+    }
+
     /// Which node it is.
     pub fn node(&self) -> u64 {
         self.gone.node

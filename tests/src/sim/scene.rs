@@ -63,6 +63,14 @@ impl Scene {
         }
     }
 
+    /// Words for whoever reads along.
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        let now = self.now_ms();
+        if let Some(lines) = &mut locked(&self.trace).lines {
+            lines.push(format!("{now:>6} ms  {}", what()));
+        }
+    }
+
     /// Something that must not be. Only the first one counts.
     pub fn wrong(&self, what: impl FnOnce() -> String) {
         let now = self.now_ms();

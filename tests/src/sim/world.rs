@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::select_all;
+use standin_wal::testing::{Witness, bring_witness};
 use standin_wal::{Config, Group, GroupConfig, Member, MemberError, NodeId, OpenError, Replicable};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::disk::{Mark, SimDisk};
+use super::disk::{Mark, Mount, SimDisk};
 use super::net::Net;
-use super::oracle::{Oracle, Watched};
-use super::run::{Clocks, Gone, Run};
+use super::oracle::{Eye, Oracle};
+use super::run::{Clocks, Gone, Holds, Run};
 use super::scene::{Scene, locked};
 
 /// Bytes of a segment, and of all of them.
@@ -31,12 +33,11 @@ pub struct World<M: Replicable> {
     /// Who judges it.
     pub oracle: Arc<Oracle>,
     /// How its nodes talk.
-    pub net: Arc<Net<Watched<M>>>,
+    pub net: Arc<Net<M>>,
     /// What runs in it.
     pub tasks: TaskTracker,
     machines: Mutex<BTreeMap<u64, Machine>>,
-    make: Box<dyn Fn() -> M + Send + Sync>,
-    started: Started<M>,
+    hooks: Hooks<M>,
     runs: AtomicU64,
     /// Keepers being replaced: the old one and the new one.
     replacing: Mutex<Option<(u64, u64)>>,
@@ -44,11 +45,24 @@ pub struct World<M: Replicable> {
     changed_ms: AtomicU64,
 }
 
-/// Called when a run has joined.
-pub type Started<M> = Box<dyn Fn(&Arc<Run<Watched<M>>>, &Clocks) + Send + Sync>;
+/// What runs on the logs of a world.
+pub struct Hooks<M: Replicable> {
+    /// Makes a state machine that has applied nothing.
+    pub make: Box<dyn Fn() -> M + Send + Sync>,
+    /// Makes of a log that was opened whatever holds it.
+    pub started: Started<M>,
+    /// Up to where a node's log may be given up.
+    pub compact_upto: Box<dyn Fn(&Run<M>) -> u64 + Send + Sync>,
+}
+
+type Started<M> = Box<
+    dyn Fn(Group<M>, &Arc<Gone>, &Clocks, Arc<Mount>) -> Arc<dyn Holds<M>> + Send + Sync,
+>;
 
 struct Machine {
     disk: SimDisk,
+    /// For what runs beside the group's log.
+    own: SimDisk,
     clocks: Clocks,
     keeper: bool,
     state: State,
@@ -74,10 +88,9 @@ impl<M: Replicable> World<M> {
     /// A world without machines.
     pub fn new(
         scene: Arc<Scene>,
-        make: Box<dyn Fn() -> M + Send + Sync>,
-        started: Started<M>,
+        oracle: Arc<Oracle>,
+        hooks: Hooks<M>,
     ) -> Arc<Self> {
-        let oracle = Oracle::new(Arc::clone(&scene));
         let tasks = TaskTracker::new();
         Arc::new(Self {
             net: Net::new(Arc::clone(&scene), Arc::clone(&oracle), tasks.clone()),
@@ -85,8 +98,7 @@ impl<M: Replicable> World<M> {
             oracle,
             tasks,
             machines: Mutex::default(),
-            make,
-            started,
+            hooks,
             runs: AtomicU64::new(0),
             replacing: Mutex::new(None),
             changed_ms: AtomicU64::new(0),
@@ -98,6 +110,7 @@ impl<M: Replicable> World<M> {
         let off = i64::try_from(self.scene.below(4_000)).unwrap_or(0);
         let machine = Machine {
             disk: SimDisk::new(Arc::clone(&self.scene), node),
+            own: SimDisk::new(Arc::clone(&self.scene), node),
             clocks: Clocks::new(off.saturating_sub(2_000)),
             keeper,
             state: State::Down,
@@ -118,6 +131,19 @@ impl<M: Replicable> World<M> {
     pub fn disk(&self, node: u64) -> Option<SimDisk> {
         let machines = locked(&self.machines);
         machines.get(&node).map(|machine| machine.disk.clone())
+    }
+
+    /// Its other disk.
+    pub fn own_disk(&self, node: u64) -> Option<SimDisk> {
+        let machines = locked(&self.machines);
+        machines.get(&node).map(|machine| machine.own.clone())
+    }
+
+    /// Its process ends; its disks keep what they have.
+    fn sever(&self, node: u64) {
+        for disk in [self.disk(node), self.own_disk(node)].into_iter().flatten() {
+            disk.sever();
+        }
     }
 
     /// A machine's clocks.
@@ -149,20 +175,28 @@ impl<M: Replicable> World<M> {
             node,
             number,
             token: CancellationToken::new(),
+            failed: CancellationToken::new(),
         });
         self.scene.note("start", &[node, number]);
         let mount = Arc::new(disk.mount(number));
         let out = disk.out();
+        let Some(own_disk) = self.own_disk(node) else {
+            return;
+        };
+        let own = Arc::new(own_disk.mount(number));
         let mut dice = self.scene.fork();
-        let opened = Group::open_on(
+        let eye: Arc<dyn Witness> = Eye::on(&self.oracle, node);
+        bring_witness(Some(eye));
+        let opening = Group::open_on(
             mount,
             group_config(node),
             Box::new(clocks.clone()),
-            Watched::new((self.make)(), Arc::clone(&self.oracle), node),
+            (self.hooks.make)(),
             self.net.way(Arc::clone(&gone)),
             Box::new(move || (u128::from(dice.roll()) << 64) | u128::from(dice.roll())),
-        )
-        .await;
+        );
+        // It looks for its witness when it is first polled, which is now.
+        let opened = opening.await;
         let before = self.machines().into_iter().find(|(at, ..)| *at == node);
         let Some((_, state, _)) = before else { return };
         match opened {
@@ -177,14 +211,16 @@ impl<M: Replicable> World<M> {
                         });
                     }
                 }
-                let run = Arc::new(Run { gone, group });
+                let held = (self.hooks.started)(group, &gone, &clocks, own);
+                let run = Arc::new(Run::new(gone, held));
                 self.set_state(node, State::Up);
                 self.net.join(Arc::clone(&run));
-                (self.started)(&run, &clocks);
-                self.tasks.spawn(Arc::clone(self).watch(run, out));
+                let outs = vec![out, own_disk.out()];
+                self.tasks.spawn(Arc::clone(self).watch(run, outs));
             }
             Err(error) => {
                 self.scene.note("not opened", &[node]);
+                self.scene.say(|| format!("node {node}: {error}"));
                 gone.token.cancel();
                 disk.sever();
                 self.judge_open_error(node, state, &error);
@@ -205,12 +241,17 @@ impl<M: Replicable> World<M> {
     }
 
     /// Ends the run when its disk is poisoned or its power is gone.
-    async fn watch(self: Arc<Self>, run: Arc<Run<Watched<M>>>, out: CancellationToken) {
+    async fn watch(self: Arc<Self>, run: Arc<Run<M>>, outs: Vec<CancellationToken>) {
+        let out = async {
+            let outs = outs.iter().map(|out| Box::pin(out.cancelled()));
+            select_all(outs).await;
+        };
         tokio::select! {
             biased;
             () = run.gone.token.cancelled() => {}
-            () = out.cancelled() => self.end(&run),
-            () = run.group.poisoned() => {
+            () = out => self.end(&run),
+            () = run.gone.failed.cancelled() => self.end(&run),
+            () = run.group().poisoned() => {
                 self.scene.note("poisoned", &[run.node()]);
                 self.end(&run);
             }
@@ -218,41 +259,37 @@ impl<M: Replicable> World<M> {
     }
 
     /// Ends a run at once, as kill -9 does.
-    pub fn end(&self, run: &Arc<Run<Watched<M>>>) {
+    pub fn end(&self, run: &Arc<Run<M>>) {
         if run.gone.token.is_cancelled() {
             return;
         }
         self.scene.note("end", &[run.node(), run.gone.number]);
         run.gone.token.cancel();
         self.net.leave(run.node());
-        if let Some(disk) = self.disk(run.node()) {
-            disk.sever();
-        }
+        self.sever(run.node());
         self.set_state(run.node(), State::Down);
         // What is left of it is taken away; it has no disk, no network and no clients any more.
         let run = Arc::clone(run);
-        self.tasks.spawn(async move { run.group.stop().await });
+        self.tasks.spawn(async move { run.group().stop().await });
     }
 
     /// Stops a run as an operator does.
-    pub async fn stop(&self, run: &Arc<Run<Watched<M>>>) {
+    pub async fn stop(&self, run: &Arc<Run<M>>) {
         self.scene.note("stop", &[run.node(), run.gone.number]);
-        run.group.stop().await;
+        run.group().stop().await;
         if run.gone.token.is_cancelled() {
             return;
         }
         run.gone.token.cancel();
         self.net.leave(run.node());
-        if let Some(disk) = self.disk(run.node()) {
-            disk.sever();
-        }
+        self.sever(run.node());
         self.set_state(run.node(), State::Down);
     }
 
     /// The node that leads, as far as the nodes know.
-    pub fn leader(&self) -> Option<Arc<Run<Watched<M>>>> {
-        let leads = |run: &Arc<Run<Watched<M>>>| {
-            let status = run.group.status();
+    pub fn leader(&self) -> Option<Arc<Run<M>>> {
+        let leads = |run: &Arc<Run<M>>| {
+            let status = run.group().status();
             (status.leader == Some(status.node)).then_some(status.term)
         };
         let nodes = self.net.nodes();
@@ -309,34 +346,36 @@ impl<M: Replicable> World<M> {
 
     async fn change_one(
         &self,
-        leader: &Arc<Run<Watched<M>>>,
+        leader: &Arc<Run<M>>,
         old: u64,
         new: u64,
         keeper: bool,
     ) -> Result<(), MemberError> {
-        let status = leader.group.status();
+        let status = leader.group().status();
         let known = status.learners.contains(&new) || status.keepers.contains(&new);
         if !known {
-            leader.group.add_learner(NodeId(new), member(new)).await?;
+            leader.group().add_learner(NodeId(new), member(new)).await?;
         }
         if keeper && !status.keepers.contains(&new) {
-            leader.group.add_keeper(NodeId(new)).await?;
+            leader.group().add_keeper(NodeId(new)).await?;
         }
         if status.keepers.contains(&old) {
-            leader.group.remove_keeper(NodeId(old)).await?;
+            leader.group().remove_keeper(NodeId(old)).await?;
         }
         Ok(())
     }
 
     fn is_replaced(&self, old: u64, new: u64, keeper: bool) -> bool {
         self.leader().is_some_and(|leader| {
-            let status = leader.group.status();
+            let status = leader.group().status();
             let there = if keeper {
                 status.keepers.contains(&new)
             } else {
                 status.learners.contains(&new)
             };
-            there && !status.keepers.contains(&old) && status.keepers.len() == 3
+            let committed = status.applied_index == status.last_index;
+            let gone = !status.keepers.contains(&old) && status.keepers.len() == 3;
+            there && gone && committed
         })
     }
 
@@ -352,7 +391,7 @@ impl<M: Replicable> World<M> {
         let Some(first) = self.net.node(1) else {
             return;
         };
-        if let Err(error) = first.group.found(all).await {
+        if let Err(error) = first.group().found(all).await {
             self.scene
                 .wrong(|| format!("the group is not founded: {error}"));
         }
@@ -360,7 +399,7 @@ impl<M: Replicable> World<M> {
             for _ in 0..100 {
                 if let Some(leader) = self.leader()
                     && leader
-                        .group
+                        .group()
                         .add_learner(NodeId(learner), member(learner))
                         .await
                         .is_ok()
@@ -372,10 +411,24 @@ impl<M: Replicable> World<M> {
         }
     }
 
+    /// Up to where a node's log may be given up.
+    pub fn compact_upto(&self, run: &Run<M>) -> u64 {
+        (self.hooks.compact_upto)(run)
+    }
+
+    /// Has the oracle hold the states of the nodes against each other.
+    pub fn compare(&self) {
+        for run in self.net.nodes() {
+            let at = run.group().status().applied_index;
+            let state = run.group().read(Replicable::save);
+            self.oracle.saved(run.node(), at, &state);
+        }
+    }
+
     /// Looks at every node, and at its disk.
     pub fn look(&self) {
         for run in self.net.nodes() {
-            let status = run.group.status();
+            let status = run.group().status();
             let leads = status.leader == Some(status.node);
             self.oracle.status(status.node, status.term, leads);
             let used = self
@@ -389,8 +442,8 @@ impl<M: Replicable> World<M> {
     }
 
     /// S7: what is told as committed is durable on a majority of the keepers when it is told.
-    pub fn judge_durable(&self, mark: &Mark, run: &Arc<Run<Watched<M>>>) {
-        let keepers: BTreeSet<u64> = run.group.status().keepers;
+    pub fn judge_durable(&self, mark: &Mark, run: &Arc<Run<M>>) {
+        let keepers: BTreeSet<u64> = run.group().status().keepers;
         let since = self.changed_ms.load(Ordering::Relaxed);
         let settled = since == 0 || self.scene.now_ms().saturating_sub(since) > 2_000;
         if !settled || locked(&self.replacing).is_some() || keepers.len() != 3 {
@@ -420,6 +473,6 @@ fn group_config(node: u64) -> GroupConfig {
 fn member(node: u64) -> Member {
     Member {
         address: format!("node-{node}"),
-        log: uuid::Uuid::nil(),
+        log: Uuid::nil(),
     }
 }

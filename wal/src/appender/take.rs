@@ -49,6 +49,34 @@ impl<M: StateMachine> Appender<M> {
         }
     }
 
+    /// The same without a thread.
+    pub(super) async fn take_here(&mut self) -> Taken<M::Outcome> {
+        loop {
+            {
+                let mut queue = locked(&self.shared.queue);
+                if !queue.items.is_empty() {
+                    let config = &self.shared.config;
+                    return Taken::Batch(
+                        queue.take(config.batch_bytes_max, config.batch_proposals_max),
+                    );
+                }
+                if queue.closed.is_some() {
+                    return Taken::Closed;
+                }
+                queue.idle = true;
+            }
+            let ready = self.shared.ready_here.notified();
+            match self.idle_wait() {
+                None => ready.await,
+                Some(wait) => {
+                    if tokio::time::timeout(wait, ready).await.is_err() {
+                        return Taken::Idle;
+                    }
+                }
+            }
+        }
+    }
+
     fn idle_wait(&self) -> Option<Duration> {
         self.shared
             .config

@@ -15,6 +15,8 @@ use crate::raft::wire::{Request, Response, Standing, decode, encode};
 
 /// Rest before a change is asked for again.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// How often a learner is looked at until it has caught up.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long one node may take with a change.
 const ONE_MAX: Duration = Duration::from_secs(5);
 /// A learner that lacks more entries than this has not caught up: it gets no vote yet.
@@ -91,8 +93,27 @@ impl<M: Replicable> Group<M> {
     /// # Errors
     /// See [`MemberError`].
     pub async fn add_learner(&self, node: NodeId, member: Member) -> Result<(), MemberError> {
-        let added = self.inner.raft.add_learner(node.0, member, true).await;
-        added.map(drop).map_err(refused)
+        let raft = &self.inner.raft;
+        let added = raft.add_learner(node.0, member, false).await;
+        let upto = added.map_err(refused)?.log_id.index;
+        // The library's own wait ends at once: no distance is too far for it to replicate entries.
+        let metrics = raft.metrics();
+        loop {
+            {
+                let now = metrics.borrow();
+                if let Err(error) = &now.running_state {
+                    return Err(MemberError::Ended(error.to_string()));
+                }
+                let Some(replication) = &now.replication else {
+                    return Err(MemberError::NotLeader(now.current_leader));
+                };
+                let matched = replication.get(&node.0).copied().flatten();
+                if matched.is_some_and(|last| last.index >= upto) {
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Gives a learner a vote. For who leads.

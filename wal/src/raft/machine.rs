@@ -27,13 +27,25 @@ use crate::wal::{Applied, StateMachine};
 pub(crate) struct Machine<M>(Arc<Inner<M>>);
 
 struct Inner<M> {
+    #[cfg(feature = "testing")]
+    witness: Option<Arc<dyn crate::testing::Witness>>,
     dir: Arc<dyn SegmentDir>,
     machine: RwLock<M>,
     progress: News<Progress>,
     members: Mutex<StoredMembership<u64, Member>>,
     snapshot: Mutex<Option<Snapshot>>,
+    kept: News<Kept>,
     /// Numbers the snapshots made here.
     made: Mutex<u64>,
+}
+
+/// What the snapshot on this disk holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The last entry in it, durably.
+    pub(crate) upto: Option<u64>,
+    /// Writing one has failed.
+    pub(crate) failed: bool,
 }
 
 /// How far this node has applied.
@@ -72,12 +84,19 @@ impl<M: StateMachine + Replicable> Machine<M> {
             };
             members = snapshot.meta.last_membership.clone();
         }
+        let kept = Kept {
+            upto: progress.last.map(|last| last.index),
+            failed: false,
+        };
         Ok(Self(Arc::new(Inner {
+            #[cfg(feature = "testing")]
+            witness: crate::testing::witness(),
             dir,
             machine: RwLock::new(machine),
             progress: News::new(progress),
             members: Mutex::new(members),
             snapshot: Mutex::new(snapshot),
+            kept: News::new(kept),
             made: Mutex::new(0),
         })))
     }
@@ -86,6 +105,11 @@ impl<M: StateMachine + Replicable> Machine<M> {
     pub(crate) fn read<R>(&self, look: impl FnOnce(&M) -> R) -> R {
         let machine = self.0.machine.read();
         look(&machine.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the snapshot on the disk holds, and news of it.
+    pub(crate) fn kept(&self) -> &News<Kept> {
+        &self.0.kept
     }
 
     /// How far it has applied, and news of it.
@@ -116,7 +140,13 @@ impl<M: StateMachine + Replicable> Machine<M> {
                         slot,
                         log_time_ms: at.log_time_ms,
                     };
-                    outcomes.push((applied, machine.apply(applied, proposal)));
+                    let outcome = machine.apply(applied, proposal);
+                    #[cfg(feature = "testing")]
+                    if let Some(witness) = &self.0.witness {
+                        let outcome = M::outcome_to_bytes(&outcome);
+                        witness.applied(applied, proposal, &outcome);
+                    }
+                    outcomes.push((applied, outcome));
                 }
                 outcomes
             }
@@ -125,12 +155,25 @@ impl<M: StateMachine + Replicable> Machine<M> {
 
     async fn keep(&self, snapshot: Snapshot) -> io::Result<()> {
         let inner = Arc::clone(&self.0);
+        let upto = snapshot.meta.last_log_id.map(|last| last.index);
         let writing = move || {
             snapshot.write(inner.dir.as_ref())?;
             *locked(&inner.snapshot) = Some(snapshot);
             Ok(())
         };
-        off_runtime(self.0.dir.as_ref(), writing).await?
+        let written = off_runtime(self.0.dir.as_ref(), writing).await;
+        let written = written.and_then(|written| written);
+        self.0.kept.set(match written {
+            Ok(()) => Kept {
+                upto,
+                failed: false,
+            },
+            Err(_) => Kept {
+                failed: true,
+                ..self.0.kept.get()
+            },
+        });
+        written
     }
 }
 
@@ -217,13 +260,16 @@ impl<M: StateMachine + Replicable> RaftStateMachine<Types<M>> for Machine<M> {
 
 impl<M: StateMachine + Replicable> RaftSnapshotBuilder<Types<M>> for Machine<M> {
     async fn build_snapshot(&mut self) -> Result<openraft::Snapshot<Types<M>>, StorageError<u64>> {
-        let (at, members, state) = {
+        let (at, members, frozen) = {
             let machine = self.0.machine.read();
             let machine = machine.unwrap_or_else(PoisonError::into_inner);
             // Under the machine's lock the three belong together.
             let at = self.0.progress.get();
-            (at, locked(&self.0.members).clone(), machine.save())
+            (at, locked(&self.0.members).clone(), machine.freeze())
         };
+        let state = off_runtime(self.0.dir.as_ref(), frozen)
+            .await
+            .map_err(|error| StorageIOError::write_snapshot(None, &error))?;
         let number = {
             let mut made = locked(&self.0.made);
             *made = made.saturating_add(1);

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use openraft::async_runtime::TokioOneShotSender;
 use openraft::{AsyncRuntime, OptionalSend, TokioInstant, TokioRuntime};
+use rand::RngCore;
 
 #[cfg(feature = "testing")]
 use super::chance::Chance;
 /// The chance of the machine.
 #[cfg(not(feature = "testing"))]
 type Chance = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
+
+/// A tick is late by up to so many milliseconds.
+const LATE_MS_MASK: u64 = 15;
 
 /// What the library runs on.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -41,8 +45,13 @@ impl AsyncRuntime for Runtime {
         TokioRuntime::sleep(duration)
     }
 
+    /// The library sleeps so between its ticks, and draws the election timeout once for the life of a
+    /// node: two followers whose ticks fell into step would split the vote again and again. So each
+    /// tick is late by chance.
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        TokioRuntime::sleep_until(deadline)
+        let late = Self::thread_rng().next_u64() & LATE_MS_MASK;
+        let late = deadline.checked_add(Duration::from_millis(late));
+        TokioRuntime::sleep_until(late.unwrap_or(deadline))
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(

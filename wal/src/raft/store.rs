@@ -10,7 +10,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
@@ -18,6 +18,7 @@ use openraft::{LeaderId, LogId, OptionalSend, RaftLogReader, StorageError, Stora
 use tokio::sync::{mpsc, oneshot};
 
 use super::disk::{DiskThread, Done, Task};
+use super::machine::Kept;
 use super::{RaftEntry, RaftLogId, Types, from_disk, log_id, to_disk};
 use crate::disk::SegmentDir;
 use crate::files::{Files, locked};
@@ -48,6 +49,7 @@ struct Inner {
     tasks: Tasks,
     tail: Mutex<Tail>,
     phase: News<Phase>,
+    snapshots: OnceLock<News<Kept>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -125,6 +127,7 @@ impl<M: StateMachine> Store<M> {
             tasks,
             tail: Mutex::new(tail),
             phase,
+            snapshots: OnceLock::new(),
             thread: Mutex::new(thread),
         };
         Ok(Self(Arc::new(inner), PhantomData))
@@ -137,6 +140,22 @@ impl<M: StateMachine> Store<M> {
     /// Whether the disk thread runs, has stopped, or was poisoned.
     pub(crate) fn phase(&self) -> &News<Phase> {
         &self.0.phase
+    }
+
+    /// From now on nothing is given up before a snapshot holds it durably. The library gives up what
+    /// a snapshot from the leader covers while that snapshot is still being written.
+    pub(crate) fn give_up_behind(&self, snapshots: News<Kept>) {
+        if self.0.snapshots.set(snapshots).is_err() {
+            tracing::error!("a log has one machine");
+        }
+    }
+
+    /// The library has ended by itself: so must the process.
+    pub(crate) fn poison(&self) {
+        if self.0.phase.get() == Phase::Running {
+            tracing::error!("the group's library has failed");
+            self.0.phase.set(Phase::Poisoned);
+        }
     }
 
     /// The first entry that may still be here.
@@ -531,6 +550,14 @@ impl<M: StateMachine> RaftLogStorage<Types<M>> for Store<M> {
 
     async fn purge(&mut self, log_id: LogId<u64>) -> Result<(), StorageError<u64>> {
         let upto = (log_id.index, log_id.leader_id.term);
+        if let Some(snapshots) = self.0.snapshots.get() {
+            let holds = |kept: &Kept| kept.upto.is_some_and(|last| last >= upto.0);
+            snapshots.wait_for(|kept| kept.failed || holds(kept)).await;
+            if !holds(&snapshots.get()) {
+                let error = "the snapshot that covers it could not be written";
+                return Err(writing(io::Error::other(error)));
+            }
+        }
         let next = log_id.index.saturating_add(1);
         let term = upto.1;
         self.run(|done| Task::Purge { next, term, done })

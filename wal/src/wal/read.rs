@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::files::{Files, locked};
 use crate::format::record_bytes;
+use crate::hands::off_runtime;
 use crate::reader::{EntryReader, ReadFault};
 use crate::segment::Batch;
 use crate::wal::{StateMachine, Wal};
@@ -45,7 +46,7 @@ impl<M: StateMachine> Wal<M> {
         let files = Arc::clone(&self.shared.files);
         let durable = self.shared.position.borrow().index;
         let reading = move || read_batches(&files, durable, from_index.max(1), bytes_max);
-        tokio::task::spawn_blocking(reading)
+        off_runtime(self.shared.dir.as_ref(), reading)
             .await
             .map_err(|_cancelled| ReadError::Cancelled)?
     }

@@ -18,7 +18,7 @@ use crate::id::{Fingerprint, ShopperId, TransactionId, TripId};
 use crate::trip::{Approval, TripSheet, TripStatus};
 
 /// What became of payments.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Payments {
     /// Every transaction id that was ever claimed: by which request, of which shopper.
     claimed: HashMap<TransactionId, (Fingerprint, ShopperId)>,

@@ -17,7 +17,7 @@ use crate::trip::{
 };
 
 /// The platform's tables.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Platform {
     stores: BTreeMap<StoreId, Store>,
     orders: HashMap<OrderId, Order>,
@@ -34,6 +34,7 @@ pub(super) struct Platform {
 }
 
 /// A trip and the events it has seen.
+#[derive(Clone)]
 struct TripRecord {
     sheet: TripSheet,
     events: HashSet<Uuid>,

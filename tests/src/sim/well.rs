@@ -1,0 +1,92 @@
+//! The end of a simulation: everything that can be whole is made whole, and must be well soon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use standin_wal::Replicable;
+use tokio::time::Instant;
+
+use super::faults;
+use super::run::Run;
+use super::world::{State, World};
+
+/// Simulated time in which a healed group must be well again.
+const WELL_WITHIN: Duration = Duration::from_secs(30);
+
+/// Heals everything and starts everything; false when something is wrong, too late among it.
+pub async fn make_well<M: Replicable>(world: &Arc<World<M>>) -> bool {
+    if world.scene.verdict().is_some() {
+        return false;
+    }
+    world.net.heal();
+    let until = Instant::now().checked_add(WELL_WITHIN);
+    let until = until.unwrap_or_else(Instant::now);
+    let mut settled = false;
+    while Instant::now() < until && world.scene.verdict().is_none() {
+        for (node, state, _) in world.machines() {
+            if let Some(disk) = world.disk(node) {
+                disk.heal();
+            }
+            if state != State::Retired && state != State::Up {
+                faults::start_one(world).await;
+            }
+        }
+        world.look();
+        if !world.is_wounded() && is_level(world) {
+            settled = true;
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    if world.scene.verdict().is_some() {
+        return false;
+    }
+    if !settled {
+        world
+            .scene
+            .wrong(|| format!("L7: not well again in time: {}", describe(world)));
+        return false;
+    }
+    true
+}
+
+/// Whether every machine that is to run runs, knows the leader, and has applied as much as the others.
+pub fn is_level<M: Replicable>(world: &World<M>) -> bool {
+    let machines = world.machines();
+    let to_run = machines
+        .iter()
+        .filter(|(_, state, _)| *state != State::Retired);
+    let nodes = world.net.nodes();
+    let applied = |run: &Arc<Run<M>>| {
+        let status = run.group().status();
+        (
+            status.leader,
+            status.applied_index,
+            status.last_index == status.applied_index,
+        )
+    };
+    let first = nodes.first().map(applied);
+    nodes.len() == to_run.count()
+        && first.is_some_and(|(leader, _, whole)| leader.is_some() && whole)
+        && nodes.iter().all(|run| Some(applied(run)) == first)
+}
+
+fn describe<M: Replicable>(world: &World<M>) -> String {
+    let nodes = world.net.nodes();
+    let told: Vec<String> = nodes
+        .iter()
+        .map(|run| {
+            let status = run.group().status();
+            format!(
+                "{}: leader {:?} term {} last {} applied {} keepers {:?}",
+                status.node,
+                status.leader,
+                status.term,
+                status.last_index,
+                status.applied_index,
+                status.keepers
+            )
+        })
+        .collect();
+    format!("{told:?}, machines {:?}", world.machines())
+}
