@@ -1,8 +1,8 @@
 //! The loopback listener: health, status, metrics, and operators' orders.
 //!
 //! A GET changes nothing. An order is a POST with JSON `{"operator":…,"reason":…}`, both required:
-//! they go to the audit (a tombstone's to the edge's log lines; the tombstone itself is an entry of
-//! the write-ahead log). What is asked or ordered is the application's ([`Control`]).
+//! they go to the audit (a scrub's to the edge's log lines: it changes nothing). What is asked or
+//! ordered is the application's ([`Control`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -57,6 +57,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// Changes who keeps the region's log.
     fn change_members(&self, order: MemberOrder) -> BoxFuture<'_, Result<MembersChanged, Problem>>;
+
+    /// Reads what is durable of the log here again, and says what does not verify.
+    fn scrub(&self, order: Order) -> BoxFuture<'_, Result<Value, Problem>>;
 }
 
 /// A change of who keeps the region's log.
@@ -142,6 +145,7 @@ enum Route {
     ClearAnswer,
     Tombstone,
     Members(MemberChange),
+    Scrub,
 }
 
 /// The body of an order to change the members.
@@ -168,6 +172,7 @@ impl Admin {
             ("/stand-in/{mode}", Route::StandIn),
             ("/answers/{id}/clear", Route::ClearAnswer),
             ("/holds/{id}/tombstone", Route::Tombstone),
+            ("/wal/scrub", Route::Scrub),
             ("/wal/members/add", Route::Members(MemberChange::Add)),
             ("/wal/members/remove", Route::Members(MemberChange::Remove)),
         ] {
@@ -186,7 +191,11 @@ impl Admin {
         let path = request.parts.uri.path().to_owned();
         let found = self.routes.at(&path).map_err(|_| Problem::NotFound)?;
         let orders = match found.value {
-            Route::StandIn | Route::ClearAnswer | Route::Tombstone | Route::Members(_) => true,
+            Route::StandIn
+            | Route::ClearAnswer
+            | Route::Tombstone
+            | Route::Members(_)
+            | Route::Scrub => true,
             Route::Live | Route::Ready | Route::Status | Route::Metrics => false,
         };
         let method = &request.parts.method;
@@ -220,6 +229,10 @@ impl Admin {
                 let id = payment(&found.params)?;
                 let placed = self.control.tombstone(id, order(&request)?).await?;
                 Ok(page(StatusCode::OK, &json!(TombstoneReply { placed })))
+            }
+            Route::Scrub => {
+                let scrubbed = self.control.scrub(order(&request)?).await?;
+                Ok(page(StatusCode::OK, &scrubbed))
             }
             Route::Members(change) => {
                 let order = member_order(*change, &request)?;

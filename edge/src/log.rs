@@ -11,8 +11,8 @@ use standin_core::entry::{Entry, EntryError};
 use standin_core::register::{Outcome, Register, RegisterConfig};
 use standin_wal::{
     Batch, Change, Committed, EnrollError, Fate, Group, GroupConfig, GroupStatus, Member,
-    MemberError, NodeId, OpenError, ProposeError, ReadError, Stopped, SystemTimeSource, Transport,
-    TransportError,
+    MemberError, NodeId, OpenError, ProposeError, ReadError, ScrubReport, Stopped,
+    SystemTimeSource, Transport, TransportError,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -249,17 +249,29 @@ impl Log {
         self.group.compact(index).await
     }
 
-    /// Resolves when the log's disk failed, or its group refuses this node: the process has to exit.
+    /// Reads what is durable here again, so many bytes a second. Found damaged, the log has failed
+    /// ([`Log::poisoned`]).
+    ///
+    /// # Errors
+    /// When the log has ended.
+    pub async fn scrub(&self, bytes_per_second: u64) -> Result<ScrubReport, Stopped> {
+        self.group.scrub(bytes_per_second).await
+    }
+
+    /// Resolves when the log's disk failed or is damaged, or its group refuses this node: the process
+    /// has to exit. A damaged keeper does not vote on: it is rebuilt from the others.
     pub async fn poisoned(&self) {
         tokio::select! {
             () = self.group.poisoned() => {}
+            () = self.group.damaged() => {}
             () = self.expelled.cancelled() => {}
         }
     }
 
     /// Whether it has failed so.
     pub fn is_poisoned(&self) -> bool {
-        self.group.status().poisoned || self.expelled.is_cancelled()
+        let status = self.group.status();
+        status.poisoned || status.damage.is_some() || self.expelled.is_cancelled()
     }
 
     /// Stops the node.

@@ -82,6 +82,14 @@ impl Control for Edge {
             })
         })
     }
+
+    fn scrub(&self, order: Order) -> BoxFuture<'_, Result<Value, Problem>> {
+        self.0
+            .lock()
+            .unwrap()
+            .push(format!("scrub {}", order.operator));
+        Box::pin(async { Ok(json!({"segments": 2})) })
+    }
 }
 
 const ORDER: &str = r#"{"operator":"ada","reason":"drill"}"#;
@@ -180,8 +188,14 @@ async fn members_are_changed_by_number_and_by_force_only_when_asked_to() {
     );
     let (status, _) = ask(&edge, "POST", "/wal/members/remove", forced).await;
     assert_eq!(status, 200);
+    let scrubbed = ask(&edge, "POST", "/wal/scrub", ORDER).await;
+    assert_eq!(scrubbed, (200, r#"{"segments":2}"#.into()));
     let did = edge.0.lock().unwrap().clone();
-    let expected = ["Add 4 false ada disk lost", "Remove 3 true ada disk lost"];
+    let expected = [
+        "Add 4 false ada disk lost",
+        "Remove 3 true ada disk lost",
+        "scrub ada",
+    ];
     assert_eq!(did, expected);
 }
 
@@ -207,6 +221,8 @@ async fn an_order_that_is_not_whole_does_nothing() {
             r#"{"operator":"ada","reason":""}"#,
             400,
         ),
+        ("GET", "/wal/scrub", ORDER, 405),
+        ("POST", "/wal/scrub", "{}", 400),
         ("GET", "/wal/members/add", ORDER, 405),
         ("POST", "/wal/members", ORDER, 404),
         ("POST", "/wal/members/promote", ORDER, 404),

@@ -13,6 +13,7 @@ use standin_core::id::TransactionId;
 use standin_core::ledger::Ledger;
 use standin_core::register::{Outcome, Register};
 use standin_core::trip_cache::TripCache;
+use standin_wal::ScrubReport;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -27,6 +28,8 @@ use crate::problem::{Problem, Unavailable};
 
 /// How long an order may take to become durable.
 const ORDER_WITHIN: Duration = Duration::from_millis(700);
+/// How fast what is durable is read again, so that it does not keep the disk from its work.
+const SCRUB_BYTES_PER_SECOND: u64 = 64 << 20;
 /// How long a look at the trip cache's heartbeat may take.
 const LOOK_WITHIN: Duration = Duration::from_millis(20);
 
@@ -35,6 +38,8 @@ pub struct Desk {
     pub(super) shared: Shared,
     pub(super) path: Arc<Path>,
     pub(super) leaderless: Leaderless,
+    /// Held while the log is read again.
+    scrubbing: tokio::sync::Mutex<()>,
     region: String,
     edge_id: u64,
     banks: i64,
@@ -71,6 +76,7 @@ impl Desk {
             shared,
             path,
             leaderless: Leaderless::default(),
+            scrubbing: tokio::sync::Mutex::default(),
             region: config.region.clone(),
             edge_id: config.edge_id,
             banks,
@@ -98,7 +104,7 @@ impl Desk {
     /// what an edge is for.
     pub fn can_serve(&self) -> Result<(), &'static str> {
         let wal = self.shared.log.status();
-        if wal.poisoned {
+        if self.shared.log.is_poisoned() {
             return Err("the write-ahead log is poisoned");
         }
         if wal.bytes_used >= wal.budget_bytes && wal.queued > 0 {
@@ -189,6 +195,19 @@ impl Desk {
         Ok(first)
     }
 
+    /// Reads what this edge's part of the log has on its disk again, and says what does not verify.
+    ///
+    /// # Errors
+    /// When it is read already, or the log has ended.
+    pub async fn order_scrub(&self, order: Order) -> Result<ScrubReport, OrderError> {
+        let Order { operator, reason } = order;
+        let running = |_busy| OrderError::Refused("the log is being read again already".into());
+        let _one = self.scrubbing.try_lock().map_err(running)?;
+        tracing::warn!(operator, reason, "operator has the log read again");
+        let scrubbed = self.shared.log.scrub(SCRUB_BYTES_PER_SECOND).await;
+        scrubbed.map_err(|ended| OrderError::NotDurable(ended.to_string()))
+    }
+
     fn action(&self, operator: String, reason: String, what: OperatorOrder) -> Entry {
         let at = self.shared.clock.now();
         Entry::Operator(OperatorAction {
@@ -208,7 +227,7 @@ impl Desk {
 
 impl Control for Desk {
     fn live(&self) -> Result<(), String> {
-        if self.shared.log.status().poisoned {
+        if self.shared.log.is_poisoned() {
             return Err("the write-ahead log is poisoned".to_owned());
         }
         Ok(())
@@ -270,6 +289,13 @@ impl Control for Desk {
         Box::pin(async move {
             let changed = self.order_member(order).await;
             changed.map_err(|error| error.problem())
+        })
+    }
+
+    fn scrub(&self, order: Order) -> BoxFuture<'_, Result<Value, Problem>> {
+        Box::pin(async move {
+            let scrubbed = self.order_scrub(order).await;
+            Ok(json!(scrubbed.map_err(|error| error.problem())?))
         })
     }
 }

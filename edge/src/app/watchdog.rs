@@ -127,12 +127,13 @@ impl Desk {
         let shared = &self.shared;
         let drained = shared.progress.cursor.load(Ordering::Relaxed);
         let wal = shared.log.status();
+        let poisoned = shared.log.is_poisoned();
         let policy = self.path.policy.load();
         let refused = shared.metrics.overloads();
         let advices = shared.advices.waiting();
         let oldest_advice = shared.advices.oldest_waiting();
         shared.log.read(|register| Reading {
-            poisoned: wal.poisoned,
+            poisoned,
             wal_used_bytes: wal.bytes_used,
             wal_budget_bytes: wal.budget_bytes,
             breaker: shared.primary.position(),
@@ -178,7 +179,7 @@ impl Judge {
     ) -> [(Alarm, Option<String>); 10] {
         let poisoned = reading
             .poisoned
-            .then(|| "the log's disk failed; this edge is going down".to_owned());
+            .then(|| "the log's disk failed or is damaged, or its group refuses this edge; it is going down".to_owned());
         [
             (Alarm::PrimaryAway, primary_away(reading)),
             (Alarm::TripCacheStale, self.trip_cache_stale(reading)),
