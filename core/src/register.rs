@@ -56,12 +56,13 @@ const OUTAGES_MAX: usize = 64;
 /// Sizes of a register.
 #[derive(Clone, Copy, Debug)]
 pub struct RegisterConfig {
-    /// Most answers held; about 300 bytes each.
+    /// Most answers held; about 470 bytes each, their trips included (measured by
+    /// `cargo run --release -p standin-core --example register_memory`).
     pub answers_max: usize,
 }
 
 /// What a region's log has made of every payment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Register {
     config: RegisterConfig,
     payments: Payments,

@@ -1,9 +1,10 @@
 //! The loopback listener: health, status, metrics, and operators' orders.
 //!
 //! A GET changes nothing. An order is a POST with JSON `{"operator":…,"reason":…}`, both required:
-//! they go to the audit (a tombstone's to the edge's log lines; the tombstone itself is an entry of
-//! the write-ahead log). What is asked or ordered is the application's ([`Control`]).
+//! they go to the audit (a scrub's to the edge's log lines: it changes nothing). What is asked or
+//! ordered is the application's ([`Control`]).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -53,6 +54,52 @@ pub trait Control: Send + Sync + 'static {
         id: TransactionId,
         order: Order,
     ) -> BoxFuture<'_, Result<TombstonePlaced, Problem>>;
+
+    /// Changes who keeps the region's log.
+    fn change_members(&self, order: MemberOrder) -> BoxFuture<'_, Result<MembersChanged, Problem>>;
+
+    /// Reads what is durable of the log here again, and says what does not verify.
+    fn scrub(&self, order: Order) -> BoxFuture<'_, Result<Value, Problem>>;
+}
+
+/// A change of who keeps the region's log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberChange {
+    /// A learner gets a vote.
+    Add,
+    /// A member leaves.
+    Remove,
+}
+
+/// An order to change who keeps the region's log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberOrder {
+    /// What.
+    pub change: MemberChange,
+    /// The member's number.
+    pub node: u64,
+    /// Whatever speaks against it that an operator may know better.
+    pub force: bool,
+    /// Who, and why.
+    pub order: Order,
+}
+
+/// What came of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MembersChanged {
+    /// What was ordered.
+    pub change: MemberChange,
+    /// The member's number.
+    pub node: u64,
+    /// It was not so before.
+    pub changed: bool,
+    /// Something spoke against it.
+    pub forced: bool,
+    /// Who votes now.
+    pub keepers: BTreeSet<u64>,
+    /// So many keepers may fail at once before nothing is committed.
+    pub tolerates: usize,
 }
 
 /// What came of a tombstone.
@@ -97,6 +144,18 @@ enum Route {
     StandIn,
     ClearAnswer,
     Tombstone,
+    Members(MemberChange),
+    Scrub,
+}
+
+/// The body of an order to change the members.
+#[derive(Deserialize)]
+struct MemberBody {
+    node: u64,
+    #[serde(default)]
+    force: bool,
+    operator: String,
+    reason: String,
 }
 
 // === impl Admin ===
@@ -113,6 +172,9 @@ impl Admin {
             ("/stand-in/{mode}", Route::StandIn),
             ("/answers/{id}/clear", Route::ClearAnswer),
             ("/holds/{id}/tombstone", Route::Tombstone),
+            ("/wal/scrub", Route::Scrub),
+            ("/wal/members/add", Route::Members(MemberChange::Add)),
+            ("/wal/members/remove", Route::Members(MemberChange::Remove)),
         ] {
             routes
                 .insert(path, route)
@@ -129,7 +191,11 @@ impl Admin {
         let path = request.parts.uri.path().to_owned();
         let found = self.routes.at(&path).map_err(|_| Problem::NotFound)?;
         let orders = match found.value {
-            Route::StandIn | Route::ClearAnswer | Route::Tombstone => true,
+            Route::StandIn
+            | Route::ClearAnswer
+            | Route::Tombstone
+            | Route::Members(_)
+            | Route::Scrub => true,
             Route::Live | Route::Ready | Route::Status | Route::Metrics => false,
         };
         let method = &request.parts.method;
@@ -163,6 +229,15 @@ impl Admin {
                 let id = payment(&found.params)?;
                 let placed = self.control.tombstone(id, order(&request)?).await?;
                 Ok(page(StatusCode::OK, &json!(TombstoneReply { placed })))
+            }
+            Route::Scrub => {
+                let scrubbed = self.control.scrub(order(&request)?).await?;
+                Ok(page(StatusCode::OK, &scrubbed))
+            }
+            Route::Members(change) => {
+                let order = member_order(*change, &request)?;
+                let changed = self.control.change_members(order).await?;
+                Ok(page(StatusCode::OK, &json!(changed)))
             }
         }
     }
@@ -208,6 +283,29 @@ fn order(request: &Request) -> Result<Order, Problem> {
     let order: Order = serde_json::from_slice(&request.body).map_err(|_| Problem::Malformed {
         detail: "must be {\"operator\":…,\"reason\":…}",
     })?;
+    checked(order)
+}
+
+fn member_order(change: MemberChange, request: &Request) -> Result<MemberOrder, Problem> {
+    require_json(&request.parts.headers)?;
+    let read: Result<MemberBody, _> = serde_json::from_slice(&request.body);
+    let MemberBody {
+        node,
+        force,
+        operator,
+        reason,
+    } = read.map_err(|_| Problem::Malformed {
+        detail: "must be {\"node\":…,\"operator\":…,\"reason\":…,\"force\":true or false}",
+    })?;
+    Ok(MemberOrder {
+        change,
+        node,
+        force,
+        order: checked(Order { operator, reason })?,
+    })
+}
+
+fn checked(order: Order) -> Result<Order, Problem> {
     for (field, text) in [("operator", &order.operator), ("reason", &order.reason)] {
         if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX || text.contains('\0') {
             return Err(Problem::Field {

@@ -233,6 +233,11 @@ impl Advices {
         u64::try_from(waiting).unwrap_or(u64::MAX)
     }
 
+    /// The advice that has waited longest, by its place in this edge's own log.
+    pub fn oldest_waiting(&self) -> Option<u64> {
+        self.kept.read(|kept| kept.waiting.front().copied())
+    }
+
     /// Carries what is kept to the region's log until `stop` is cancelled.
     pub async fn carry(self: Arc<Self>, stop: CancellationToken) {
         loop {

@@ -25,7 +25,7 @@ pub enum Alarm {
     DrainStalled,
     /// The drain cannot go on by itself: the log and the ledger do not fit each other.
     DrainStuck,
-    /// An outcome could not be booked as it is.
+    /// An outcome could not be booked as it is, or an advice met another answer.
     Conflict,
     /// The reserve for answers on stale data is nearly spent.
     ReserveLow,
@@ -37,6 +37,8 @@ pub enum Alarm {
     Overloaded,
     /// The keeper links' certificates end soon, or the new ones do not serve.
     Certificates,
+    /// Answers given without the log wait longer than they should to be carried to it.
+    AdvicesWait,
 }
 
 /// An alarm that is raised.
@@ -61,7 +63,7 @@ pub struct Alarms {
 
 impl Alarm {
     /// Every alarm.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::PrimaryAway,
         Self::TripCacheStale,
         Self::WalNearlyFull,
@@ -74,6 +76,7 @@ impl Alarm {
         Self::StandInOverridden,
         Self::Overloaded,
         Self::Certificates,
+        Self::AdvicesWait,
     ];
 
     /// The word in metrics, logs and pages.
@@ -91,6 +94,7 @@ impl Alarm {
             Self::StandInOverridden => "stand_in_overridden",
             Self::Overloaded => "overloaded",
             Self::Certificates => "certificates",
+            Self::AdvicesWait => "advices_wait",
         }
     }
 }

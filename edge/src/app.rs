@@ -190,7 +190,7 @@ impl Edge {
             tracing::warn!("the log's group is not reached; starting without its latest entries");
         }
         let scrubbing = (Arc::clone(&log), stop_workers.clone());
-        tasks.spawn(async move { scrubbing.0.scrub(scrubbing.1).await });
+        tasks.spawn(async move { scrubbing.0.keep_scrubbing(scrubbing.1).await });
         let enrolling = (Arc::clone(&log), stop_workers.clone());
         tasks.spawn(async move {
             let (log, stop) = enrolling;
@@ -225,6 +225,7 @@ impl Edge {
             seed,
         )?;
         stores.refresh().await;
+        let conflicts_before = shared.log.read(|register| register.counts().conflicts);
         let path = Arc::new(shared.path(&config, policy, &stores, &tasks, &stop_workers));
         shared.start_workers(&tasks, &stop_workers, stores, &config);
         shared.start_duties(&tasks, &stop_workers, &path, &config);
@@ -233,7 +234,7 @@ impl Edge {
         }
         let door = shared.door(&config, Arc::clone(&path), hooks.adapter);
         let metrics = Arc::clone(&shared.metrics);
-        let desk = Arc::new(Desk::new(shared, path, &config));
+        let desk = Arc::new(Desk::new(shared, path, &config, conflicts_before));
         desk.start_in(config.stand_in).await;
         let control: Arc<dyn Control> = Arc::<Desk>::clone(&desk);
         let stop_accepting = CancellationToken::new();

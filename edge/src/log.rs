@@ -1,6 +1,6 @@
 //! The region's log, as this edge has it: a node of the group, and the register it applies to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use standin_core::entry::{Entry, EntryError};
 use standin_core::register::{Outcome, Register, RegisterConfig};
 use standin_wal::{
     Batch, Change, Committed, EnrollError, Fate, Group, GroupConfig, GroupStatus, Member,
-    MemberError, NodeId, OpenError, ProposeError, ReadError, Stopped, SystemTimeSource, Transport,
-    TransportError,
+    MemberError, NodeId, OpenError, ProposeError, ReadError, ScrubReport, Stopped,
+    SystemTimeSource, Transport, TransportError,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -213,6 +213,11 @@ impl Log {
         self.group.members()
     }
 
+    /// This node, and every other member that answers it now.
+    pub async fn reachable(&self) -> BTreeSet<u64> {
+        self.group.reachable().await
+    }
+
     /// Changes the members.
     ///
     /// # Errors
@@ -249,8 +254,17 @@ impl Log {
         self.group.compact(index).await
     }
 
-    /// Resolves when the log's disk failed or rots, or its group refuses this node: the process has
-    /// to exit.
+    /// Reads what is durable here again, so many bytes a second. Found damaged, the log has failed
+    /// ([`Log::poisoned`]).
+    ///
+    /// # Errors
+    /// When the log has ended.
+    pub async fn scrub(&self, bytes_per_second: u64) -> Result<ScrubReport, Stopped> {
+        self.group.scrub(bytes_per_second).await
+    }
+
+    /// Resolves when the log's disk failed or is damaged, or its group refuses this node: the process
+    /// has to exit. A damaged keeper does not vote on: it is rebuilt from the others.
     pub async fn poisoned(&self) {
         tokio::select! {
             () = self.group.poisoned() => {}
@@ -267,11 +281,11 @@ impl Log {
 
     /// Reads what is on this node's disk again and again, slowly, until `stop` is cancelled. What does
     /// not verify ends the node: the others have it.
-    pub async fn scrub(&self, stop: CancellationToken) {
+    pub async fn keep_scrubbing(&self, stop: CancellationToken) {
         loop {
             let round = async {
                 tokio::time::sleep(SCRUB_EVERY).await;
-                self.group.scrub(SCRUB_BYTES_PER_SECOND).await
+                self.scrub(SCRUB_BYTES_PER_SECOND).await
             };
             let report = tokio::select! {
                 biased;

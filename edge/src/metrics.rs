@@ -42,6 +42,13 @@ pub struct Metrics {
     wal_commit_seconds: Histogram<f64>,
     wal_bytes: Gauge<u64>,
     wal_budget_bytes: Gauge<u64>,
+    wal_members: Gauge<u64>,
+    wal_led: Gauge<u64>,
+    wal_term: Gauge<u64>,
+    wal_index: Gauge<u64>,
+    wal_behind: Gauge<u64>,
+    advices_waiting: Gauge<u64>,
+    corrections: Gauge<u64>,
     breaker: Gauge<u64>,
     stand_in_mode: Gauge<u64>,
     trip_age_seconds: Histogram<f64>,
@@ -101,8 +108,41 @@ pub enum DrainResult {
 pub enum Exposure {
     /// Approved beyond what a healthy ledger would have allowed, at present.
     Now,
-    /// The most it can come to, known in advance.
+    /// The most the region can come to in one outage, known in advance.
     WorstCase,
+    /// Of that, the banks' limits while standing in.
+    WorstStandIn,
+    /// Of that, for trips that are too old.
+    WorstOldTrips,
+    /// Of that, what was granted to all edges for when they are cut off.
+    WorstReserves,
+    /// What was granted to this start of this edge.
+    Granted,
+    /// What of that is spent.
+    Spent,
+}
+
+/// Where an edge's log is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogPlace {
+    /// How many vote.
+    pub keepers: usize,
+    /// How many only hear.
+    pub learners: usize,
+    /// Somebody leads, as far as this edge knows.
+    pub led: bool,
+    /// This edge does.
+    pub leads: bool,
+    /// The term it knows of.
+    pub term: u64,
+    /// Its last entry.
+    pub last_index: u64,
+    /// The last one applied here.
+    pub applied_index: u64,
+    /// The last one that the ledger has.
+    pub drained_index: u64,
+    /// Of who leads: entries that the slowest member lacks.
+    pub behind_max: u64,
 }
 
 /// Where the breaker stands.
@@ -224,6 +264,13 @@ impl Metrics {
             wal_commit_seconds: seconds("standin_wal_commit_duration", "From proposing to the committed outcome.", SECONDS),
             wal_bytes: meter.u64_gauge("standin_wal_used").with_unit("By").with_description("Bytes of the log's budget in use.").build(),
             wal_budget_bytes: meter.u64_gauge("standin_wal_budget").with_unit("By").with_description("Bytes the log may use.").build(),
+            wal_members: gauge("standin_wal_members", "Members of the log's group, by role."),
+            wal_led: gauge("standin_wal_led", "1 for `group` while somebody leads the log, 1 for `this_edge` while this edge does."),
+            wal_term: gauge("standin_wal_term", "The term that this edge knows of."),
+            wal_index: gauge("standin_wal_index", "Entries of the log here: the last one, the last applied, the last in the ledger."),
+            wal_behind: gauge("standin_wal_behind", "Entries that the slowest member lacks, of who leads."),
+            advices_waiting: gauge("standin_advices_waiting", "Answers given without the log that it may not have yet."),
+            corrections: gauge("standin_corrections", "Advices that met another answer, payments marked late, late approvals given back; since the log began."),
             breaker: gauge("standin_breaker_state", "1 for the state the breaker is in."),
             stand_in_mode: gauge("standin_stand_in_mode", "1 for the mode operators have set."),
             trip_age_seconds: seconds("standin_trip_age", "Age of the cached trip that an answer was given from, by rung.", AGES),
@@ -346,6 +393,51 @@ impl Metrics {
         self.wal_budget_bytes.record(budget_bytes, &[]);
     }
 
+    /// Sets where the log is.
+    pub fn wal_place(&self, place: &LogPlace) {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let set = |gauge: &Gauge<u64>, key, values: &[(&'static str, u64)]| {
+            for (name, value) in values {
+                gauge.record(*value, &[KeyValue::new(key, *name)]);
+            }
+        };
+        let members = [
+            ("keeper", count(place.keepers)),
+            ("learner", count(place.learners)),
+        ];
+        set(&self.wal_members, "role", &members);
+        let led = [
+            ("group", u64::from(place.led)),
+            ("this_edge", u64::from(place.leads)),
+        ];
+        set(&self.wal_led, "by", &led);
+        let indexes = [
+            ("last", place.last_index),
+            ("applied", place.applied_index),
+            ("drained", place.drained_index),
+        ];
+        set(&self.wal_index, "of", &indexes);
+        self.wal_term.record(place.term, &[]);
+        self.wal_behind.record(place.behind_max, &[]);
+    }
+
+    /// Sets how many answers wait to be carried to the log.
+    pub fn advices_waiting(&self, waiting: u64) {
+        self.advices_waiting.record(waiting, &[]);
+    }
+
+    /// Sets what came after answers, since the log began.
+    pub fn corrections(&self, conflicts: u64, late: u64, released: u64) {
+        for (kind, count) in [
+            ("conflict", conflicts),
+            ("late", late),
+            ("released", released),
+        ] {
+            self.corrections
+                .record(count, &[KeyValue::new("kind", kind)]);
+        }
+    }
+
     /// Sets where the breaker stands.
     pub fn breaker(&self, now: BreakerState) {
         for state in BreakerState::ALL {
@@ -384,6 +476,11 @@ impl Metrics {
         let which = match which {
             Exposure::Now => "now",
             Exposure::WorstCase => "worst_case",
+            Exposure::WorstStandIn => "worst_stand_in",
+            Exposure::WorstOldTrips => "worst_old_trips",
+            Exposure::WorstReserves => "worst_reserves",
+            Exposure::Granted => "granted",
+            Exposure::Spent => "spent",
         };
         let labels = [
             KeyValue::new("kind", which),

@@ -4,6 +4,7 @@
 //! A problem never repeats what the client sent, and says of a failed authentication only that it
 //! failed.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -58,7 +59,7 @@ pub enum Problem {
     /// 409: an operator's order that does not fit the present state.
     Conflict {
         /// Why not.
-        detail: &'static str,
+        detail: Cow<'static, str>,
     },
     /// 429: too many requests.
     TooManyRequests {
@@ -237,7 +238,8 @@ impl Problem {
             iso8583_response_code: None,
         };
         match self {
-            Self::Malformed { detail } | Self::Conflict { detail } => body.detail = Some(detail),
+            Self::Malformed { detail } => body.detail = Some(detail),
+            Self::Conflict { detail } => body.detail = Some(detail),
             Self::Field { field, detail } => {
                 body.field = Some(field);
                 body.detail = Some(detail);
@@ -312,7 +314,7 @@ mod tests {
             (Problem::NotFound, 404),
             (Problem::MethodNotAllowed { allow: "POST" }, 405),
             (Problem::RequestTimeout, 408),
-            (Problem::Conflict { detail: "x" }, 409),
+            (Problem::Conflict { detail: "x".into() }, 409),
             (
                 Problem::TooLarge {
                     limit_bytes: 16_384,

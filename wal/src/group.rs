@@ -6,7 +6,7 @@
 //! and not heard of is carried again until its deadline, so that the death of a leader costs an
 //! election and no more (see [`Replicable`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -135,6 +135,10 @@ pub struct GroupStatus {
     pub keepers: BTreeSet<u64>,
     /// Who only hears.
     pub learners: BTreeSet<u64>,
+    /// Of who leads: the last entry that each member is known to have.
+    pub matched: BTreeMap<u64, u64>,
+    /// Of who leads: how long ago a majority answered it, ms, as it knew last.
+    pub quorum_age_ms: Option<u64>,
     /// Last entry of this node's log; not all of it need be committed.
     pub last_index: u64,
     /// Last entry applied here.
@@ -412,6 +416,8 @@ impl<M: Replicable> Group<M> {
             leader: metrics.current_leader,
             keepers: membership.voter_ids().collect(),
             learners: membership.learner_ids().collect(),
+            matched: matched(metrics.replication.as_ref()),
+            quorum_age_ms: metrics.millis_since_quorum_ack,
             last_index: metrics.last_log_index.unwrap_or(0),
             applied_index: inner.applied_index().unwrap_or(0),
             snapshot_index: metrics.snapshot.map(|last| last.index),
@@ -624,6 +630,16 @@ impl<M: Replicable> Inner<M> {
             Err(_gone) => Err(WriteError::Ended),
         }
     }
+}
+
+/// What each member is known to have; a member that said nothing yet has nothing.
+fn matched(
+    replication: Option<&BTreeMap<u64, Option<openraft::LogId<u64>>>>,
+) -> BTreeMap<u64, u64> {
+    let members = replication.into_iter().flatten();
+    members
+        .map(|(node, last)| (*node, last.map_or(0, |last| last.index)))
+        .collect()
 }
 
 /// Passes on what the library tells, until stopped or the library ends.

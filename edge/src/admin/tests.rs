@@ -37,7 +37,7 @@ impl Control for Edge {
             .push(format!("{id} {}", order.operator));
         Box::pin(async {
             Err(Problem::Conflict {
-                detail: "not faulted",
+                detail: "not faulted".into(),
             })
         })
     }
@@ -57,6 +57,38 @@ impl Control for Edge {
                 TombstonePlaced::Answered
             })
         })
+    }
+
+    fn change_members(&self, order: MemberOrder) -> BoxFuture<'_, Result<MembersChanged, Problem>> {
+        let MemberOrder {
+            change,
+            node,
+            force,
+            order,
+        } = order;
+        let did = format!(
+            "{change:?} {node} {force} {} {}",
+            order.operator, order.reason
+        );
+        self.0.lock().unwrap().push(did);
+        Box::pin(async move {
+            Ok(MembersChanged {
+                change,
+                node,
+                changed: true,
+                forced: force,
+                keepers: [1, 2, 3].into(),
+                tolerates: 1,
+            })
+        })
+    }
+
+    fn scrub(&self, order: Order) -> BoxFuture<'_, Result<Value, Problem>> {
+        self.0
+            .lock()
+            .unwrap()
+            .push(format!("scrub {}", order.operator));
+        Box::pin(async { Ok(json!({"segments": 2})) })
     }
 }
 
@@ -142,6 +174,32 @@ async fn a_tombstone_says_whether_it_came_first() {
 }
 
 #[tokio::test]
+async fn members_are_changed_by_number_and_by_force_only_when_asked_to() {
+    let edge = Arc::new(Edge::default());
+    let plain = r#"{"node":4,"operator":"ada","reason":"disk lost"}"#;
+    let forced = r#"{"node":3,"operator":"ada","reason":"disk lost","force":true}"#;
+    let (status, body) = ask(&edge, "POST", "/wal/members/add", plain).await;
+    assert_eq!(
+        (status, body.as_str()),
+        (
+            200,
+            r#"{"change":"add","changed":true,"forced":false,"keepers":[1,2,3],"node":4,"tolerates":1}"#
+        )
+    );
+    let (status, _) = ask(&edge, "POST", "/wal/members/remove", forced).await;
+    assert_eq!(status, 200);
+    let scrubbed = ask(&edge, "POST", "/wal/scrub", ORDER).await;
+    assert_eq!(scrubbed, (200, r#"{"segments":2}"#.into()));
+    let did = edge.0.lock().unwrap().clone();
+    let expected = [
+        "Add 4 false ada disk lost",
+        "Remove 3 true ada disk lost",
+        "scrub ada",
+    ];
+    assert_eq!(did, expected);
+}
+
+#[tokio::test]
 async fn an_order_that_is_not_whole_does_nothing() {
     let edge = Arc::new(Edge::default());
     let clear = format!("/answers/{ID}/clear");
@@ -161,6 +219,24 @@ async fn an_order_that_is_not_whole_does_nothing() {
             "POST",
             tombstone.as_str(),
             r#"{"operator":"ada","reason":""}"#,
+            400,
+        ),
+        ("GET", "/wal/scrub", ORDER, 405),
+        ("POST", "/wal/scrub", "{}", 400),
+        ("GET", "/wal/members/add", ORDER, 405),
+        ("POST", "/wal/members", ORDER, 404),
+        ("POST", "/wal/members/promote", ORDER, 404),
+        ("POST", "/wal/members/add", ORDER, 400),
+        (
+            "POST",
+            "/wal/members/remove",
+            r#"{"node":-1,"operator":"ada","reason":"x"}"#,
+            400,
+        ),
+        (
+            "POST",
+            "/wal/members/remove",
+            r#"{"node":3,"operator":"ada","reason":" ","force":true}"#,
             400,
         ),
         ("POST", "/stand-in/force", "", 400),

@@ -1,7 +1,9 @@
 //! The operators' desk: what they see of an edge, and what they order.
 
+mod members;
+mod page;
+
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,20 +13,23 @@ use standin_core::id::TransactionId;
 use standin_core::ledger::Ledger;
 use standin_core::register::{Outcome, Register};
 use standin_core::trip_cache::TripCache;
+use standin_wal::ScrubReport;
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::page::Leaderless;
 use super::{Shared, watchdog};
-use crate::admin::{Control, Order, TombstonePlaced};
+use crate::admin::{Control, MemberOrder, MembersChanged, Order, TombstonePlaced};
 use crate::advices::Advices;
-use crate::breaker::Position;
 use crate::config::Config;
 use crate::log::{Log, soon};
-use crate::metrics::{BreakerState, Exposure};
 use crate::path::Path;
 use crate::problem::{Problem, Unavailable};
 
 /// How long an order may take to become durable.
 const ORDER_WITHIN: Duration = Duration::from_millis(700);
+/// How fast what is durable is read again, so that it does not keep the disk from its work.
+const SCRUB_BYTES_PER_SECOND: u64 = 64 << 20;
 /// How long a look at the trip cache's heartbeat may take.
 const LOOK_WITHIN: Duration = Duration::from_millis(20);
 
@@ -32,9 +37,14 @@ const LOOK_WITHIN: Duration = Duration::from_millis(20);
 pub struct Desk {
     pub(super) shared: Shared,
     pub(super) path: Arc<Path>,
+    pub(super) leaderless: Leaderless,
+    /// Held while the log is read again.
+    scrubbing: tokio::sync::Mutex<()>,
     region: String,
     edge_id: u64,
     banks: i64,
+    /// Conflicts that the log had counted when this edge started.
+    pub(super) conflicts_before: u64,
 }
 
 /// Why an order was not carried out.
@@ -46,19 +56,31 @@ pub enum OrderError {
     /// The order did not become durable in time; it may still.
     #[error("the order was not durable in time: {0}")]
     NotDurable(String),
+    /// It does not fit the present state.
+    #[error("{0}")]
+    Refused(String),
 }
 
 // === impl Desk ===
 
 impl Desk {
-    pub(super) fn new(shared: Shared, path: Arc<Path>, config: &Config) -> Self {
+    /// `conflicts_before`: what the log had counted before anything was carried to it.
+    pub(super) fn new(
+        shared: Shared,
+        path: Arc<Path>,
+        config: &Config,
+        conflicts_before: u64,
+    ) -> Self {
         let banks = i64::try_from(config.banks.len()).unwrap_or(i64::MAX);
         Self {
             shared,
             path,
+            leaderless: Leaderless::default(),
+            scrubbing: tokio::sync::Mutex::default(),
             region: config.region.clone(),
             edge_id: config.edge_id,
             banks,
+            conflicts_before,
         }
     }
 
@@ -82,11 +104,14 @@ impl Desk {
     /// what an edge is for.
     pub fn can_serve(&self) -> Result<(), &'static str> {
         let wal = self.shared.log.status();
-        if wal.poisoned {
+        if self.shared.log.is_poisoned() {
             return Err("the write-ahead log is poisoned");
         }
         if wal.bytes_used >= wal.budget_bytes && wal.queued > 0 {
             return Err("the write-ahead log is full");
+        }
+        if self.leaderless.too_long(&wal, Instant::now()) {
+            return Err("the write-ahead log has no leader");
         }
         if self.path.stores.load().is_empty() {
             return Err("no store is known yet");
@@ -95,68 +120,6 @@ impl Desk {
             return Err("the register has its declared size");
         }
         Ok(())
-    }
-
-    /// Everything on one page.
-    pub async fn statusz(&self) -> Value {
-        let trip_cache_age_ms = self.trip_cache_age_ms().await;
-        let wal = self.shared.log.status();
-        let (counts, outage, outages, mode, answers, log_time_ms) =
-            self.shared.log.read(|register| {
-                let outages: Vec<_> = register.outages().copied().collect();
-                (
-                    register.counts(),
-                    register.outage().copied(),
-                    outages,
-                    register.mode(),
-                    register.len(),
-                    register.log_time_ms(),
-                )
-            });
-        let position = self.shared.primary.position();
-        let progress = &self.shared.progress;
-        let policy = self.path.policy.load();
-        json!({
-            "region": self.region,
-            "edge": self.edge_id,
-            "now": self.shared.clock.now().to_string(),
-            "rung": rung(mode, position),
-            "stand_in": {
-                "mode": mode.as_str(),
-                "outage": outage.map(|outage| json!({
-                    "why": outage.why.as_str(),
-                    "age_ms": log_time_ms.saturating_sub(outage.from_ms),
-                    "from_index": outage.from_index,
-                })),
-                "outages": outages,
-            },
-            "breaker": { "position": breaker(position), "changes": self.shared.primary.changes() },
-            "wal": named(&wal, self.shared.log.incarnation()),
-            "register": {
-                "answers": answers,
-                "counts": counts,
-                "in_flight": self.path.inflight.len(),
-            },
-            "drain": {
-                "cursor": progress.cursor.load(Ordering::Relaxed),
-                "backlog": self.shared.backlog(),
-                "finalized": progress.finalized.load(Ordering::Relaxed),
-                "already": progress.already.load(Ordering::Relaxed),
-                "conflicts": progress.conflicts.load(Ordering::Relaxed),
-            },
-            "exposure": {
-                "approved_without_primary_minor": counts.exposed_minor,
-                "worst_case_minor": worst_case(&policy, self.banks),
-                "currency": policy.currency.code(),
-            },
-            "policy_version": policy.version,
-            "trip_cache": {
-                "age_ms": trip_cache_age_ms,
-                "write_through_dropped": self.path.afterwards.dropped(),
-            },
-            "stores": self.path.stores.load().len(),
-            "alarms": self.shared.alarms.raised(),
-        })
     }
 
     /// How old the trip cache is; `None` when it gave no answer or never beat.
@@ -232,6 +195,19 @@ impl Desk {
         Ok(first)
     }
 
+    /// Reads what this edge's part of the log has on its disk again, and says what does not verify.
+    ///
+    /// # Errors
+    /// When it is read already, or the log has ended.
+    pub async fn order_scrub(&self, order: Order) -> Result<ScrubReport, OrderError> {
+        let Order { operator, reason } = order;
+        let running = |_busy| OrderError::Refused("the log is being read again already".into());
+        let _one = self.scrubbing.try_lock().map_err(running)?;
+        tracing::warn!(operator, reason, "operator has the log read again");
+        let scrubbed = self.shared.log.scrub(SCRUB_BYTES_PER_SECOND).await;
+        scrubbed.map_err(|ended| OrderError::NotDurable(ended.to_string()))
+    }
+
     fn action(&self, operator: String, reason: String, what: OperatorOrder) -> Entry {
         let at = self.shared.clock.now();
         Entry::Operator(OperatorAction {
@@ -251,7 +227,7 @@ impl Desk {
 
 impl Control for Desk {
     fn live(&self) -> Result<(), String> {
-        if self.shared.log.status().poisoned {
+        if self.shared.log.is_poisoned() {
             return Err("the write-ahead log is poisoned".to_owned());
         }
         Ok(())
@@ -266,27 +242,7 @@ impl Control for Desk {
     }
 
     fn refresh_metrics(&self) {
-        let metrics = &self.shared.metrics;
-        let wal = self.shared.log.status();
-        let (mode, exposed) = self
-            .shared
-            .log
-            .read(|register| (register.mode(), register.counts().exposed_minor));
-        let policy = self.path.policy.load();
-        metrics.wal_space(wal.bytes_used, wal.budget_bytes);
-        metrics.drain_backlog(self.shared.backlog());
-        metrics.stand_in_mode(mode);
-        metrics.breaker(match self.shared.primary.position() {
-            Position::Closed => BreakerState::Closed,
-            Position::Open(_) => BreakerState::Open,
-            Position::Ramp(_) => BreakerState::Ramping,
-        });
-        metrics.exposure(Exposure::Now, exposed, policy.currency);
-        metrics.exposure(
-            Exposure::WorstCase,
-            worst_case(&policy, self.banks),
-            policy.currency,
-        );
+        self.set_gauges();
     }
 
     fn stand_in(&self, mode: StandInMode, order: Order) -> BoxFuture<'_, Result<Value, Problem>> {
@@ -328,6 +284,20 @@ impl Control for Desk {
             })
         })
     }
+
+    fn change_members(&self, order: MemberOrder) -> BoxFuture<'_, Result<MembersChanged, Problem>> {
+        Box::pin(async move {
+            let changed = self.order_member(order).await;
+            changed.map_err(|error| error.problem())
+        })
+    }
+
+    fn scrub(&self, order: Order) -> BoxFuture<'_, Result<Value, Problem>> {
+        Box::pin(async move {
+            let scrubbed = self.order_scrub(order).await;
+            Ok(json!(scrubbed.map_err(|error| error.problem())?))
+        })
+    }
 }
 
 // === impl OrderError ===
@@ -336,7 +306,10 @@ impl OrderError {
     fn problem(&self) -> Problem {
         match self {
             Self::NothingToClear => Problem::Conflict {
-                detail: "no payment with this id has a stored 500",
+                detail: "no payment with this id has a stored 500".into(),
+            },
+            Self::Refused(why) => Problem::Conflict {
+                detail: why.clone().into(),
             },
             Self::NotDurable(_) => Problem::Unavailable {
                 cause: Unavailable::LogTimeout,
@@ -344,39 +317,4 @@ impl OrderError {
             },
         }
     }
-}
-
-/// A node's status with the name that its log has in the ledger.
-fn named(status: &standin_wal::GroupStatus, log: Option<Uuid>) -> Value {
-    let mut page = json!(status);
-    if let Some(fields) = page.as_object_mut() {
-        fields.insert("incarnation".to_owned(), json!(log));
-    }
-    page
-}
-
-/// The rung that the next request is likely answered on.
-fn rung(mode: StandInMode, position: Position) -> &'static str {
-    match (mode, position) {
-        (StandInMode::Force, _) | (StandInMode::Auto, Position::Open(_)) => "stand_in",
-        (StandInMode::Forbid, Position::Open(_)) => "refused",
-        (StandInMode::Auto | StandInMode::Forbid, Position::Closed | Position::Ramp(_)) => {
-            "primary"
-        }
-    }
-}
-
-fn breaker(position: Position) -> Value {
-    match position {
-        Position::Closed => json!({ "state": "closed", "admits_percent": 100 }),
-        Position::Open(why) => json!({ "state": "open", "admits_percent": 0, "why": why.as_str() }),
-        Position::Ramp(share) => json!({ "state": "ramp", "admits_percent": share }),
-    }
-}
-
-/// The most this edge may approve in one outage without the primary: the banks' stand-in limit and
-/// the reserve for old trips. The trips' caps bound it further; how much depends on the trips.
-fn worst_case(policy: &standin_core::policy::Policy, banks: i64) -> i64 {
-    let stand_in = policy.stand_in.bank_outage.amount.saturating_mul(banks);
-    stand_in.saturating_add(policy.isolated.reserve.amount)
 }

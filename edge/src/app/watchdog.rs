@@ -1,8 +1,8 @@
 //! The watchdog: looks at the edge once a second, and raises and clears its alarms.
 //!
-//! What it measures and what it makes of it are apart: [`Judge`] is pure. Deliberately absent:
-//! the alarm on conflicts, which the drain raises and which stays until somebody restarts the edge
-//! after looking at them.
+//! What it measures and what it makes of it are apart: [`Judge`] is pure. The alarm on conflicts is
+//! only raised, here and by the drain: it stays until somebody restarts the edge after looking at
+//! them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,6 +31,10 @@ const OVERLOAD_QUIET: Duration = Duration::from_secs(5);
 const WAL_USED_MAX_PERCENT: u128 = 70;
 /// Percent of the reserve that are spent when it is low.
 const RESERVE_SPENT_LOW_PERCENT: u128 = 80;
+/// How often it looks whether the log has a leader: an edge without one is not ready.
+const LEADER_EVERY: Duration = Duration::from_millis(100);
+/// How long one advice may wait to be carried to the log.
+const ADVICE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What one look saw.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +60,11 @@ pub(super) struct Reading {
     pub(super) faulted: u64,
     /// Refusals for overload since the process began.
     pub(super) overloads: u64,
+    /// Advices that met another answer since this edge started.
+    pub(super) conflicts: u64,
+    /// Advices that wait for the log, and the place of the oldest.
+    pub(super) advices: u64,
+    pub(super) oldest_advice: Option<u64>,
 }
 
 /// Turns readings into alarms; remembers only what a condition that lasts needs.
@@ -67,6 +76,8 @@ pub(super) struct Judge {
     still_since: Instant,
     overloads: u64,
     overloaded_at: Option<Instant>,
+    /// The advice that waits longest, and since when.
+    oldest_advice: Option<(u64, Instant)>,
 }
 
 /// Looks until `stop` is cancelled; a log that is poisoned is seen at once.
@@ -77,6 +88,8 @@ pub(super) async fn run(desk: Arc<Desk>, stop: CancellationToken) {
     let first = began.checked_add(LOOK_EVERY).unwrap_or(began);
     let mut beat = tokio::time::interval_at(first, LOOK_EVERY);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut leader_beat = tokio::time::interval(LEADER_EVERY);
+    leader_beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut poisoned = false;
     loop {
         tokio::select! {
@@ -84,12 +97,19 @@ pub(super) async fn run(desk: Arc<Desk>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = desk.log().poisoned(), if !poisoned => {}
             _ = beat.tick() => {}
+            _ = leader_beat.tick() => {
+                desk.leaderless.look(&desk.log().status(), Instant::now());
+                continue;
+            }
         }
         let reading = desk.read().await;
         poisoned = reading.poisoned;
         let alarms = &desk.shared.alarms;
         for (alarm, because) in judge.judge(&reading, Instant::now()) {
             alarms.set(alarm, because);
+        }
+        if let Some(because) = conflicts_because(reading.conflicts) {
+            alarms.raise(Alarm::Conflict, because);
         }
     }
 }
@@ -107,10 +127,13 @@ impl Desk {
         let shared = &self.shared;
         let drained = shared.progress.cursor.load(Ordering::Relaxed);
         let wal = shared.log.status();
+        let poisoned = shared.log.is_poisoned();
         let policy = self.path.policy.load();
         let refused = shared.metrics.overloads();
+        let advices = shared.advices.waiting();
+        let oldest_advice = shared.advices.oldest_waiting();
         shared.log.read(|register| Reading {
-            poisoned: wal.poisoned,
+            poisoned,
             wal_used_bytes: wal.bytes_used,
             wal_budget_bytes: wal.budget_bytes,
             breaker: shared.primary.position(),
@@ -124,6 +147,12 @@ impl Desk {
             reserve_spent: register.reserve_used(),
             faulted: register.faulted(),
             overloads: refused.saturating_add(wal.counters.refused_busy),
+            conflicts: register
+                .counts()
+                .conflicts
+                .saturating_sub(self.conflicts_before),
+            advices,
+            oldest_advice,
         })
     }
 }
@@ -138,6 +167,7 @@ impl Judge {
             still_since: now,
             overloads: 0,
             overloaded_at: None,
+            oldest_advice: None,
         }
     }
 
@@ -146,10 +176,10 @@ impl Judge {
         &mut self,
         reading: &Reading,
         now: Instant,
-    ) -> [(Alarm, Option<String>); 9] {
+    ) -> [(Alarm, Option<String>); 10] {
         let poisoned = reading
             .poisoned
-            .then(|| "the log's disk failed; this edge is going down".to_owned());
+            .then(|| "the log's disk failed or is damaged, or its group refuses this edge; it is going down".to_owned());
         [
             (Alarm::PrimaryAway, primary_away(reading)),
             (Alarm::TripCacheStale, self.trip_cache_stale(reading)),
@@ -160,6 +190,7 @@ impl Judge {
             (Alarm::Faulted, faulted_because(reading.faulted)),
             (Alarm::StandInOverridden, overridden(reading.mode)),
             (Alarm::Overloaded, self.overloaded(reading, now)),
+            (Alarm::AdvicesWait, self.advices_wait(reading, now)),
         ]
     }
 
@@ -200,6 +231,20 @@ impl Judge {
         })
     }
 
+    fn advices_wait(&mut self, reading: &Reading, now: Instant) -> Option<String> {
+        let oldest = reading.oldest_advice?;
+        let since = match self.oldest_advice {
+            Some((same, since)) if same == oldest => since,
+            Some(_) | None => now,
+        };
+        self.oldest_advice = Some((oldest, since));
+        let waits = now.saturating_duration_since(since);
+        (waits >= ADVICE_WAIT_MAX).then(|| {
+            let (advices, seconds) = (reading.advices, waits.as_secs());
+            format!("{advices} answers given without the log wait for it, one for {seconds} s")
+        })
+    }
+
     fn overloaded(&mut self, reading: &Reading, now: Instant) -> Option<String> {
         if reading.overloads > self.overloads {
             self.overloads = reading.overloads;
@@ -215,6 +260,12 @@ impl Judge {
             "requests are refused for overload; {refused} since the process began"
         ))
     }
+}
+
+fn conflicts_because(conflicts: u64) -> Option<String> {
+    (conflicts > 0).then(|| {
+        format!("{conflicts} answers given without the log met another one there; see /statusz")
+    })
 }
 
 fn primary_away(reading: &Reading) -> Option<String> {

@@ -31,6 +31,19 @@ fn everything() -> Metrics {
     metrics.held(3, ms);
     metrics.committed(ms);
     metrics.wal_space(1, 2);
+    metrics.wal_place(&LogPlace {
+        keepers: 3,
+        learners: 1,
+        led: true,
+        leads: false,
+        term: 4,
+        last_index: 9,
+        applied_index: 8,
+        drained_index: 7,
+        behind_max: 2,
+    });
+    metrics.advices_waiting(6);
+    metrics.corrections(1, 2, 3);
     metrics.breaker(BreakerState::Open);
     metrics.stand_in_mode(StandInMode::Force);
     metrics.drain_backlog(5);
@@ -55,6 +68,17 @@ fn what_was_recorded_is_on_the_page() {
         r#"standin_hold_batch_size_sum 3"#,
         r#"standin_wal_used_bytes 1"#,
         r#"standin_wal_budget_bytes 2"#,
+        r#"standin_wal_members{role="keeper"} 3"#,
+        r#"standin_wal_members{role="learner"} 1"#,
+        r#"standin_wal_led{by="group"} 1"#,
+        r#"standin_wal_led{by="this_edge"} 0"#,
+        r#"standin_wal_term 4"#,
+        r#"standin_wal_index{of="last"} 9"#,
+        r#"standin_wal_index{of="applied"} 8"#,
+        r#"standin_wal_index{of="drained"} 7"#,
+        r#"standin_wal_behind 2"#,
+        r#"standin_advices_waiting 6"#,
+        r#"standin_corrections{kind="released"} 3"#,
         r#"standin_breaker_state{state="open"} 1"#,
         r#"standin_breaker_state{state="closed"} 0"#,
         r#"standin_stand_in_mode{mode="force"} 1"#,

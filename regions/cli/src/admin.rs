@@ -20,10 +20,10 @@ pub struct Desk {
         default_value = "http://127.0.0.1:8081",
         env = "STANDIN_ADMIN"
     )]
-    admin: Target,
+    pub(crate) admin: Target,
     /// JSON on standard output.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Who orders, and why: both are kept in the audit.
@@ -31,10 +31,10 @@ pub struct Desk {
 pub struct Signature {
     /// Who orders it.
     #[arg(long, value_name = "NAME")]
-    operator: String,
+    pub(crate) operator: String,
     /// Why.
     #[arg(long, value_name = "TEXT")]
-    reason: String,
+    pub(crate) reason: String,
 }
 
 /// Shows how an edge is: rung, breaker, log, drain, exposure, alarms.
@@ -184,16 +184,29 @@ impl Desk {
         } else if done {
             say("done, and audited");
         } else {
-            let detail = value.get("detail").or_else(|| value.get("title"));
-            let detail = detail.and_then(Value::as_str).unwrap_or("no reason given");
-            eprintln!("refused ({}): {detail}", reply.status);
+            eprintln!("refused ({}): {}", reply.status, why_not(&value));
         }
         Ok(if done { 0 } else { 4 })
     }
 
-    async fn ask(&self, call: Call) -> Result<Reply, CallError> {
-        Pool::new(self.admin.clone(), 1).ask(call, PATIENCE).await
+    pub(crate) async fn ask(&self, call: Call) -> Result<Reply, CallError> {
+        self.ask_within(call, PATIENCE).await
     }
+
+    /// What takes longer than a page.
+    pub(crate) async fn ask_within(
+        &self,
+        call: Call,
+        patience: Duration,
+    ) -> Result<Reply, CallError> {
+        Pool::new(self.admin.clone(), 1).ask(call, patience).await
+    }
+}
+
+/// Why an order was refused, from the problem that was replied.
+pub(crate) fn why_not(problem: &Value) -> &str {
+    let detail = problem.get("detail").or_else(|| problem.get("title"));
+    detail.and_then(Value::as_str).unwrap_or("no reason given")
 }
 
 /// Every leaf of a document with its dotted name.

@@ -34,6 +34,7 @@ enum Command {
     Reconcile(Box<crate::reconcile::Args>),
     Policy(crate::policy::Args),
     Certs(crate::certs::Args),
+    Wal(crate::wal::Args),
 }
 
 // === impl Cli ===
@@ -56,6 +57,7 @@ impl Cli {
             Command::Reconcile(args) => Box::pin(args.run()).await,
             Command::Policy(args) => args.run(),
             Command::Certs(args) => args.run(),
+            Command::Wal(args) => Box::pin(args.run()).await,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Read in this order: [`command`] (the command line), [`client`] and [`open_loop`] (requests and
 //! load), [`bank`] (plays a bank), [`platform_client`] and [`trips`] (play the platform), [`world`]
 //! (an edge and the platform in this process), [`serve`], [`demo`], [`reconcile`], [`admin`],
-//! [`policy`], [`certs`].
+//! [`policy`], [`certs`], [`wal`].
 
 pub mod admin;
 pub mod bank;
@@ -23,4 +23,5 @@ pub mod serve;
 pub mod tally;
 mod tombstones;
 pub mod trips;
+pub mod wal;
 pub mod world;

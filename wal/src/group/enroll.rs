@@ -184,7 +184,11 @@ impl<M: Replicable> Inner<M> {
         Ok(false)
     }
 
-    async fn ask_standing(&self, node: NodeId, member: &Member) -> Option<(NodeId, Standing)> {
+    pub(super) async fn ask_standing(
+        &self,
+        node: NodeId,
+        member: &Member,
+    ) -> Option<(NodeId, Standing)> {
         let request = encode(&Request::Standing);
         let reply = self.transport.call(node, member, request, ASK_MAX).await;
         match decode(&reply.ok()?)? {

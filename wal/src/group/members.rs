@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use openraft::error::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Membership};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(50);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long one node may take with a change.
 const ONE_MAX: Duration = Duration::from_secs(5);
+/// A learner that lacks more entries than this has not caught up: it gets no vote yet.
+const BEHIND_MAX: u64 = 1_000;
 
 /// A change of the members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +166,19 @@ impl<M: Replicable> Group<M> {
         Err(last)
     }
 
+    /// This node, and every other member that answers it now.
+    pub async fn reachable(&self) -> BTreeSet<u64> {
+        let inner = &self.inner;
+        let own = inner.config.log.node.0;
+        let others = self.members().into_iter().filter(|(node, _)| *node != own);
+        let asked = others.map(|(node, (member, _))| async move {
+            let told = inner.ask_standing(NodeId(node), &member).await;
+            told.map(|_| node)
+        });
+        let answered = join_all(asked).await.into_iter().flatten();
+        answered.chain([own]).collect()
+    }
+
     /// Every member, and whether it votes.
     pub fn members(&self) -> BTreeMap<u64, (Member, bool)> {
         let Standing {
@@ -231,7 +247,10 @@ impl<M: Replicable> Inner<M> {
                 return added.map(drop).map_err(refused);
             }
             Change::AddKeeper { node } if keepers.contains_key(&node) => return Ok(()),
-            Change::AddKeeper { node } => ChangeMembers::AddVoterIds([node].into()),
+            Change::AddKeeper { node } => {
+                self.has_caught_up(node)?;
+                ChangeMembers::AddVoterIds([node].into())
+            }
             Change::Remove { node } if keepers.contains_key(&node) => {
                 ChangeMembers::RemoveVoters([node].into())
             }
@@ -241,6 +260,25 @@ impl<M: Replicable> Inner<M> {
             Change::Remove { .. } => return Ok(()),
         };
         self.write_members(change).await
+    }
+
+    /// Whether a learner has what this leader has, but for what is under way.
+    fn has_caught_up(&self, node: u64) -> Result<(), MemberError> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        // Who does not lead is told so by the library.
+        let Some(replication) = &metrics.replication else {
+            return Ok(());
+        };
+        let last = metrics.last_log_index.unwrap_or(0);
+        let has = replication.get(&node).copied().flatten();
+        let has = has.map_or(0, |log_id| log_id.index);
+        if last.saturating_sub(has) > BEHIND_MAX {
+            return Err(MemberError::Refused(format!(
+                "node {node} has entries up to {has} of {last}: let it catch up first"
+            )));
+        }
+        Ok(())
     }
 
     async fn write_members(&self, change: ChangeMembers<u64, Member>) -> Result<(), MemberError> {

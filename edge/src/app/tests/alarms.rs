@@ -24,7 +24,7 @@ async fn raised(edge: &Edge, expected: &[&str]) {
 }
 
 /// Asks the admin listener; gives status and body.
-async fn admin(edge: &Edge, method: &str, path: &str, body: &str) -> (u16, String) {
+pub(super) async fn admin(edge: &Edge, method: &str, path: &str, body: &str) -> (u16, String) {
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",

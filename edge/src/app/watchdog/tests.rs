@@ -27,6 +27,9 @@ fn well() -> Reading {
         },
         faulted: 0,
         overloads: 0,
+        conflicts: 0,
+        advices: 0,
+        oldest_advice: None,
     }
 }
 
@@ -162,4 +165,33 @@ fn an_overload_is_over_after_five_quiet_seconds() {
     assert_eq!(raised(&mut judge, refused(4), began + SECOND * 8), over);
     assert_eq!(raised(&mut judge, refused(4), began + SECOND * 9), []);
     assert_eq!(raised(&mut judge, refused(5), began + SECOND * 60), over);
+}
+
+#[test]
+fn advices_are_alarmed_when_one_of_them_waits_and_not_when_they_flow() {
+    let start = Instant::now();
+    let mut judge = Judge::new(start);
+    let waits = |oldest| Reading {
+        advices: 3,
+        oldest_advice: oldest,
+        ..well()
+    };
+    let at = |seconds: u64| start + SECOND * u32::try_from(seconds).unwrap();
+    // They flow: the oldest is another one each time.
+    for second in 0..40 {
+        let seen = raised(&mut judge, waits(Some(second)), at(second));
+        assert_eq!(seen, [], "{second}");
+    }
+    assert_eq!(raised(&mut judge, waits(Some(39)), at(68)), []);
+    let late = raised(&mut judge, waits(Some(39)), at(69));
+    assert_eq!(late, [Alarm::AdvicesWait]);
+    assert_eq!(raised(&mut judge, waits(None), at(70)), []);
+    // The next one has a time of its own.
+    assert_eq!(raised(&mut judge, waits(Some(40)), at(71)), []);
+}
+
+#[test]
+fn a_conflict_is_told_of() {
+    assert_eq!(conflicts_because(0), None);
+    assert!(conflicts_because(2).unwrap().starts_with("2 answers"));
 }
