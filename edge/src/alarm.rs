@@ -35,6 +35,8 @@ pub enum Alarm {
     StandInOverridden,
     /// Requests are refused for overload.
     Overloaded,
+    /// The keeper links' certificates end soon, or the new ones do not serve.
+    Certificates,
 }
 
 /// An alarm that is raised.
@@ -59,7 +61,7 @@ pub struct Alarms {
 
 impl Alarm {
     /// Every alarm.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::PrimaryAway,
         Self::TripCacheStale,
         Self::WalNearlyFull,
@@ -71,6 +73,7 @@ impl Alarm {
         Self::Faulted,
         Self::StandInOverridden,
         Self::Overloaded,
+        Self::Certificates,
     ];
 
     /// The word in metrics, logs and pages.
@@ -87,6 +90,7 @@ impl Alarm {
             Self::Faulted => "faulted",
             Self::StandInOverridden => "stand_in_overridden",
             Self::Overloaded => "overloaded",
+            Self::Certificates => "certificates",
         }
     }
 }

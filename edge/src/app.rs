@@ -43,6 +43,7 @@ use crate::holds::Holds;
 use crate::inflight::InFlight;
 use crate::journal::LogJournal;
 use crate::limit::Limits;
+use crate::links::{self, Links};
 use crate::log::{Founders, Log, Nobody};
 use crate::metrics::{Metrics, MetricsError};
 use crate::native::{Adapter, Native};
@@ -52,7 +53,6 @@ use crate::server::{self, ServerLimits};
 use crate::stores::{Stores, StoresError};
 use crate::told::Told;
 
-use backends::Backends;
 pub use backends::{BackendsError, MigrateLedgerError, migrate_ledger};
 pub use desk::{Desk, OrderError};
 pub use wiring::WiringError;
@@ -125,6 +125,12 @@ pub enum StartError {
     /// An embedded ledger is rebuilt from the log, which the group did not bring up to date in time.
     #[error("the group was not reached in time, and an embedded ledger is rebuilt from its log")]
     NoGroup,
+    /// The links to the other keepers could not be set up.
+    #[error("keeper links: {0}")]
+    Links(#[from] links::StartError),
+    /// The links are not served.
+    #[error("keeper links: {0}")]
+    Serve(#[from] links::ServeError),
     /// The log holds entries of a newer build.
     #[error("write-ahead log: {0} entries were written by a newer build; nothing was changed")]
     NewerEntries(u64),
@@ -154,6 +160,8 @@ struct Shared {
     cache: Arc<dyn TripCache>,
     log: Arc<Log>,
     advices: Arc<Advices>,
+    /// To the other nodes of the log; `None`: this edge keeps it alone.
+    links: Option<Arc<Links>>,
     primary: Arc<Primary>,
     progress: Arc<Progress>,
 }
@@ -169,14 +177,42 @@ impl Edge {
         let journal = LogJournal::default();
         let backends = backends::open(&config, Arc::clone(&clock), &journal).await?;
         let (tasks, stop_workers) = (TaskTracker::new(), CancellationToken::new());
-        let log = open_log(&config, Arc::new(Nobody)).await?;
+        let metrics = Arc::new(Metrics::new()?);
+        let alarms = Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock)));
+        let links = wiring::links(&config, Arc::clone(&clock), Arc::clone(&alarms)).await?;
+        let log = open_log(&config, links.as_ref()).await?;
         let advices = Arc::new(open_advices(&config, &log).await?);
-        come_in(&log, None, backends.is_embedded()).await?;
+        let founders = wiring::founders(&config, links.as_deref());
+        if !come_in(&log, founders.as_ref()).await? {
+            if backends.is_embedded() {
+                return Err(StartError::NoGroup);
+            }
+            tracing::warn!("the log's group is not reached; starting without its latest entries");
+        }
+        let enrolling = (Arc::clone(&log), stop_workers.clone());
+        tasks.spawn(async move {
+            let (log, stop) = enrolling;
+            log.keep_enrolling(founders.as_ref(), stop).await;
+        });
         journal.connect(Arc::clone(&log));
         backends.rebuild(&log).await?;
         backends.await_cache().await;
-        let logs = (log, advices);
-        let shared = Shared::new(&config, clock, &backends, logs, hooks.wrap_ledger)?;
+        let shared = Shared {
+            ledger: match hooks.wrap_ledger {
+                Some(wrap) => wrap(Arc::clone(&backends.ledger)),
+                None => Arc::clone(&backends.ledger),
+            },
+            cache: Arc::clone(&backends.cache),
+            primary: primary(&config, &log),
+            progress: Arc::default(),
+            clock,
+            metrics,
+            alarms,
+            log,
+            advices,
+            links,
+        };
+        shared.metrics.watch_trip_cache(Arc::clone(&backends.cache));
         let stores = Stores::open(
             Arc::clone(&shared.ledger),
             config.wal.dir.join("stores.json"),
@@ -288,7 +324,11 @@ impl Edge {
         clean &= tokio::time::timeout(STOP_WITHIN, self.tasks.wait())
             .await
             .is_ok();
-        match close_logs(log, advices, LOG_STOP_WITHIN).await {
+        let ended = close_logs(log, advices, LOG_STOP_WITHIN).await;
+        if let Some(links) = &self.desk.shared.links {
+            links.stop().await;
+        }
+        match ended {
             Stopped::Clean if !clean => Stopped::TimedOut,
             ended => ended,
         }
@@ -298,31 +338,6 @@ impl Edge {
 // === impl Shared ===
 
 impl Shared {
-    fn new(
-        config: &Config,
-        clock: Arc<dyn Clock>,
-        backends: &Backends,
-        (log, advices): (Arc<Log>, Arc<Advices>),
-        wrap_ledger: Option<WrapLedger>,
-    ) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new()?);
-        metrics.watch_trip_cache(Arc::clone(&backends.cache));
-        let outage = log.read(|register| register.cut_off(config.edge_id));
-        let ledger = Arc::clone(&backends.ledger);
-        Ok(Self {
-            alarms: Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock))),
-            ledger: wrap_ledger
-                .map_or_else(|| Arc::clone(&ledger), |wrap| wrap(Arc::clone(&ledger))),
-            cache: Arc::clone(&backends.cache),
-            primary: Arc::new(Primary::new(wiring::breaker(&config.breaker), outage)),
-            progress: Arc::new(Progress::default()),
-            clock,
-            metrics,
-            log,
-            advices,
-        })
-    }
-
     fn path(
         &self,
         config: &Config,
@@ -428,10 +443,24 @@ impl Shared {
     }
 }
 
-/// Opens this node's part of the region's log.
-async fn open_log(config: &Config, transport: Arc<dyn Transport>) -> Result<Arc<Log>, StartError> {
+/// An edge whose last word to the log was that it has lost the primary begins so.
+fn primary(config: &Config, log: &Log) -> Arc<Primary> {
+    let lost = log.read(|register| register.cut_off(config.edge_id));
+    Arc::new(Primary::new(wiring::breaker(&config.breaker), lost))
+}
+
+/// Opens this node's part of the region's log, and answers the other nodes.
+async fn open_log(config: &Config, links: Option<&Arc<Links>>) -> Result<Arc<Log>, StartError> {
+    let transport: Arc<dyn Transport> = match links {
+        Some(links) => Arc::<Links>::clone(links),
+        None => Arc::new(Nobody),
+    };
     let log = Log::open(wiring::group(config), wiring::register(config), transport).await?;
-    Ok(Arc::new(log))
+    let log = Arc::new(log);
+    if let Some(links) = links {
+        links.serve(Arc::<Log>::clone(&log))?;
+    }
+    Ok(log)
 }
 
 /// Opens this edge's own log on a thread of its own: recovery reads the whole disk.
@@ -444,8 +473,8 @@ async fn open_advices(config: &Config, log: &Arc<Log>) -> Result<Advices, StartE
     Ok(Advices::new(kept, Arc::clone(log), Uuid::new_v4()))
 }
 
-/// Brings the node into its group and up to date, as far as the group is there.
-async fn come_in(log: &Log, founders: Option<&Founders>, embedded: bool) -> Result<(), StartError> {
+/// Brings the node into its group and up to date; `false`: the group is not there yet.
+async fn come_in(log: &Log, founders: Option<&Founders>) -> Result<bool, StartError> {
     let coming = async {
         log.enroll(founders).await?;
         Ok::<_, StartError>(log.catch_up(CATCH_UP_WITHIN).await)
@@ -454,14 +483,9 @@ async fn come_in(log: &Log, founders: Option<&Founders>, embedded: bool) -> Resu
         Ok(came) => came?,
         Err(_elapsed) => false,
     };
-    match (caught_up, log.unreadable()) {
-        (_, entries @ 1..) => Err(StartError::NewerEntries(entries)),
-        (false, _) if embedded => Err(StartError::NoGroup),
-        (false, _) => {
-            tracing::warn!("the log's group is not reached; starting without its latest entries");
-            Ok(())
-        }
-        (true, _) => Ok(()),
+    match log.unreadable() {
+        0 => Ok(caught_up),
+        entries => Err(StartError::NewerEntries(entries)),
     }
 }
 
@@ -469,7 +493,7 @@ async fn come_in(log: &Log, founders: Option<&Founders>, embedded: bool) -> Resu
 /// must hold neither the runtime nor the exit of the process. That thread keeps the logs alive, so
 /// that dropping every other handle of them does not wait for the disk either.
 async fn close_logs(log: Arc<Log>, advices: Arc<Advices>, within: Duration) -> Stopped {
-    let poisoned = || log.status().poisoned || advices.is_poisoned();
+    let poisoned = || log.is_poisoned() || advices.is_poisoned();
     let (closing_log, closing_advices) = (Arc::clone(&log), Arc::clone(&advices));
     let closing = async move {
         closing_advices.stop().await;

@@ -5,6 +5,7 @@
 //! with the key and what would be right; nothing is guessed or ignored. Every effective value
 //! remembers where it came from ([`Settings`]). Absent on purpose: reloading.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,9 @@ use standin_core::identity::DeploymentKey;
 use standin_core::money::Currency;
 use standin_core::signature::Secret;
 
+use standin_wal::NodeId;
+
+use crate::links::TlsFiles;
 use crate::server::ServerLimits;
 pub use layers::{ConfigError, ENV_PREFIX, Origin, Setting, Settings};
 
@@ -47,6 +51,8 @@ pub struct Config {
     pub stand_in: StandInMode,
     /// The write-ahead log.
     pub wal: WalConfig,
+    /// The region's keepers; `None`: this edge is the only one.
+    pub keepers: Option<KeepersConfig>,
     /// What of the log's state is kept in memory.
     pub register: RegisterLimits,
     /// The ledger of record.
@@ -81,6 +87,20 @@ pub struct WalConfig {
     /// How long a bank may ask again for a payment it got no answer to; an approval that came too
     /// late for it is given back after that.
     pub retry_window: Duration,
+}
+
+/// Who keeps the region's log together, and how they reach each other.
+#[derive(Clone, Debug)]
+pub struct KeepersConfig {
+    /// Where this edge's link listens.
+    pub listen: SocketAddr,
+    /// Where the others dial it; the listening address if it is not said.
+    pub address: Option<String>,
+    /// The keepers that found the log, and where their links listen. An edge that is not among them
+    /// learns.
+    pub founders: BTreeMap<NodeId, String>,
+    /// Certificates; `None`: plain links, on loopback only.
+    pub tls: Option<TlsFiles>,
 }
 
 /// Bounds of the register.

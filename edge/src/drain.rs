@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use standin_core::clock::Timestamp;
 use standin_core::entry::{
-    Booking, Entry, EntryError, LogPosition, OperatorAction, Proposal, Reversal, ReversalCause,
+    Booking, Entry, EntryError, LogPosition, OperatorAction, Proposal, Reversal,
 };
 use standin_core::ledger::{
     BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, Ledger, LedgerError, ReversalRow,
@@ -330,7 +329,7 @@ impl Drain {
         self.log.read(|register| {
             let rows = reversals
                 .iter()
-                .filter_map(|one| reversal_row(register, one, batch.log_time_ms));
+                .filter_map(|one| ReversalRow::of(register, one, batch.log_time_ms));
             haul.reversals.extend(rows);
             for (at, proposal) in proposals {
                 let id = proposal.transaction_id;
@@ -438,29 +437,6 @@ impl Drain {
             }
         }
     }
-}
-
-/// What a reversal took back, for the ledger; `None` when it took nothing.
-fn reversal_row(register: &Register, reversal: &Reversal, log_time_ms: u64) -> Option<ReversalRow> {
-    let id = reversal.transaction_id;
-    let amount = register
-        .reversal(id, reversal.id)
-        .filter(|amount| *amount > 0)?;
-    let answer = register.answer(id)?;
-    let at = i64::try_from(log_time_ms).unwrap_or(i64::MAX);
-    Some(ReversalRow {
-        shopper: Some(answer.shopper),
-        transaction_id: id,
-        reversal_id: reversal.id,
-        amount,
-        currency: answer.amount.currency(),
-        reason: match reversal.cause {
-            ReversalCause::Bank => "the bank took it back",
-            ReversalCause::Late => "approved too late to be told; the bank did not ask again",
-        }
-        .to_owned(),
-        at: Timestamp::from_millis(at),
-    })
 }
 
 async fn within<T>(

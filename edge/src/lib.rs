@@ -5,7 +5,8 @@
 //! order, with [`budget`], [`inflight`], [`primary`] (what is believed of Postgres, by the
 //! [`breaker`]), [`holds`] and [`afterwards`]; what became of a request without an answer is a
 //! [`problem`]. Behind it: [`machine`] (the register under the log), [`drain`], [`journal`],
-//! [`stores`]. Beside it: [`config`], [`telemetry`], [`metrics`], [`alarm`], the loopback [`admin`].
+//! [`stores`], the keepers' [`links`]. Beside it: [`config`], [`telemetry`], [`metrics`], [`alarm`],
+//! the loopback [`admin`].
 //! [`app`] puts everything together.
 
 pub mod admin;
@@ -26,6 +27,7 @@ pub mod holds;
 pub mod inflight;
 pub mod journal;
 pub mod limit;
+pub mod links;
 pub mod log;
 pub mod machine;
 pub mod metrics;

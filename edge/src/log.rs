@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use standin_core::BoxFuture;
 use standin_core::entry::{Entry, EntryError};
 use standin_core::register::{Outcome, Register, RegisterConfig};
 use standin_wal::{
@@ -14,8 +15,10 @@ use standin_wal::{
     TransportError,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::links;
 use crate::machine::Machine;
 
 /// How long a node without a place in the group waits for the others before it says so and goes on
@@ -26,6 +29,8 @@ const ENROLL_ROUND: Duration = Duration::from_secs(5);
 pub struct Log {
     group: Group<Machine>,
     edge: u64,
+    /// Set once the group has refused this node.
+    expelled: CancellationToken,
 }
 
 /// Who founds the group, and where this node's link listens.
@@ -83,12 +88,16 @@ impl Log {
         let time = Box::new(SystemTimeSource::default());
         let machine = Machine::new(register);
         let group = Group::open(config, time, machine, transport).await?;
-        Ok(Self { group, edge })
+        Ok(Self::of(group, edge))
     }
 
     /// A log around a group that is open already.
     pub fn of(group: Group<Machine>, edge: u64) -> Self {
-        Self { group, edge }
+        Self {
+            group,
+            edge,
+            expelled: CancellationToken::new(),
+        }
     }
 
     /// Comes into the group, for as long as it takes. Without founders this node is the group.
@@ -109,6 +118,23 @@ impl Log {
                     tracing::warn!(error = %EnrollError::Alone, "the log waits for its group");
                 }
                 settled => return settled,
+            }
+        }
+    }
+
+    /// The same beside everything else, until it is done or `stop` is cancelled. A node that may not
+    /// come in has failed.
+    pub async fn keep_enrolling(&self, founders: Option<&Founders>, stop: CancellationToken) {
+        let enrolled = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            enrolled = self.enroll(founders) => enrolled,
+        };
+        match enrolled {
+            Ok(()) => tracing::info!("the log has its group"),
+            Err(error) => {
+                tracing::error!(%error, "the log's group refuses this edge");
+                self.expelled.cancel();
             }
         }
     }
@@ -218,9 +244,17 @@ impl Log {
         self.group.compact(index).await
     }
 
-    /// Resolves when the log's disk failed: the process has to exit.
+    /// Resolves when the log's disk failed, or its group refuses this node: the process has to exit.
     pub async fn poisoned(&self) {
-        self.group.poisoned().await;
+        tokio::select! {
+            () = self.group.poisoned() => {}
+            () = self.expelled.cancelled() => {}
+        }
+    }
+
+    /// Whether it has failed so.
+    pub fn is_poisoned(&self) -> bool {
+        self.group.status().poisoned || self.expelled.is_cancelled()
     }
 
     /// Stops the node.
@@ -231,6 +265,17 @@ impl Log {
     /// The group, for who speaks with the other nodes.
     pub fn group(&self) -> &Group<Machine> {
         &self.group
+    }
+}
+
+impl links::Handler for Log {
+    fn handle(&self, _from: NodeId, request: Bytes) -> BoxFuture<'_, Bytes> {
+        Box::pin(self.group.handle(request))
+    }
+
+    /// Whoever has a certificate of this region's: a newcomer is no member yet.
+    fn may_call(&self, _node: NodeId) -> bool {
+        true
     }
 }
 

@@ -18,8 +18,9 @@ use standin_core::ledger::{
     AuthorizationState, Booked, BookedCounts, Fate, HoldReply, Ledger, LedgerError, Retry,
 };
 use standin_core::money::{Currency, Money};
+use standin_core::trip::TripChange;
 use standin_drill::servers::{Postgres, PostgresOptions};
-use standin_tests::conformance::ledger::{World, approve, every_case, outcome, step, uuid};
+use standin_tests::conformance::ledger::{World, approve, event, every_case, outcome, step, uuid};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::NoTls;
 
@@ -127,10 +128,8 @@ async fn a_server_that_hangs_leaves_no_connection_wedged() {
     let sheet = bench.world.trip().await;
     let ledger = &*bench.world.ledger;
     for _ in 0..2 {
-        assert!(matches!(
-            hold(ledger, approve(&sheet, 1, 1_000)).await,
-            Ok(HoldReply::Held { .. })
-        ));
+        let reply = hold_again(ledger, &approve(&sheet, 1, 1_000)).await;
+        assert!(matches!(reply, HoldReply::Held { .. }));
     }
     bench.server.pause().unwrap();
     for _ in 0..6 {
@@ -166,7 +165,7 @@ async fn a_server_that_is_gone_is_an_error_that_says_so_and_comes_back() {
     let sheet = bench.world.trip().await;
     let ledger = &*bench.world.ledger;
     let first = approve(&sheet, 1, 1_000);
-    assert_eq!(hold(ledger, first.clone()).await.unwrap(), held(0));
+    assert_eq!(hold_again(ledger, &first).await, held(0));
     bench.server.kill().await.unwrap();
     // A broken connection that had sent its COMMIT is unknown; no connection is surely not done.
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -197,7 +196,7 @@ async fn a_primary_that_takes_no_writes_is_refused_and_its_connection_dropped() 
     let sheet = bench.world.trip().await;
     let ledger = &*bench.world.ledger;
     let first = approve(&sheet, 1, 1_000);
-    assert_eq!(hold(ledger, first.clone()).await.unwrap(), held(0));
+    assert_eq!(hold_again(ledger, &first).await, held(0));
     let session = bench.session().await;
     session
         .batch_execute("alter system set default_transaction_read_only = on")
@@ -242,7 +241,7 @@ async fn a_lock_that_is_not_had_in_time_is_an_error_before_the_budget_ends() {
     let sheet = bench.world.trip().await;
     let ledger = &*bench.world.ledger;
     let before = approve(&sheet, 1, 1_000);
-    assert_eq!(hold(ledger, before.clone()).await.unwrap(), held(0));
+    assert_eq!(hold_again(ledger, &before).await, held(0));
     let session = bench.session().await;
     session
         .batch_execute("begin; select * from trips for update")
@@ -262,7 +261,7 @@ async fn a_lock_that_is_not_had_in_time_is_an_error_before_the_budget_ends() {
     );
     assert!(error.detail.contains("55P03"), "{error}");
     session.batch_execute("commit").await.unwrap();
-    assert_eq!(hold(ledger, after).await.unwrap(), held(1));
+    assert_eq!(hold_again(ledger, &after).await, held(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -272,7 +271,7 @@ async fn plans_made_before_a_migration_are_made_again() {
     let ledger = &*bench.world.ledger;
     let before = approve(&sheet, 1, 1_000);
     for _ in 0..8 {
-        assert_eq!(hold(ledger, before.clone()).await.unwrap(), held(0));
+        assert_eq!(hold_again(ledger, &before).await, held(0));
     }
     let migration = "alter table authorizations alter column reason type varchar(64)";
     bench.server.execute("ledger", migration).await.unwrap();
@@ -298,7 +297,7 @@ async fn an_outcome_that_postgres_rejects_does_not_stop_the_drain() {
     nul.request.merchant.name = "Tar\0get".to_owned();
     huge.trip_age_ms = Some(u64::MAX);
     zero.request.amount = Money::from_minor(0, Currency::USD);
-    assert_eq!(hold(ledger, nul.clone()).await.unwrap(), held(0));
+    assert_eq!(hold_again(ledger, &nul).await, held(0));
     let all = [&good, &nul, &huge, &zero, &fine];
     let log = uuid();
     let outcomes = (0_u32..)
@@ -330,4 +329,86 @@ async fn an_outcome_that_postgres_rejects_does_not_stop_the_drain() {
     assert!(kept[1].cause.contains("23514"), "{}", kept[1].cause);
     // Text of the payment never reaches a message.
     assert!(kept.iter().all(|row| !row.cause.contains("Tar")));
+}
+
+/// A close written first may become visible last: a reader that has passed it by is told all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_that_commits_late_is_told_when_it_has_settled() {
+    let config = |url| {
+        let mut config = PostgresConfig::new(url);
+        config.closes_settle = Duration::from_millis(300);
+        config
+    };
+    let bench = Bench::new(config).await;
+    let ledger = &*bench.world.ledger;
+    let (late, prompt) = (bench.world.trip().await, bench.world.trip().await);
+    let session = bench.session().await;
+    let close = "update trips set status = 'DELIVERING', \
+         closed_at = date_trunc('milliseconds', clock_timestamp()) where trip_id = $1";
+    session.batch_execute("begin").await.unwrap();
+    session.execute(close, &[&late.trip.id.0]).await.unwrap();
+    let finish = event(&prompt, TripChange::Finish);
+    ledger.book_events(vec![finish]).await.unwrap();
+    let mut cursor = None;
+    let mut told = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // Told once when it is new; the late one is invisible still.
+    while told.is_empty() {
+        for closed in ledger.closed_since(cursor, 1).await.unwrap() {
+            cursor = Some(closed.cursor);
+            told.push(closed.trip);
+        }
+        assert!(Instant::now() < deadline);
+    }
+    assert_eq!(told, [prompt.trip.id]);
+    session.batch_execute("commit").await.unwrap();
+    while told.len() < 3 {
+        for closed in ledger.closed_since(cursor, 1).await.unwrap() {
+            cursor = Some(closed.cursor);
+            told.push(closed.trip);
+        }
+        assert!(Instant::now() < deadline, "{told:?}");
+        tokio::task::yield_now().await;
+    }
+    // In order of their closes, behind both of which nothing comes any more.
+    assert_eq!(told[1..], [late.trip.id, prompt.trip.id]);
+    assert_eq!(ledger.closed_since(cursor, 10).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_schema_keeps_what_the_first_had() {
+    let server = server().await;
+    server.create_database("old").await.unwrap();
+    let first = include_str!("../../core/migrations/V1__ledger.sql");
+    let second = include_str!("../../core/migrations/V2__reversals_and_closes.sql");
+    server.execute("old", first).await.unwrap();
+    let rows = "insert into trips values \
+         (1, '00000000-0000-0000-0000-000000000001', 1, 'USD', 'SHOPPING', 1, 0, 0, '{}', now()), \
+         (2, '00000000-0000-0000-0000-000000000002', 1, 'USD', 'COMPLETE', 1, 0, 0, '{}', now()); \
+         insert into reversals values (1, '00000000-0000-0000-0000-000000000003', \
+         '00000000-0000-0000-0000-000000000004', 12, 'USD', now()); \
+         insert into authorizations (shopper_id, transaction_id, state, fingerprint, bank, verdict, \
+         reason, code, amount, currency, rung, approved_before, policy_version, exposed) values \
+         (1, '00000000-0000-0000-0000-000000000003', 'final', '', 'b', 'approved', 'within_cap', \
+         'AAAAAA', 12, 'USD', 'primary', 0, 1, false)";
+    server.execute("old", rows).await.unwrap();
+    server.execute("old", second).await.unwrap();
+    for (question, answer) in [
+        (
+            "select string_agg(shopper_id::text, ',') from trips where closed_at is not null",
+            "2",
+        ),
+        (
+            "select shopper_id || ' ' || amount || ' [' || reason || ']' from reversals",
+            "1 12 []",
+        ),
+        ("select reversed::text from authorizations", "0"),
+        (
+            "select count(*) from pg_class where relname = 'reversals_v1'",
+            "0",
+        ),
+    ] {
+        let said = server.ask_in("old", question).await.unwrap();
+        assert_eq!(said.as_deref(), Some(answer), "{question}");
+    }
 }

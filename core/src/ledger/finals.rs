@@ -5,9 +5,10 @@ use uuid::Uuid;
 use super::BOOK_ROWS_MAX;
 use crate::answer::Answer;
 use crate::clock::Timestamp;
-use crate::entry::{Booking, OperatorAction, Proposal};
+use crate::entry::{Booking, OperatorAction, Proposal, Reversal, ReversalCause};
 use crate::id::{ShopperId, TransactionId};
 use crate::money::Currency;
+use crate::register::Register;
 
 /// An answer that Postgres alone commits, over the hold of its proposal.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,6 +93,35 @@ pub enum Booked {
         /// Where it is.
         cursor: u64,
     },
+}
+
+// === impl ReversalRow ===
+
+impl ReversalRow {
+    /// What a reversal that the log has applied took back; `None` when it took nothing.
+    pub fn of(register: &Register, reversal: &Reversal, log_time_ms: u64) -> Option<Self> {
+        let id = reversal.transaction_id;
+        let amount = register
+            .reversal(id, reversal.id)
+            .filter(|amount| *amount > 0)?;
+        let answer = register.answer(id)?;
+        let at = i64::try_from(log_time_ms).unwrap_or(i64::MAX);
+        Some(Self {
+            shopper: Some(answer.shopper),
+            transaction_id: id,
+            reversal_id: reversal.id,
+            amount,
+            currency: answer.amount.currency(),
+            reason: match reversal.cause {
+                ReversalCause::Bank => "the bank took it back",
+                ReversalCause::Late => {
+                    "approved too late to be told, and the bank did not ask again"
+                }
+            }
+            .to_owned(),
+            at: Timestamp::from_millis(at),
+        })
+    }
 }
 
 // === impl DrainStep ===

@@ -60,10 +60,10 @@ pub struct PostgresConfig {
     pub background: PoolConfig,
     /// For [`Ledger::probe`].
     pub probe: PoolConfig,
-    /// For one host: TCP, login, and the questions whether it takes writes and of what epoch it is.
-    /// All hosts are tried at once.
+    /// For the TCP connection to one host.
     pub connect_timeout: Duration,
-    /// For a whole new connection, whichever host it is to.
+    /// For a whole new connection: TCP, login, and the questions whether it takes writes and of what
+    /// epoch it is. All hosts are tried at once, each for three quarters of this.
     pub create_timeout: Duration,
     /// How long sent bytes may stay without an acknowledgement.
     pub tcp_user_timeout: Duration,

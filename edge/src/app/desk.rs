@@ -131,7 +131,7 @@ impl Desk {
                 "outages": outages,
             },
             "breaker": { "position": breaker(position), "changes": self.shared.primary.changes() },
-            "wal": wal,
+            "wal": named(&wal, self.shared.log.incarnation()),
             "register": {
                 "answers": answers,
                 "counts": counts,
@@ -344,6 +344,15 @@ impl OrderError {
             },
         }
     }
+}
+
+/// A node's status with the name that its log has in the ledger.
+fn named(status: &standin_wal::GroupStatus, log: Option<Uuid>) -> Value {
+    let mut page = json!(status);
+    if let Some(fields) = page.as_object_mut() {
+        fields.insert("incarnation".to_owned(), json!(log));
+    }
+    page
 }
 
 /// The rung that the next request is likely answered on.

@@ -1,9 +1,12 @@
 //! From the configuration's words to the parts' own settings. Nothing is decided here.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
+use sha2::{Digest as _, Sha256};
+use standin_core::clock::Clock;
 use standin_core::ledger::postgres::{PoolConfig, PostgresConfig};
 use standin_core::ledger::{BOOK_ROWS_MAX, HOLD_ROWS_MAX};
 use standin_core::merchant::Store;
@@ -13,10 +16,13 @@ use standin_core::trip_cache::redis::RedisConfig;
 use standin_wal::{GroupConfig, NodeId};
 use uuid::Uuid;
 
+use crate::alarm::Alarms;
 use crate::breaker;
 use crate::config::{BreakerConfig, Config};
 use crate::drain;
 use crate::holds::HoldsConfig;
+use crate::links::{self, LinkLimits, Links, LinksConfig};
+use crate::log::Founders;
 
 const ADVICE_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 const ADVICE_BUDGET_BYTES: u64 = 256 * 1024 * 1024;
@@ -94,11 +100,45 @@ pub(super) fn wal(config: &Config) -> standin_wal::Config {
 
 /// The node of the region's log. Its members find each other by the region's name.
 pub(super) fn group(config: &Config) -> GroupConfig {
-    let group = Uuid::new_v5(&Uuid::NAMESPACE_OID, config.region.as_bytes());
+    let digest: [u8; 32] = Sha256::digest(config.region.as_bytes()).into();
+    let name = digest.first_chunk::<16>().copied().unwrap_or_default();
     GroupConfig {
         enrolls: true,
-        ..GroupConfig::new(wal(config), group)
+        ..GroupConfig::new(wal(config), Uuid::from_bytes(name))
     }
+}
+
+/// The links to the other nodes of the log, when there are any.
+pub(super) async fn links(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    alarms: Arc<Alarms>,
+) -> Result<Option<Arc<Links>>, links::StartError> {
+    let Some(keepers) = &config.keepers else {
+        return Ok(None);
+    };
+    let group = group(config);
+    let links = LinksConfig {
+        region: config.region.clone(),
+        group: group.log.group,
+        incarnation: group.incarnation,
+        node: group.log.node,
+        listen: Some(keepers.listen),
+        tls: keepers.tls.clone(),
+        limits: LinkLimits::default(),
+    };
+    Links::start(links, clock, alarms).await.map(Some)
+}
+
+/// Who founds the log.
+pub(super) fn founders(config: &Config, links: Option<&Links>) -> Option<Founders> {
+    let keepers = config.keepers.as_ref()?;
+    let bound = links.and_then(Links::address).unwrap_or(keepers.listen);
+    let address = keepers.address.clone();
+    Some(Founders {
+        keepers: keepers.founders.clone(),
+        address: address.unwrap_or_else(|| bound.to_string()),
+    })
 }
 
 /// This edge's own log, beside its part of the region's: small, and rarely written.

@@ -1,6 +1,8 @@
 //! From settings to a [`Config`]: every value is parsed, bounded and compared with its neighbours.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,14 +11,18 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use standin_core::entry::StandInMode;
 use standin_core::identity::DeploymentKey;
+use standin_wal::NodeId;
 use toml::Value;
 
 use super::{
-    BankConfig, BreakerConfig, Budgets, Config, ConfigError, DrainConfig, LedgerConfig,
-    LimitConfig, LogFormat, RegisterLimits, Settings, TelemetryConfig, TripCacheConfig, WalConfig,
+    BankConfig, BreakerConfig, Budgets, Config, ConfigError, DrainConfig, KeepersConfig,
+    LedgerConfig, LimitConfig, LogFormat, RegisterLimits, Settings, TelemetryConfig,
+    TripCacheConfig, WalConfig,
 };
+use crate::links::TlsFiles;
 use crate::server::ServerLimits;
 
+const FOUNDERS: &str = "must list edges as number=host:port";
 const COUNT: RangeInclusive<i64> = 1..=100_000_000;
 const MILLIS: RangeInclusive<i64> = 1..=3_600_000;
 /// A segment holds at least one batch of the size that the log makes (1 MiB) and its frame.
@@ -48,6 +54,7 @@ pub(super) fn config(from: &Settings) -> Read<Config> {
             _ => return wrong("stand_in", "must be auto, force or forbid"),
         },
         wal: wal(from)?,
+        keepers: keepers(from)?,
         register: RegisterLimits {
             answers: from.whole("register.answers", 1_000..=100_000_000)?,
         },
@@ -99,6 +106,54 @@ fn wal(from: &Settings) -> Read<WalConfig> {
         return wrong("wal.budget_bytes", "must hold two segments at least");
     }
     Ok(wal)
+}
+
+fn keepers(from: &Settings) -> Read<Option<KeepersConfig>> {
+    let founders = from.texts("keepers.founders");
+    let keys = ["listen", "address", "ca", "certificate", "key"];
+    if founders.is_empty() {
+        for key in keys {
+            let key = format!("keepers.{key}");
+            if from.text(&key).is_some() {
+                return wrong(&key, "has no meaning without keepers.founders");
+            }
+        }
+        return Ok(None);
+    }
+    let mut read = BTreeMap::new();
+    for founder in founders {
+        let (node, address) = founder.split_once('=').unwrap_or_default();
+        let node = node.trim().parse::<u64>().ok();
+        let Some(node) = node.filter(|node| (1..=65_535).contains(node)) else {
+            return wrong("keepers.founders", FOUNDERS);
+        };
+        if address.trim().rsplit_once(':').is_none() {
+            return wrong("keepers.founders", FOUNDERS);
+        }
+        let address = address.trim().to_owned();
+        if read.insert(NodeId(node), address).is_some() {
+            return wrong("keepers.founders", "names an edge twice");
+        }
+    }
+    if !matches!(read.len(), 1 | 3 | 5) {
+        return wrong("keepers.founders", "must be 1, 3 or 5 keepers");
+    }
+    let file = |key: &str| from.text(&format!("keepers.{key}")).map(PathBuf::from);
+    let tls = match (file("ca"), file("certificate"), file("key")) {
+        (None, None, None) => None,
+        (Some(ca), Some(certificate), Some(key)) => Some(TlsFiles {
+            ca,
+            certificate,
+            key,
+        }),
+        _ => return wrong("keepers.ca", "ca, certificate and key are given together"),
+    };
+    Ok(Some(KeepersConfig {
+        listen: from.parsed("keepers.listen", "an address and port, as 127.0.0.1:8490")?,
+        address: from.text("keepers.address").map(str::to_owned),
+        founders: read,
+        tls,
+    }))
 }
 
 fn ledger(from: &Settings) -> Read<LedgerConfig> {

@@ -11,11 +11,12 @@
 
 use std::time::Duration;
 
-use standin_core::answer::{Answer, Rung, Verdict, Why};
+use standin_core::answer::{Answer, Reason, Rung, Verdict, Why};
 use standin_core::decide::Limits;
 use standin_core::entry::{Advice, Entry, LateMark, Proposal};
 use standin_core::id::TransactionId;
 use standin_core::ledger::{self, Advised};
+use standin_core::planted::{Planted, planted};
 use standin_core::register::{Outcome, Recalled};
 use tokio::time::Instant;
 
@@ -103,6 +104,10 @@ impl Path {
         proposal.why = Some(proposal.why.unwrap_or(Why::Timeout));
         if proposal.reason.verdict() == Verdict::Declined {
             let answer = proposal.answer(proposal.reason, proposal.approved_before);
+            return self.tell(*proposal, answer, budget).await;
+        }
+        if planted(Planted::DecidedAnew) {
+            let answer = proposal.answer(Reason::FloorLimit, proposal.approved_before);
             return self.tell(*proposal, answer, budget).await;
         }
         let decision = &making.decisions.isolated;

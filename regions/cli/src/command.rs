@@ -31,6 +31,7 @@ enum Command {
     Answer(crate::admin::AnswerArgs),
     Reconcile(Box<crate::reconcile::Args>),
     Policy(crate::policy::Args),
+    Certs(crate::certs::Args),
 }
 
 // === impl Cli ===
@@ -51,6 +52,7 @@ impl Cli {
             Command::Answer(args) => args.run().await,
             Command::Reconcile(args) => Box::pin(args.run()).await,
             Command::Policy(args) => args.run(),
+            Command::Certs(args) => args.run(),
         }
     }
 }

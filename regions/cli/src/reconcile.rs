@@ -11,15 +11,15 @@ use standin_core::ledger::Ledger;
 use standin_core::ledger::postgres::{PostgresConfig, PostgresLedger};
 use standin_edge::app::{Edge, Hooks, Stopped};
 use standin_edge::config::Config;
-use standin_reconcile::log::source::{DirectoryLog, LogSource};
+use standin_reconcile::log::source::{DirectoryLog, LogSource, contents};
 use standin_reconcile::reconcile::{Inputs, Options, Tombstones, run};
 use standin_reconcile::report::html;
 use standin_reconcile::report::reconciliation::Reconciliation;
-use standin_wal::inspect;
 use uuid::Uuid;
 
 use crate::client::Target;
 use crate::out::{align_right, live_line, say, say_json, table};
+use crate::running::RunningLog;
 use crate::serve::DataDir;
 use crate::tombstones::{AdminTombstones, DeskTombstones};
 
@@ -112,7 +112,7 @@ impl Args {
         let text = toml::to_string(&data.config(&anywhere, &anywhere)?)?;
         let (config, _settings) = Config::load(Some(&text), [])?;
         let edge = Box::pin(Edge::start(config, Hooks::default())).await?;
-        let log: Arc<dyn LogSource> = Arc::new(edge.log());
+        let log: Arc<dyn LogSource> = Arc::new(RunningLog(edge.log()));
         let tombstones: Arc<dyn Tombstones> = Arc::new(DeskTombstones(edge.desk()));
         let report = self
             .reconcile(edge.ledger(), vec![log], Some(tombstones))
@@ -142,12 +142,11 @@ impl Args {
         if self.admin.is_empty() {
             return Ok(None);
         }
-        let dirs = self.wal.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            let logs = dirs.iter().map(|dir| Ok(inspect::verify(dir)?.incarnation));
-            logs.collect::<anyhow::Result<BTreeSet<Uuid>>>()
-        });
-        let logs = reading.await.context("the reading thread")??;
+        let mut logs = BTreeSet::new();
+        for dir in &self.wal {
+            let log = contents(&DirectoryLog::new(dir)).await?;
+            logs.insert(log.incarnation);
+        }
         let reason = format!("no outcome within {} s", self.stale_after);
         let tombstones = AdminTombstones::connect(&self.admin, &logs, &reason).await?;
         Ok(Some(Arc::new(tombstones)))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::process::ProcessError;
 
-pub use postgres::{Postgres, PostgresOptions};
+pub use postgres::{Postgres, PostgresOptions, Replicated, ReplicatedOptions, StandbyOptions};
 pub use redis::{Redis, RedisOptions};
 
 /// How long a server may take to accept its first connection.

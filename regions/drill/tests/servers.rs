@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use standin_drill::servers::redis::Reply;
-use standin_drill::servers::{Postgres, Redis, RedisOptions};
+use standin_drill::servers::{
+    Postgres, PostgresOptions, Redis, RedisOptions, Replicated, ReplicatedOptions,
+};
 use tokio_postgres::NoTls;
 
 /// Long enough for any answer of a server that runs; short for one that is frozen.
@@ -51,6 +53,74 @@ async fn postgres_killed_comes_back_with_what_it_committed() {
     postgres.kill().await.unwrap();
     postgres.restart().await.unwrap();
     postgres.execute(database, check).await.unwrap();
+}
+
+#[tokio::test]
+async fn postgres_standby_follows_waits_lags_and_is_promoted() {
+    let primary = PostgresOptions {
+        fsync: false,
+        ..PostgresOptions::default()
+    };
+    let group = Replicated::start(ReplicatedOptions {
+        primary,
+        standbys: 1,
+        synchronous: true,
+    })
+    .await
+    .unwrap();
+    let (old, new) = (&group.primary, &group.standbys[0]);
+    let url = old.create_database("ledger").await.unwrap();
+    let make = "create table kept (n int); insert into kept values (1)";
+    old.execute("ledger", make).await.unwrap();
+    old.caught_up(new).await.unwrap();
+    let count = "select count(*) from kept";
+    let there = new.ask_in("ledger", count).await.unwrap();
+    assert_eq!(there.as_deref(), Some("1"));
+    assert!(
+        new.execute("ledger", "insert into kept values (2)")
+            .await
+            .is_err()
+    );
+
+    // A commit waits for its standby, and ends when that is back.
+    new.detach().await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut waiting = Box::pin(client.batch_execute("insert into kept values (2)"));
+    let waited = tokio::time::timeout(PATIENCE, &mut waiting).await;
+    assert!(waited.is_err(), "a commit must wait for the standby");
+    new.attach(old).await.unwrap();
+    waiting.await.unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
+
+    // Nothing waits any more, and what the standby did not hear of is not on it.
+    old.wait_for_standbys(false).await.unwrap();
+    old.caught_up(new).await.unwrap();
+    new.detach().await.unwrap();
+    old.execute("ledger", "insert into kept values (3)")
+        .await
+        .unwrap();
+    old.stop_immediate().await.unwrap();
+    new.promote().await.unwrap();
+    new.execute("ledger", "insert into kept values (4)")
+        .await
+        .unwrap();
+    let there = new
+        .ask_in("ledger", "select sum(n) from kept")
+        .await
+        .unwrap();
+    assert_eq!(there.as_deref(), Some("7"));
+    // The old one comes back as it was, and takes writes too.
+    old.restart().await.unwrap();
+    let there = old
+        .ask_in("ledger", "select sum(n) from kept")
+        .await
+        .unwrap();
+    assert_eq!(there.as_deref(), Some("6"));
+    old.execute("ledger", "insert into kept values (5)")
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

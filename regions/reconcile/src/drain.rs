@@ -139,6 +139,13 @@ fn next_step(log: &LogContents, from: u64) -> DrainStep {
                 Entry::Operator(action) => Some(action.clone()),
                 _ => None,
             }));
+        let index = batch.first().map(|record| record.at.index);
+        step.reversals.extend(
+            log.reversals
+                .iter()
+                .filter(|(at, _)| Some(at.index) == index)
+                .map(|(_, row)| row.clone()),
+        );
         step.to = batch.last().map_or(step.to, |record| record.at.index);
     }
     step

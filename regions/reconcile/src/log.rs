@@ -2,13 +2,14 @@
 
 pub mod source;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use uuid::Uuid;
 
 use standin_core::answer::Answer;
 use standin_core::entry::{Booking, Entry, LogPosition};
 use standin_core::id::TransactionId;
+use standin_core::ledger::ReversalRow;
 use standin_core::register::{Outcome, Register, RegisterConfig};
 
 /// One batch as a log gives it.
@@ -46,6 +47,10 @@ pub struct LogContents {
     pub last_index: u64,
     /// Every entry kept, in log order.
     pub records: Vec<LogRecord>,
+    /// What reversals took back, by where they are, in log order.
+    pub reversals: Vec<(LogPosition, ReversalRow)>,
+    /// Batches without an entry: a group's log has some of its own.
+    pub blank: BTreeSet<u64>,
     /// What the reader found damaged.
     pub damage: Vec<Damage>,
 }
@@ -79,6 +84,7 @@ impl LogRecord {
             Outcome::Known(_)
             | Outcome::OtherFingerprint
             | Outcome::Tombstoned
+            | Outcome::Reversed(_)
             | Outcome::Noted => None,
         }
     }
@@ -88,33 +94,41 @@ impl LogRecord {
         match &self.outcome {
             Outcome::Answered(answer) => Some(answer),
             Outcome::Known(recalled) => Some(&recalled.answer),
-            Outcome::OtherFingerprint | Outcome::Tombstoned | Outcome::Noted => None,
+            Outcome::OtherFingerprint
+            | Outcome::Tombstoned
+            | Outcome::Reversed(_)
+            | Outcome::Noted => None,
         }
     }
 
     /// What the ledger books of this entry.
     pub fn booking(&self) -> Option<Booking> {
-        let (Entry::Authorize(proposal), Some(answer)) = (&self.entry, self.first_answer()) else {
-            return None;
+        let proposal = match &self.entry {
+            Entry::Authorize(proposal) => proposal.as_ref(),
+            Entry::Advice(advice) => &advice.proposal,
+            _ => return None,
         };
         Some(Booking {
-            answer: answer.clone(),
-            proposal: proposal.as_ref().clone(),
+            answer: self.first_answer()?.clone(),
+            proposal: proposal.clone(),
             at: self.at,
             log_time_ms: self.log_time_ms,
         })
     }
 
-    /// Whether draining this entry writes something: an answer or an operator's action.
+    /// Whether draining this entry writes something: an answer, a reversal or an operator's action.
     pub fn is_booked(&self) -> bool {
-        self.first_answer().is_some() || matches!(self.entry, Entry::Operator(_))
+        self.first_answer().is_some()
+            || matches!(self.entry, Entry::Operator(_))
+            || matches!(self.outcome, Outcome::Reversed(amount) if amount > 0)
     }
 }
 
 // === impl LogContents ===
 
 impl LogContents {
-    /// Replays a whole log that was read without damage.
+    /// Replays a whole log that was read without damage. Its name is what its entries say it is, else
+    /// `incarnation`.
     pub fn replay(incarnation: Uuid, batches: impl IntoIterator<Item = LogBatch>) -> Self {
         let mut replay = Replay::new();
         let mut contents = Self {
@@ -122,6 +136,8 @@ impl LogContents {
             first_index: 1,
             last_index: 0,
             records: Vec::new(),
+            reversals: Vec::new(),
+            blank: BTreeSet::new(),
             damage: Vec::new(),
         };
         for batch in batches {
@@ -129,8 +145,18 @@ impl LogContents {
                 contents.first_index = batch.index;
             }
             contents.last_index = batch.index;
-            contents.records.extend(replay.apply(batch));
+            if batch.entries.is_empty() {
+                contents.blank.insert(batch.index);
+            }
+            for record in replay.apply(batch) {
+                if let Entry::Reverse(reversal) = &record.entry {
+                    let row = ReversalRow::of(&replay.register, reversal, record.log_time_ms);
+                    contents.reversals.extend(row.map(|row| (record.at, row)));
+                }
+                contents.records.push(record);
+            }
         }
+        contents.incarnation = replay.register.incarnation().unwrap_or(incarnation);
         contents
     }
 

@@ -297,6 +297,7 @@ pub fn propose(sheet: &TripSheet, key: &str, amount: i64, cap: i64) -> Proposal 
     let print = fingerprint(&request);
     let secret = DeploymentKey::new(vec![7; 32]).unwrap();
     Proposal {
+        edge: 1,
         code: secret.code(&request.bank, id, &print),
         request,
         transaction_id: id,

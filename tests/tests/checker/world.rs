@@ -193,6 +193,7 @@ fn propose(n: u64, random: &mut Random) -> Proposal {
     let mut mac = [7; 32];
     mac[..8].copy_from_slice(&random.next().to_be_bytes());
     Proposal {
+        edge: 1,
         transaction_id: identity::transaction_id(&request, Operation::Authorize, Some(trip.id)),
         fingerprint: identity::fingerprint(&request),
         code: Code::from_mac(&mac),
@@ -225,8 +226,11 @@ fn write_log(proposals: &[Proposal], random: &mut Random) -> LogContents {
             entries.push(Entry::Authorize(Box::new(chunk[0].clone())));
         }
         if random.one_in(9) {
-            entries.push(Entry::OutageStarted(Why::Timeout));
-            entries.push(Entry::OutageEnded);
+            entries.push(Entry::OutageStarted {
+                edge: 1,
+                why: Why::Timeout,
+            });
+            entries.push(Entry::OutageEnded { edge: 1 });
         }
         let last = chunk.last().unwrap().request.received_at.as_millis();
         batches.push(LogBatch {

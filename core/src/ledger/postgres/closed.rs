@@ -15,7 +15,7 @@ use crate::id::TripId;
 /// Closes after a place in their order, and up to an age.
 const AFTER: &str = "select shopper_id, trip_id, closed_at from trips \
      where closed_at is not null and (closed_at, shopper_id, trip_id) > ($1, $2, $3) \
-     and closed_at <= clock_timestamp() - $4::bigint * interval '1 millisecond' \
+     and closed_at <= now() - $4::bigint * interval '1 millisecond' \
      order by closed_at, shopper_id, trip_id limit $5";
 
 /// A page of closes: what is new, and in the room left what has settled meanwhile.

@@ -44,12 +44,13 @@ type Opening<'a> =
 // === impl Hosts ===
 
 impl Hosts {
-    /// Splits a configuration by host.
-    pub(super) fn new(all: &Config, patience: Duration, epoch: Epoch) -> Self {
+    /// Splits a configuration by host; `limit` is what the whole may take.
+    pub(super) fn new(all: &Config, limit: Duration, epoch: Epoch) -> Self {
         let number = all.get_hosts().len().max(all.get_hostaddrs().len());
         Self {
             each: (0..number).map(|at| one_host(all, at)).collect(),
-            patience,
+            // The rest is for using what the others said.
+            patience: limit.saturating_sub(limit.checked_div(4).unwrap_or_default()),
             epoch,
         }
     }
@@ -140,7 +141,7 @@ async fn open(host: &Config, least: u64) -> Result<Opened, Error> {
     let epoch = match reply {
         Ok(messages) => epoch_of(&messages),
         // Migrations have not run: there is nothing yet that a primary of the past could spoil.
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
+        Err(error) if least == 0 && error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
         Err(error) => return Err(error),
     };
     Ok(Opened {
@@ -206,4 +207,56 @@ fn one_host(all: &Config, at: usize) -> Config {
         .keepalives_idle(all.get_keepalives_idle())
         .target_session_attrs(TargetSessionAttrs::ReadWrite);
     one
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(text: &str) -> Vec<Config> {
+        let all: Config = text.parse().unwrap();
+        Hosts::new(&all, Duration::from_secs(4), Epoch::new(0)).each
+    }
+
+    #[test]
+    fn each_host_has_its_own_port_and_everything_else() {
+        let all = hosts(
+            "host=one,two,/run/pg port=1,2,3 user=u password=p dbname=d options='-c a=b' \
+             application_name=n keepalives_idle=7 keepalives_interval=8 keepalives_retries=9 \
+             tcp_user_timeout=10 connect_timeout=11 channel_binding=disable sslmode=disable",
+        );
+        assert_eq!(all.len(), 3);
+        for (at, one) in all.iter().enumerate() {
+            let name = ["one", "two", "/run/pg"][at];
+            let host = if at == 2 {
+                Host::Unix(name.into())
+            } else {
+                Host::Tcp(name.to_owned())
+            };
+            assert_eq!(one.get_hosts(), [host]);
+            assert_eq!(one.get_ports(), [[1, 2, 3][at]]);
+            let same = format!(
+                "host={name} port={} user=u password=p dbname=d options='-c a=b' \
+                 application_name=n keepalives_idle=7 keepalives_interval=8 keepalives_retries=9 \
+                 tcp_user_timeout=10 connect_timeout=11 channel_binding=disable sslmode=disable \
+                 target_session_attrs=read-write",
+                at.saturating_add(1)
+            );
+            assert_eq!(*one, same.parse::<Config>().unwrap());
+        }
+    }
+
+    #[test]
+    fn one_port_serves_every_host_and_addresses_stand_beside_names() {
+        let all = hosts("host=one,two hostaddr=10.0.0.1,10.0.0.2 port=7");
+        let seen: Vec<_> = all
+            .iter()
+            .map(|one| (one.get_hostaddrs()[0].to_string(), one.get_ports()[0]))
+            .collect();
+        assert_eq!(
+            seen,
+            [("10.0.0.1".to_owned(), 7), ("10.0.0.2".to_owned(), 7)]
+        );
+        assert_eq!(hosts("hostaddr=10.0.0.1,10.0.0.2").len(), 2);
+    }
 }

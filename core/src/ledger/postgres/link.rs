@@ -75,7 +75,7 @@ impl Link {
             .keepalives_idle(config.keepalive)
             .keepalives_interval(config.keepalive)
             .keepalives_retries(3);
-        let hosts = Hosts::new(&server, config.connect_timeout, epoch);
+        let hosts = Hosts::new(&server, config.create_timeout, epoch);
         let manager = Manager::from_connect(
             server,
             hosts.clone(),

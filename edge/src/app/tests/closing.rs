@@ -3,12 +3,15 @@
 use std::io;
 use std::sync::{Condvar, Mutex};
 
-use bytes::Bytes;
+use standin_core::entry::Entry;
+use standin_core::register::RegisterConfig;
+use standin_wal as wal;
 use standin_wal::disk::real::RealDir;
 use standin_wal::disk::{SegmentDir, SegmentFile};
-use standin_wal::{Applied, Config, NodeId};
 
 use super::*;
+use crate::log::soon;
+use crate::machine::Machine;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Disk {
@@ -25,9 +28,6 @@ struct Gate {
 
 struct GatedDir(RealDir, Arc<Gate>);
 struct GatedFile(Arc<dyn SegmentFile>, Arc<Gate>);
-
-/// Keeps nothing.
-struct Deaf;
 
 impl Gate {
     fn set(&self, now: Disk) {
@@ -90,51 +90,58 @@ impl SegmentFile for GatedFile {
     }
 }
 
-impl StateMachine for Deaf {
-    type Outcome = ();
-    fn apply(&mut self, _at: Applied, _proposal: &[u8]) {}
-}
-
 /// A log that holds one entry, and what its disk goes through.
-async fn log(dir: &std::path::Path) -> (Arc<Wal<Deaf>>, Arc<Gate>) {
+async fn logs(dir: &std::path::Path) -> (Arc<Log>, Arc<Advices>, Arc<Gate>) {
     let gate = Arc::new(Gate {
         disk: Mutex::new(Disk::Works),
         changed: Condvar::new(),
     });
     let gated = GatedDir(RealDir::create(dir).unwrap(), Arc::clone(&gate));
-    let config = Config {
+    let config = wal::Config {
         segment_bytes: 4 << 20,
         budget_bytes: 64 << 20,
-        ..Config::new(dir, NodeId(1), "test")
+        ..wal::Config::new(dir, wal::NodeId(1), "test")
     };
-    let time = Box::new(SystemTimeSource::default());
-    let log = Wal::open_on(Arc::new(gated), config, time, Deaf).unwrap();
+    let own = wal::Config {
+        dir: dir.join("advices"),
+        ..config.clone()
+    };
+    let group = wal::Group::open_on(
+        Arc::new(gated),
+        wal::GroupConfig::new(config, Uuid::nil()),
+        Box::new(SystemTimeSource::default()),
+        Machine::new(RegisterConfig { answers_max: 10 }),
+        Arc::new(Nobody),
+        Box::new(|| Uuid::new_v4().as_u128()),
+    );
+    let log = Arc::new(Log::of(group.await.unwrap(), 1));
+    log.enroll(None).await.unwrap();
     assert!(propose(&log, Duration::from_secs(30)).await);
-    (Arc::new(log), gate)
+    let kept = Wal::open(own, Box::new(SystemTimeSource::default()), Kept::default()).unwrap();
+    let advices = Advices::new(kept, Arc::clone(&log), Uuid::nil());
+    (log, Arc::new(advices), gate)
 }
 
-async fn propose(log: &Wal<Deaf>, within: Duration) -> bool {
-    let deadline = tokio::time::Instant::now() + within;
-    log.propose(Bytes::from_static(b"x"), deadline)
-        .await
-        .is_ok()
+async fn propose(log: &Log, within: Duration) -> bool {
+    let entry = Entry::OutageEnded { edge: 1 };
+    log.propose(&entry, soon(within)).await.is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_on_a_good_disk_closes_cleanly() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _gate) = log(dir.path()).await;
-    let ended = close_log(log, Duration::from_secs(30)).await;
+    let (log, advices, _gate) = logs(dir.path()).await;
+    let ended = close_logs(log, advices, Duration::from_secs(30)).await;
     assert_eq!(ended, Stopped::Clean);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_hangs_does_not_hold_the_exit() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, gate) = log(dir.path()).await;
+    let (log, advices, gate) = logs(dir.path()).await;
     gate.set(Disk::Hangs);
     assert!(!propose(&log, Duration::from_millis(20)).await);
-    let ended = close_log(Arc::clone(&log), Duration::from_millis(50)).await;
+    let ended = close_logs(Arc::clone(&log), advices, Duration::from_millis(50)).await;
     assert_eq!(ended, Stopped::TimedOut);
     // It would wait for the disk for ever, were it the last handle.
     drop(log);
@@ -144,8 +151,8 @@ async fn a_disk_that_hangs_does_not_hold_the_exit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_fails_while_it_closes_is_not_clean() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, gate) = log(dir.path()).await;
+    let (log, advices, gate) = logs(dir.path()).await;
     gate.set(Disk::Fails);
-    let ended = close_log(log, Duration::from_secs(30)).await;
+    let ended = close_logs(log, advices, Duration::from_secs(30)).await;
     assert_eq!(ended, Stopped::Poisoned);
 }

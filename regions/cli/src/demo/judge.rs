@@ -20,6 +20,7 @@ use standin_reconcile::totals::is_final;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::running::RunningLog;
 use crate::tombstones::DeskTombstones;
 
 /// How long the drain may take after the load.
@@ -69,7 +70,7 @@ pub(super) async fn await_drain(edge: &Edge, seen: impl Fn(u64)) -> bool {
 
 /// Reconciles and judges.
 pub(super) async fn judge_all(edge: &Edge, history: &[Attempt]) -> anyhow::Result<Judgement> {
-    let log: Arc<dyn LogSource> = Arc::new(edge.log());
+    let log: Arc<dyn LogSource> = Arc::new(RunningLog(edge.log()));
     let inputs = Inputs {
         ledger: edge.ledger(),
         logs: vec![Arc::clone(&log)],

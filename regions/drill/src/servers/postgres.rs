@@ -2,6 +2,9 @@
 //!
 //! Its data is as durable as a ledger's should be (fsync on) unless a test says otherwise. Postgres
 //! refuses to run as root; started by root it runs as the user `postgres` that its package makes.
+//! With standbys it is a [`Replicated`] one.
+
+mod standby;
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -13,7 +16,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::time::Instant;
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::{START_MAX, START_TRIES, STOP_MAX, ServerError};
 use crate::process::{self, Process};
@@ -25,8 +28,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// How often a server that starts is tried again.
 const POLL: Duration = Duration::from_millis(20);
 
+pub use standby::{Replicated, ReplicatedOptions, StandbyOptions};
+
 /// How to set a server up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PostgresOptions {
     /// Settings of `postgresql.conf`, over those made here; the last one of a name wins.
     pub settings: Vec<(String, String)>,
@@ -35,6 +40,8 @@ pub struct PostgresOptions {
     /// Data of a stopped cluster to begin with a copy of, instead of making one: as good, and an
     /// order of magnitude cheaper. See [`Postgres::save`].
     pub copy_of: Option<PathBuf>,
+    /// Whether commits reach the disk. Off is faster, and as good for whoever only kills processes.
+    pub fsync: bool,
 }
 
 /// A running Postgres. Dropping it kills it and removes its data.
@@ -56,6 +63,28 @@ struct Owner {
     gid: u32,
 }
 
+// === impl PostgresOptions ===
+
+impl PostgresOptions {
+    fn settings(&self) -> Vec<(String, String)> {
+        let fsync = if self.fsync { "on" } else { "off" };
+        let mut settings = vec![("fsync".to_owned(), fsync.to_owned())];
+        settings.extend(self.settings.iter().cloned());
+        settings
+    }
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self {
+            settings: Vec::new(),
+            port: None,
+            copy_of: None,
+            fsync: true,
+        }
+    }
+}
+
 // === impl Postgres ===
 
 impl Postgres {
@@ -66,6 +95,16 @@ impl Postgres {
 
     /// Makes a cluster and starts it.
     pub async fn start_with(options: PostgresOptions) -> Result<Self, ServerError> {
+        let server = Self::prepare(options.settings(), options.port)?;
+        match &options.copy_of {
+            Some(saved) => copy_tree(saved, &server.data(), server.owner)?,
+            None => server.init().await?,
+        }
+        server.begin(options.port).await
+    }
+
+    /// A server without data.
+    fn prepare(settings: Vec<(String, String)>, port: Option<u16>) -> Result<Self, ServerError> {
         let bin = find_binaries()?;
         let owner = owner()?;
         let folder = tempfile::Builder::new()
@@ -74,35 +113,30 @@ impl Postgres {
         if let Some(Owner { uid, gid }) = owner {
             chown(folder.path(), Some(uid), Some(gid))?;
         }
-        let PostgresOptions {
-            settings,
-            port,
-            copy_of,
-        } = options;
-        let mut server = Self {
+        Ok(Self {
             bin,
             owner,
-            port: 0,
+            port: port.unwrap_or(0),
             settings,
             process: Mutex::new(None),
             folder,
-        };
-        match copy_of {
-            Some(saved) => copy_tree(&saved, &server.data(), server.owner)?,
-            None => server.init().await?,
-        }
+        })
+    }
+
+    /// Starts a server that has data, on `port` or a free one.
+    async fn begin(mut self, port: Option<u16>) -> Result<Self, ServerError> {
         for attempt in 1_u32.. {
-            server.port = match port {
+            self.port = match port {
                 Some(port) => port,
                 None => process::free_port()?,
             };
-            match server.launch().await {
+            match self.launch().await {
                 // Somebody may have taken the port between our look and its bind.
                 Err(ServerError::NotReady { tail, .. })
                     if port.is_none()
                         && attempt < START_TRIES
                         && tail.contains("Address already in use") => {}
-                done => return done.map(|()| server),
+                done => return done.map(|()| self),
             }
         }
         Err(ServerError::NotRunning { name: NAME })
@@ -151,6 +185,29 @@ impl Postgres {
         let (done, closed) = tokio::join!(talk, connection);
         done.map_err(refused)?;
         closed.map_err(refused)
+    }
+
+    /// The first column of the first row, as text, over a connection of its own.
+    pub async fn ask_in(
+        &self,
+        database: &str,
+        question: &str,
+    ) -> Result<Option<String>, ServerError> {
+        let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls)
+            .await
+            .map_err(refused)?;
+        let talk = async {
+            let reply = client.simple_query(question).await;
+            drop(client);
+            reply
+        };
+        let (reply, closed) = tokio::join!(talk, connection);
+        let messages = reply.map_err(refused)?;
+        closed.map_err(refused)?;
+        Ok(messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
+            _ => None,
+        }))
     }
 
     /// Freezes the postmaster and all its backends: new and existing connections hang.
@@ -202,20 +259,25 @@ impl Postgres {
     }
 
     async fn init(&self) -> Result<(), ServerError> {
-        let log = self.folder.path().join("initdb.log");
         let mut command = self.command("initdb");
         command
             .arg("-D")
             .arg(self.data())
             .args(["-U", SUPERUSER, "-A", "trust", "-E", "UTF8"])
             .args(["--locale=C", "--no-sync", "--no-instructions"]);
-        let mut process = Process::spawn("initdb", command, &log)?;
+        self.run("initdb", command).await
+    }
+
+    /// Runs one of Postgres' programs to its end.
+    async fn run(&self, name: &'static str, command: Command) -> Result<(), ServerError> {
+        let log = self.folder.path().join(format!("{name}.log"));
+        let mut process = Process::spawn(name, command, &log)?;
         let status = process.ended(START_MAX).await?;
         if status.success() {
             return Ok(());
         }
         Err(ServerError::NotReady {
-            name: "initdb",
+            name,
             why: status.to_string(),
             tail: process.tail(),
         })

@@ -47,15 +47,22 @@ pub(super) fn check(evidence: &Evidence<'_>, _index: &Index<'_>) -> Check {
 }
 
 fn no_gap(log: &LogContents, offences: &mut Offences) {
+    // Batches without an entry hold no place.
+    let from = |mut index: u64| {
+        while log.blank.contains(&index) {
+            index = index.saturating_add(1);
+        }
+        index
+    };
     let mut expected = LogPosition {
-        index: log.first_index,
+        index: from(log.first_index),
         slot: 0,
     };
     let mut log_time_ms = 0;
     for record in &log.records {
         let at = record.at;
         let next_batch =
-            at.slot == 0 && at.index == expected.index.saturating_add(1) && expected.slot > 0;
+            at.slot == 0 && at.index == from(expected.index.saturating_add(1)) && expected.slot > 0;
         if at != expected && !next_batch {
             let place = format!("{} {}/{}", log.incarnation, at.index, at.slot);
             offences.add(
@@ -74,6 +81,7 @@ fn no_gap(log: &LogContents, offences: &mut Offences) {
         };
     }
     let read_to = log.records.last().map_or(0, |record| record.at.index);
+    let read_to = read_to.max(log.blank.last().copied().unwrap_or(0));
     if read_to < log.last_index {
         let last = log.last_index;
         offences.add(

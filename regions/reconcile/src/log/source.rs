@@ -4,13 +4,12 @@
 //! entries.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use uuid::Uuid;
 
 use standin_core::BoxFuture;
 use standin_core::entry::{Entry, EntryError};
-use standin_wal::{Batch, OpenError, ReadError, StateMachine, Wal, inspect};
+use standin_wal::{Batch, Group, OpenError, ReadError, Replicable, inspect};
 
 use super::{LogBatch, LogContents};
 
@@ -123,13 +122,13 @@ impl LogSource for DirectoryLog {
     }
 }
 
-// === impl Wal ===
+// === impl Group ===
 
-impl<M: StateMachine> LogSource for Arc<Wal<M>> {
+impl<M: Replicable> LogSource for Group<M> {
     fn read(&self) -> BoxFuture<'_, Result<(Uuid, Vec<LogBatch>), SourceError>> {
         Box::pin(async move {
             let status = self.status();
-            let (mut from, last) = (status.first_index.max(1), status.last_index);
+            let (mut from, last) = (status.first_index, status.applied_index);
             let mut read = Vec::new();
             while from <= last {
                 let batches = self.read_batches(from, READ_BYTES).await?;

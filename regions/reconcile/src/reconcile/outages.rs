@@ -1,6 +1,8 @@
 //! Each outage of the primary, entry by entry: what was written ahead during it, and what became of
 //! that.
 
+use std::collections::BTreeSet;
+
 use standin_core::answer::Why;
 use standin_core::clock::Timestamp;
 use standin_core::entry::Entry;
@@ -16,12 +18,19 @@ use crate::totals::Line;
 pub(super) fn prove(facts: &Facts, report: &mut Reconciliation) {
     for log in &facts.logs {
         let mut open: Option<(u64, OutageProof)> = None;
+        // An outage of the region lasts while any edge has lost the primary.
+        let mut cut_off: BTreeSet<u64> = BTreeSet::new();
         for record in &log.records {
+            match &record.entry {
+                Entry::OutageStarted { edge, .. } => drop(cut_off.insert(*edge)),
+                Entry::OutageEnded { edge } => drop(cut_off.remove(edge)),
+                _ => {}
+            }
             match (&record.entry, &mut open) {
-                (Entry::OutageStarted(why), None) => {
+                (Entry::OutageStarted { why, .. }, None) => {
                     open = Some((record.log_time_ms, begin(log, record, *why)));
                 }
-                (Entry::OutageEnded, Some((from, proof))) => {
+                (Entry::OutageEnded { .. }, Some((from, proof))) if cut_off.is_empty() => {
                     proof.until = Some(time(record.log_time_ms));
                     proof.lasted_ms = record.log_time_ms.saturating_sub(*from);
                     report.outages.extend(open.take().map(|(_, proof)| proof));
@@ -58,11 +67,13 @@ fn begin(log: &LogContents, record: &LogRecord, why: Why) -> OutageProof {
 
 fn count(facts: &Facts, log: &LogContents, record: &LogRecord, proof: &mut OutageProof) {
     proof.entries = proof.entries.saturating_add(1);
-    let is_payment = matches!(record.entry, Entry::Authorize(_));
+    let is_payment = matches!(record.entry, Entry::Authorize(_) | Entry::Advice(_));
     let part = match &record.outcome {
         _ if !is_payment => &mut proof.other,
         Outcome::Known(_) => &mut proof.already,
-        Outcome::OtherFingerprint | Outcome::Tombstoned | Outcome::Noted => &mut proof.unanswered,
+        Outcome::OtherFingerprint | Outcome::Tombstoned | Outcome::Noted | Outcome::Reversed(_) => {
+            &mut proof.unanswered
+        }
         Outcome::Answered(answer) => match fate(facts, log.incarnation, record, answer) {
             Fate::Repeated => &mut proof.already,
             fate => {

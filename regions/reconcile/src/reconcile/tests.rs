@@ -98,6 +98,7 @@ fn proposal(n: u64, rung: Rung) -> Proposal {
         ),
     };
     Proposal {
+        edge: 1,
         transaction_id: identity::transaction_id(&request, Operation::Authorize, None),
         fingerprint: identity::fingerprint(&request),
         code: Code::from_mac(&[n as u8; 32]),
@@ -127,13 +128,16 @@ fn batches() -> Vec<LogBatch> {
     let entries = vec![
         vec![authorize(0, Rung::Primary), authorize(1, Rung::Primary)],
         vec![authorize(2, Rung::Primary), authorize(3, Rung::Primary)],
-        vec![Entry::OutageStarted(Why::Timeout)],
+        vec![Entry::OutageStarted {
+            edge: 1,
+            why: Why::Timeout,
+        }],
         vec![authorize(4, Rung::StandIn), authorize(5, Rung::StandIn)],
         vec![
             authorize(4, Rung::StandIn),
             Entry::TripClosed(TripId(Uuid::from_u128(9))),
         ],
-        vec![authorize(6, Rung::Isolated), Entry::OutageEnded],
+        vec![authorize(6, Rung::Isolated), Entry::OutageEnded { edge: 1 }],
         vec![authorize(8, Rung::Primary)],
     ];
     (1..)
@@ -480,14 +484,45 @@ async fn answers_committed_past_the_deadline_are_late() {
     assert_eq!(run(&inputs, options()).await.unwrap().late.count(), 0);
 }
 
+fn far() -> tokio::time::Instant {
+    tokio::time::Instant::now() + CALL
+}
+
 #[tokio::test]
 async fn a_directory_and_a_running_log_read_alike() {
-    use standin_wal::{Applied, Config, NodeId, StateMachine, SystemTimeSource, Wal};
+    use std::collections::BTreeMap;
+    use std::pin::Pin;
+
+    use bytes::Bytes;
+    use standin_wal::{
+        Applied, Config, Group, GroupConfig, LoadError, Member, NodeId, Replicable, StateMachine,
+        SystemTimeSource, Transport, TransportError,
+    };
 
     struct Nothing;
     impl StateMachine for Nothing {
         type Outcome = ();
         fn apply(&mut self, _: Applied, _: &[u8]) {}
+    }
+    impl Replicable for Nothing {
+        fn save(&self) -> Vec<u8> {
+            Vec::new()
+        }
+        fn load(&mut self, _: &[u8]) -> Result<(), LoadError> {
+            Ok(())
+        }
+        fn outcome_to_bytes((): &()) -> Vec<u8> {
+            Vec::new()
+        }
+        fn outcome_from_bytes(_: &[u8]) -> Option<()> {
+            Some(())
+        }
+    }
+    type Called<'a> = Pin<Box<dyn Future<Output = Result<Bytes, TransportError>> + Send + 'a>>;
+    impl Transport for Nothing {
+        fn call(&self, _: NodeId, _: &Member, _: Bytes, _: Duration) -> Called<'_> {
+            Box::pin(async { Err(TransportError::Unreachable("alone".into())) })
+        }
     }
 
     let dir = tempfile::tempdir().unwrap();
@@ -497,21 +532,24 @@ async fn a_directory_and_a_running_log_read_alike() {
         budget_bytes: 8 << 20,
         ..Config::new(dir.path(), NodeId(1), "g")
     };
-    let wal = Wal::open(config, Box::new(SystemTimeSource::new()), Nothing).unwrap();
-    let wal = Arc::new(wal);
+    let config = GroupConfig::new(config, Uuid::nil());
+    let time = Box::new(SystemTimeSource::new());
+    let group = Group::open(config, time, Nothing, Arc::new(Nothing));
+    let group = group.await.unwrap();
+    let alone = BTreeMap::from([(NodeId(1), String::new())]);
+    group.enroll(&alone, "", far()).await.unwrap();
     let entries: Vec<Entry> = batches()
         .into_iter()
         .flat_map(|batch| batch.entries)
         .collect();
     for entry in &entries {
-        let bytes = bytes::Bytes::from(entry.encode().unwrap());
-        let deadline = tokio::time::Instant::now() + CALL;
-        wal.propose(bytes, deadline).await.unwrap();
+        let bytes = Bytes::from(entry.encode().unwrap());
+        group.propose(bytes, far()).await.unwrap();
     }
-    let (id, running) = wal.read().await.unwrap();
-    wal.stop().await;
-    let stopped = DirectoryLog::new(dir.path()).read().await.unwrap();
-    assert_eq!((id, &running), (stopped.0, &stopped.1));
+    let (_, running) = LogSource::read(&group).await.unwrap();
+    group.stop().await;
+    let (_, stopped) = DirectoryLog::new(dir.path()).read().await.unwrap();
+    assert_eq!(running, stopped);
     let read: Vec<Entry> = running
         .into_iter()
         .flat_map(|batch| batch.entries)
