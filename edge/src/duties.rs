@@ -128,7 +128,7 @@ impl Duties {
             tracing::warn!(transaction = %id, "a late approval is given back");
             Entry::Reverse(Reversal {
                 // The same from every leader: given back once.
-                id: Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()),
+                id: Uuid::from_bytes(*id.as_bytes()),
                 transaction_id: id,
                 shopper: Some(shopper),
                 amount: None,
