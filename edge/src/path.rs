@@ -71,6 +71,8 @@ pub struct Path {
     pub isolating: tokio::sync::Mutex<()>,
     /// What this edge told itself.
     pub told: Told,
+    /// What this edge marked late: the log may take it back.
+    pub marked: Told,
     /// Payments being decided here.
     pub inflight: InFlight,
     /// Limits by bank and shopper.
@@ -268,7 +270,7 @@ impl Path {
             .await?;
         let (proposal, held) = match asked {
             Asked::Propose { proposal, held } => (proposal, held),
-            Asked::Booked(answer) => return Ok(Given::booked(answer)),
+            Asked::Booked(answer) => return self.tell_booked(answer, &budget).await,
         };
         let entry = Entry::Authorize(proposal);
         let written = self
@@ -561,6 +563,15 @@ impl Path {
             return Ok(Given::committed(Box::new(answer)));
         }
         match self.log.propose(entry, budget.wal()).await {
+            Ok(Outcome::Answered(answer)) if self.may_be_taken_back(&answer) => {
+                let recalled = Recalled {
+                    answer,
+                    faulted: false,
+                    edge: self.log.edge(),
+                    heard: false,
+                };
+                self.tell_again(payment.id, recalled, budget).await
+            }
             Ok(Outcome::Answered(answer)) => Ok(Given::committed(answer)),
             Ok(Outcome::Known(recalled)) => self.tell_again(payment.id, recalled, budget).await,
             Ok(Outcome::OtherFingerprint) => Err(Refusal::OtherFingerprint(payment.id)),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use standin_core::answer::{Answer, Rung, Verdict};
 use standin_core::entry::{Entry, Proposal};
 use standin_core::id::{TransactionId, TripId};
-use standin_core::ledger::{AuthorizationRow, AuthorizationState};
+use standin_core::ledger::{AuthorizationRow, AuthorizationState, ConflictRow};
 use standin_core::register::Outcome;
 use standin_core::trip::TripStatus;
 
@@ -25,6 +25,8 @@ struct Kept {
     trips: BTreeMap<TripId, Trip>,
     /// Payments that the log holds two answers of, one given without it.
     conflicts: BTreeSet<TransactionId>,
+    /// What was given back.
+    reversed: BTreeSet<TransactionId>,
     /// Edges whose disks were lost.
     lost: BTreeSet<u64>,
     rungs: BTreeMap<Rung, u64>,
@@ -114,6 +116,7 @@ impl Books {
         let Ok(outcome) = postcard::from_bytes::<Outcome>(outcome) else {
             return self.scene.wrong(|| "an outcome does not decode".to_owned());
         };
+        self.scene.say(|| describe(&entry, &outcome));
         let mut kept = locked(&self.kept);
         match (&entry, &outcome) {
             (Entry::Authorize(proposal), Outcome::Answered(answer)) => {
@@ -134,7 +137,8 @@ impl Books {
                 let said = Said::of(answer, advice.proposal.edge);
                 let id = answer.transaction_id;
                 let before = kept.answers.get(&id).copied();
-                if before.is_some_and(|before| !before.same(&said)) {
+                let given_back = kept.reversed.contains(&id);
+                if given_back || before.is_some_and(|before| !before.same(&said)) {
                     kept.conflicts.insert(id);
                 }
                 if said.verdict == Verdict::Approved || before.is_none() {
@@ -148,6 +152,7 @@ impl Books {
                 }
             }
             (Entry::Reverse(reversal), Outcome::Reversed(amount)) => {
+                kept.reversed.insert(reversal.transaction_id);
                 for trip in kept.trips.values_mut() {
                     if let Some(approved) = trip.approvals.get_mut(&reversal.transaction_id) {
                         *approved = approved.saturating_sub(*amount);
@@ -190,8 +195,10 @@ impl Books {
     }
 
     /// S1, S3, S4, S15, once everything is drained.
-    pub fn close(&self, rows: &[AuthorizationRow]) {
-        let kept = locked(&self.kept);
+    pub fn close(&self, rows: &[AuthorizationRow], conflicts: &[ConflictRow]) {
+        let mut kept = locked(&self.kept);
+        kept.conflicts
+            .extend(conflicts.iter().map(|row| row.transaction_id));
         let rows: BTreeMap<TransactionId, &AuthorizationRow> = rows
             .iter()
             .map(|row| (row.answer.transaction_id, row))
@@ -219,7 +226,7 @@ impl Books {
                     self.scene
                         .wrong(|| format!("S3: {id} was told {said:?}, booked as {booked:?}"));
                 }
-                if said.verdict == Verdict::Approved && row.reversed > 0 {
+                if said.verdict == Verdict::Approved && row.reversed > 0 && !conflicting {
                     let back = row.reversed;
                     self.scene
                         .wrong(|| format!("S16: {id} was told {said:?}, and {back} went back"));
@@ -251,6 +258,31 @@ impl Books {
                     .wrong(|| format!("S4: {id} is booked and the log has not heard of it"));
             }
         }
+    }
+}
+
+fn describe(entry: &Entry, outcome: &Outcome) -> String {
+    let came = match outcome {
+        Outcome::Answered(answer) => format!("answered {:?} {:?}", answer.reason, answer.rung),
+        Outcome::Known(known) => format!(
+            "known {:?} of edge {}, heard {}",
+            known.answer.reason, known.edge, known.heard
+        ),
+        other => format!("{other:?}"),
+    };
+    match entry {
+        Entry::Authorize(one) => format!(
+            "log: edge {} proposes {} {:?} {:?}: {came}",
+            one.edge, one.transaction_id, one.reason, one.rung
+        ),
+        Entry::Advice(one) => format!(
+            "log: edge {} advises {} {:?} {:?}: {came}",
+            one.proposal.edge, one.answer.transaction_id, one.answer.reason, one.answer.rung
+        ),
+        Entry::Late(_) | Entry::Heard(_) | Entry::Told(_) | Entry::Reverse(_) => {
+            format!("log: {entry:?}: {came}")
+        }
+        _ => format!("log: {:?}", std::mem::discriminant(entry)),
     }
 }
 

@@ -202,6 +202,7 @@ impl Region {
             advices: Arc::clone(&advices),
             isolating: tokio::sync::Mutex::default(),
             told: Told::default(),
+            marked: Told::default(),
             inflight: InFlight::default(),
             limits: Arc::new(Limits::new(&[bank()?], &LIMITS)),
             afterwards: Afterwards::start(cache, Arc::clone(&clock), &tasks, &stop),

@@ -298,7 +298,9 @@ async fn ask(
                 world.scene.say(|| {
                     let replayed = given.is_replayed();
                     let (id, reason) = (answer.transaction_id, answer.reason);
-                    format!("edge {node}: {id} {reason:?} {:?} again {replayed}", answer.rung)
+                    let mark = String::from_utf8_lossy(&payment.mark);
+                    let rung = answer.rung;
+                    format!("edge {node}: {mark} {id} {reason:?} {rung:?} again {replayed}")
                 });
                 books.told(answer, node);
                 world.oracle.answered();
@@ -313,7 +315,8 @@ async fn ask(
             }
             Some(Err(refusal)) => {
                 let why = refusal.to_string();
-                world.scene.say(|| format!("edge {}: {why}", edge.gone.node));
+                let mark = String::from_utf8_lossy(&payment.mark).into_owned();
+                world.scene.say(|| format!("edge {}: {mark} {why}", edge.gone.node));
                 world.scene.note("refused", &[edge.gone.node]);
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -390,8 +393,9 @@ async fn settle(world: &Arc<World<Machine>>, region: &Region, books: &Books) {
     let Some(ledger) = region.servers.primary() else {
         return;
     };
+    let conflicts = ledger.conflicts(100_000).await.unwrap_or_default();
     match ledger.authorizations(None, 100_000).await {
-        Ok(rows) => books.close(&rows),
+        Ok(rows) => books.close(&rows, &conflicts),
         Err(error) => world.scene.wrong(|| format!("the ledger is not read: {error}")),
     }
 }
