@@ -46,7 +46,10 @@ fn the_same_seed_gives_the_same_trace() {
             let first = run(seed, options(what));
             let second = run(seed, options(what));
             assert_eq!(first, second, "{what:?}, seed {seed}");
-            assert!(first.trace.1 > 100, "{what:?}, seed {seed}: nothing happened");
+            assert!(
+                first.trace.1 > 100,
+                "{what:?}, seed {seed}: nothing happened"
+            );
         }
     }
 }

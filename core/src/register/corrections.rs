@@ -147,6 +147,7 @@ impl Register {
             self.payments.insert(id, record, self.log_time_ms);
             self.payments.set(id, Flag::Over, over);
             self.advised(id);
+            self.was_told(id, answer.verdict);
             return Outcome::Answered(Box::new(answer.clone()));
         };
         let logged = record.answer();
@@ -165,7 +166,7 @@ impl Register {
                     self.payments.replace(id, answer);
                 }
                 self.advised(id);
-                self.corrections.stands(id);
+                self.was_told(id, answer.verdict);
                 self.known(id)
             }
             None => {
@@ -174,6 +175,7 @@ impl Register {
                 self.payments.supersede(id, answer, at);
                 self.payments.set(id, Flag::Over, over);
                 self.advised(id);
+                self.was_told(id, answer.verdict);
                 self.known(id)
             }
         }
@@ -234,6 +236,14 @@ impl Register {
         record.approve(approval(proposal, self.log_time_ms));
         self.counts.advised_over = self.counts.advised_over.saturating_add(u64::from(over));
         over
+    }
+
+    /// The bank was told: whatever was or will be marked late, an approval stands.
+    fn was_told(&mut self, id: TransactionId, verdict: Verdict) {
+        if verdict == Verdict::Approved {
+            self.payments.set(id, Flag::Heard, true);
+        }
+        self.corrections.stands(id);
     }
 
     fn advised(&mut self, id: TransactionId) {

@@ -25,6 +25,12 @@ struct Kept {
     trips: BTreeMap<TripId, Trip>,
     /// Payments that the log holds two answers of, one given without it.
     conflicts: BTreeSet<TransactionId>,
+    /// What was given up before it was answered.
+    tombstoned: BTreeSet<TransactionId>,
+    /// Payments that a bank got no answer to, and from which edges.
+    refused: BTreeSet<(TransactionId, u64)>,
+    /// Payments that the log heard were told again.
+    heard: BTreeSet<TransactionId>,
     /// What was given back.
     reversed: BTreeSet<TransactionId>,
     /// Edges whose disks were lost.
@@ -89,6 +95,11 @@ impl Books {
         locked(&self.kept).lost.insert(edge);
     }
 
+    /// A bank was told that nobody knows.
+    pub fn refused(&self, id: TransactionId, edge: u64) {
+        locked(&self.kept).refused.insert((id, edge));
+    }
+
     /// A bank was told an answer. S2, S11, S16.
     pub fn told(&self, answer: &Answer, edge: u64) {
         let said = Said::of(answer, edge);
@@ -137,7 +148,7 @@ impl Books {
                 let said = Said::of(answer, advice.proposal.edge);
                 let id = answer.transaction_id;
                 let before = kept.answers.get(&id).copied();
-                let given_back = kept.reversed.contains(&id);
+                let given_back = kept.reversed.contains(&id) || kept.tombstoned.contains(&id);
                 if given_back || before.is_some_and(|before| !before.same(&said)) {
                     kept.conflicts.insert(id);
                 }
@@ -159,6 +170,16 @@ impl Books {
                     }
                 }
             }
+            (Entry::Tombstone(id), Outcome::Tombstoned) => {
+                kept.tombstoned.insert(*id);
+            }
+            (Entry::Heard(id) | Entry::Told(id), _) => {
+                kept.heard.insert(*id);
+                // The word of an edge that was cut off for longer than a bank asks again.
+                if kept.reversed.contains(id) {
+                    kept.conflicts.insert(*id);
+                }
+            }
             (Entry::TripClosed(trip), _) => kept.trips.entry(*trip).or_default().closed = true,
             _ => {}
         }
@@ -168,6 +189,10 @@ impl Books {
     fn authorized(&self, kept: &mut Kept, proposal: &Proposal, answer: &Answer) {
         let id = proposal.transaction_id;
         let said = Said::of(answer, proposal.edge);
+        if kept.tombstoned.contains(&id) {
+            self.scene
+                .wrong(|| format!("S2: {id} was given up, and then answered {said:?}"));
+        }
         if let Some(before) = kept.answers.insert(id, said) {
             self.scene
                 .wrong(|| format!("S2: {id} was answered {before:?} and again {said:?}"));
@@ -217,6 +242,9 @@ impl Books {
                 let conflicting = kept.conflicts.contains(id);
                 let row = rows.get(id).filter(|row| stands(row));
                 let Some(row) = row else {
+                    if conflicting {
+                        continue;
+                    }
                     self.scene
                         .wrong(|| format!("S1: {id} was told {said:?} and is not booked"));
                     continue;
@@ -231,6 +259,21 @@ impl Books {
                     self.scene
                         .wrong(|| format!("S16: {id} was told {said:?}, and {back} went back"));
                 }
+            }
+        }
+        for (id, edge) in &kept.refused {
+            let late = kept.answers.get(id).filter(|said| {
+                said.verdict == Verdict::Approved && !said.exposed && said.edge == *edge
+            });
+            let stands = kept.told.contains_key(id) || kept.heard.contains(id);
+            let back = rows.get(id).map_or(0, |row| row.reversed);
+            let Some(said) = late.filter(|_| !stands && !kept.lost.contains(edge)) else {
+                continue;
+            };
+            if back != said.amount {
+                self.scene.wrong(|| {
+                    format!("{id} was approved too late to be told, and {back} went back: {said:?}")
+                });
             }
         }
         for (id, said) in &kept.answers {

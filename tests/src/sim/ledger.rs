@@ -117,7 +117,10 @@ impl Servers {
 
     fn is_primary(&self, server: &Arc<MemoryLedger>) -> bool {
         let state = locked(&self.state);
-        state.all.last().is_some_and(|last| Arc::ptr_eq(last, server))
+        state
+            .all
+            .last()
+            .is_some_and(|last| Arc::ptr_eq(last, server))
     }
 
     /// The standby has everything.
