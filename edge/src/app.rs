@@ -189,6 +189,8 @@ impl Edge {
             }
             tracing::warn!("the log's group is not reached; starting without its latest entries");
         }
+        let scrubbing = (Arc::clone(&log), stop_workers.clone());
+        tasks.spawn(async move { scrubbing.0.scrub(scrubbing.1).await });
         let enrolling = (Arc::clone(&log), stop_workers.clone());
         tasks.spawn(async move {
             let (log, stop) = enrolling;

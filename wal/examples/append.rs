@@ -1,5 +1,6 @@
 //! Measures durable appends of 256 bytes: `cargo run --release -p standin-wal --example append --
-//! DIR [writers] [seconds]`. DIR must be empty or a log of a run before; it stays behind.
+//! DIR [writers] [seconds] [direct|fdatasync]`. DIR must be empty or a log of a run before; it stays
+//! behind.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use standin_wal::{Applied, Config, NodeId, StateMachine, SystemTimeSource, Wal};
+use standin_wal::{Applied, Config, NodeId, StateMachine, SystemTimeSource, Wal, WriteMode};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -24,13 +25,27 @@ impl StateMachine for Count {
     }
 }
 
+fn write_mode(name: &str) -> Option<WriteMode> {
+    match name {
+        "direct" => Some(WriteMode::Direct),
+        "fdatasync" => Some(WriteMode::Fdatasync),
+        _ => None,
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let dir = args.next().ok_or("usage: append DIR [writers] [seconds]")?;
+    let dir = args
+        .next()
+        .ok_or("usage: append DIR [writers] [seconds] [direct|fdatasync]")?;
     let writers: u32 = args.next().map_or(Ok(64), |text| text.parse())?;
     let seconds: u32 = args.next().map_or(Ok(3), |text| text.parse())?;
-    let config = Config::new(dir, NodeId(1), "bench");
+    let write_mode = args.next().as_deref().and_then(write_mode);
+    let config = Config {
+        write_mode,
+        ..Config::new(dir, NodeId(1), "bench")
+    };
     let wal = Arc::new(Wal::open(
         config,
         Box::new(SystemTimeSource::new()),
@@ -72,6 +87,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let per_second = u32::try_from(count)?.checked_div(seconds).unwrap_or(0);
     let counters = wal.status().counters;
+    println!("{:?}", wal.status().write_mode);
     println!("{writers} writers: {per_second} durable appends/s of 256 bytes");
     println!(
         "p50 {} us, p99 {} us, p99.9 {} us, max {} us",
@@ -81,8 +97,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         at(1000)
     );
     println!(
-        "{} batches, {} segments begun",
-        counters.batches, counters.rotations
+        "{} batches, {} segments begun, {} of them in used files",
+        counters.batches, counters.rotations, counters.recycled
     );
     wal.stop().await;
     Ok(())

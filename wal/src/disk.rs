@@ -7,9 +7,21 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub mod real;
 #[cfg(any(test, feature = "testing"))]
 pub mod recording;
+
+/// How bytes are made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteMode {
+    /// Whole blocks go past the page cache (`O_DIRECT|O_DSYNC`): a write has failed or is durable.
+    Direct,
+    /// Through the page cache, and then `fdatasync`.
+    Fdatasync,
+}
 
 /// One directory that holds one log.
 pub trait SegmentDir: Send + Sync + 'static {
@@ -29,6 +41,14 @@ pub trait SegmentDir: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Returns once every create, rename and remove before it survives power loss.
     fn sync_dir(&self) -> io::Result<()>;
+    /// How whole blocks are made durable here.
+    fn write_mode(&self) -> WriteMode {
+        WriteMode::Fdatasync
+    }
+    /// Bytes that are free on the disk; `None` when there is no telling.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
     /// How the next piece of work on this disk waits. `None`: its calls block, and threads make them.
     /// A simulated disk's do not: the work is done where it was asked for, after so long.
     fn pace(&self) -> Option<Duration> {

@@ -1,11 +1,16 @@
 //! The files of an open log, as everyone who touches them shares them.
 
+use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::SegmentDir;
+use crate::format::{BLOCK, frame_bytes};
+use crate::news::News;
 use crate::places::Places;
+use crate::scrub::Damage;
 use crate::segment::Segment;
+use crate::spare::{SPARES_MAX, Spares};
 use crate::state::{Identity, Slots};
 use crate::status::Counters;
 use crate::time::TimeSource;
@@ -25,8 +30,12 @@ pub(crate) struct Files {
     pub(crate) trim_index: AtomicU64,
     /// When the write under way began, by the monotonic clock in microseconds plus 1; 0: none is.
     pub(crate) writing_since: AtomicU64,
+    pub(crate) spares: Arc<Spares>,
     pub(crate) counters: Mutex<Counters>,
     pub(crate) torn_tails_cut: u64,
+    /// The first damage that was found since the log was opened.
+    pub(crate) damage: Mutex<Option<Damage>>,
+    pub(crate) is_damaged: News<bool>,
 }
 
 /// Takes a lock whatever became of its last holder: a panic of the disk thread poisons the log
@@ -49,5 +58,83 @@ impl Files {
     /// Whether so many more bytes are within the space budget.
     pub(crate) fn may_grow_by(&self, bytes: u64) -> bool {
         self.bytes_used().saturating_add(bytes) <= self.config.budget_bytes
+    }
+
+    /// How many more segments can be begun: inside the space budget and, as far as making the spares
+    /// has shown, on the disk. A disk that was full is asked again now and then.
+    pub(crate) fn segments_left(&self) -> u64 {
+        let Config {
+            budget_bytes,
+            segment_bytes,
+            ..
+        } = self.config;
+        let bytes = budget_bytes.saturating_sub(self.bytes_used());
+        let left = bytes.checked_div(segment_bytes).unwrap_or(0);
+        if !self.spares.has_failed() {
+            return left;
+        }
+        self.make_spares(SPARES_MAX);
+        left.min(self.spares_ready())
+    }
+
+    /// How many of these payloads fit into so many new segments behind a truncation, each in a frame
+    /// of its own.
+    pub(crate) fn count_fitting(&self, payloads: &[usize], segments: u64) -> usize {
+        let room = self.config.segment_bytes.saturating_sub(BLOCK);
+        let (mut begun, mut left) = (1_u64, room.saturating_sub(BLOCK));
+        let fits = |payload: &&usize| {
+            let bytes = frame_bytes(**payload).and_then(|bytes| u64::try_from(bytes).ok());
+            let bytes = bytes.unwrap_or(u64::MAX);
+            if bytes > left {
+                begun = begun.saturating_add(1);
+                left = room;
+            }
+            left = left.saturating_sub(bytes);
+            begun <= segments
+        };
+        payloads.iter().take_while(fits).count()
+    }
+
+    /// Durable bytes are not what was written. Whoever waits for it is told; nothing is changed.
+    pub(crate) fn report(&self, damage: Damage) {
+        let Damage { file, offset, what } = &damage;
+        tracing::error!(%file, offset, %what, "the log is damaged; this copy must not be relied on");
+        locked(&self.damage).get_or_insert(damage);
+        self.is_damaged.set(true);
+    }
+
+    pub(crate) fn spares_ready(&self) -> u64 {
+        u64::try_from(self.spares.ready()).unwrap_or(u64::MAX)
+    }
+
+    /// Begins to make a spare segment unless so many are there, inside the space budget.
+    pub(crate) fn make_spares(&self, wanted: usize) {
+        let may = || {
+            let bytes = self.spares.bytes();
+            self.may_grow_by(bytes.saturating_add(self.config.segment_bytes))
+        };
+        self.spares.begin(wanted, self.time.monotonic_ms(), may);
+    }
+
+    /// Takes the files of segments that are in no list any more out of the log. Oldest first, so that
+    /// a crash in the middle leaves no gap.
+    pub(crate) fn give_up(&self, gone: Vec<Arc<Segment>>) -> io::Result<()> {
+        let mut worn = Vec::new();
+        for segment in gone {
+            let name = Segment::name(segment.header.number);
+            // Whoever still reads it keeps what it reads: the file is not used again.
+            match Arc::into_inner(segment) {
+                Some(segment) => match self.spares.take_over(segment, worn.len())? {
+                    Ok(taken) => worn.push(taken),
+                    Err(_not_wanted) => self.dir.remove(&name)?,
+                },
+                None => self.dir.remove(&name)?,
+            }
+        }
+        self.dir.sync_dir()?;
+        for worn in worn {
+            self.spares.keep(worn);
+        }
+        Ok(())
     }
 }

@@ -5,8 +5,8 @@
 //!
 //! Every checksum is CRC-32C seeded with the segment's random salt and bound to the offset at which
 //! the bytes belong, so that stale and misdirected bytes do not verify. A length is believed only
-//! after the checksum of its header holds and it fits into the segment. No value of any field means
-//! "end": the log ends where no frame verifies, and `segment.rs` says what that may mean.
+//! after the checksum of its header holds and it fits into the segment. What no checksum covers is
+//! zeros, and is verified to be. No value of any field means "end": the log ends where no frame verifies, and `segment.rs` says what that may mean.
 //!
 //! **Segment** (`segment-<number>.wal`): block 0 is the header, zeros to the end of the block.
 //!
@@ -65,7 +65,7 @@ use uuid::Uuid;
 
 mod fields;
 
-pub(crate) use fields::{Fields, checksum, put_group, take_group};
+pub(crate) use fields::{Fields, checksum, is_zero, put_group, take_group};
 
 pub(crate) const FORMAT_VERSION: u16 = 2;
 /// The oldest version that is read.
@@ -236,7 +236,9 @@ pub(crate) fn encode_mark(salt: u32, offset: u64, trailer: &Trailer) -> [u8; BLO
 
 /// Splits a verified payload into its proposals; `None` when it is not exactly `count` records.
 pub(crate) fn split_records(payload: &Bytes, count: u32) -> Option<Vec<Bytes>> {
-    let mut proposals = Vec::with_capacity(usize::try_from(count).ok()?.min(payload.len()));
+    // A count is believed only as far as the payload can hold so many.
+    let most = payload.len().checked_div(RECORD_HEADER_BYTES)?;
+    let mut proposals = Vec::with_capacity(usize::try_from(count).ok()?.min(most));
     let mut fields = Fields(payload);
     for _ in 0..count {
         let bytes = usize::try_from(fields.u32()?).ok()?;
@@ -293,6 +295,7 @@ impl SegmentHeader {
         let salt = fields.u32()?;
         let group = take_group(&mut fields)?;
         fields.verify(block, 0, 0)?;
+        fields.end()?;
         (usize::try_from(block_bytes).ok()? == BLOCK_BYTES).then_some(Self {
             version,
             segment_bytes,

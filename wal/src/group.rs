@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::error::{ClientWriteError, RaftError};
+use openraft::error::ClientWriteError;
 use openraft::{Raft, SnapshotPolicy};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::disk::SegmentDir;
 use crate::disk::real::RealDir;
+use crate::disk::{SegmentDir, WriteMode};
 use crate::files::locked;
 use crate::format::record_bytes;
 use crate::hands::off_runtime;
@@ -35,6 +35,7 @@ use crate::raft::store::Store;
 use crate::raft::wire::{Request, Response, WireOutcome, WireVote, decode, encode};
 use crate::raft::{Member, Outcomes, Payload, Replicable, Types};
 use crate::recovery::{OpenError, during};
+use crate::scrub::Damage;
 use crate::segment::Batch;
 use crate::shared::Phase;
 use crate::status::Counters;
@@ -44,8 +45,11 @@ use crate::wal::{Answer, Committed, Config, NodeId, ProposeError, ReadError, Sto
 mod carry;
 mod enroll;
 mod members;
+mod room;
+mod scrub;
 #[cfg(test)]
 mod tests;
+mod times;
 
 pub use enroll::EnrollError;
 pub use members::{Change, MemberError};
@@ -87,9 +91,13 @@ pub(crate) struct Inner<M: Replicable> {
     machine: Machine<M>,
     transport: Arc<dyn Transport>,
     clock: Mutex<LogClock>,
+    /// Held from the stamp of an entry until the library has it.
+    stamping: tokio::sync::Mutex<()>,
     told: News<Told>,
     queue: mpsc::Sender<Pending<M::Outcome>>,
     queued_bytes: AtomicUsize,
+    /// There is room for what a leader has to write.
+    may_lead: AtomicBool,
     /// Whether this node may vote and be appended to.
     admitted: AtomicBool,
 }
@@ -143,10 +151,16 @@ pub struct GroupStatus {
     pub bytes_used: u64,
     /// Bytes they may take.
     pub budget_bytes: u64,
+    /// Next segments made ahead of time.
+    pub spares: u64,
+    /// How this node's blocks are made durable.
+    pub write_mode: WriteMode,
     /// Proposals of this node that wait to be carried.
     pub queued: u64,
     /// A write failed here: this node has to end and be rebuilt.
     pub poisoned: bool,
+    /// Durable bytes that a scrub found damaged since the open; nothing was cut.
+    pub damage: Option<Damage>,
     /// Torn writes cut when this log was opened.
     pub torn_tails_cut: u64,
     /// Of this node's disk, since the open.
@@ -207,7 +221,8 @@ impl<M: Replicable> Group<M> {
         machine: M,
         transport: Arc<dyn Transport>,
     ) -> Result<Self, OpenError> {
-        let dir = RealDir::create(&config.log.dir).map_err(during("creating the directory"))?;
+        let dir = RealDir::create_as(&config.log.dir, config.log.write_mode)
+            .map_err(during("creating the directory"))?;
         let random = Box::new(|| Uuid::new_v4().as_u128());
         Self::open_on(Arc::new(dir), config, time, machine, transport, random).await
     }
@@ -254,11 +269,14 @@ impl<M: Replicable> Group<M> {
             machine,
             transport,
             clock: Mutex::new(clock),
+            stamping: tokio::sync::Mutex::new(()),
             told: News::default(),
             queue,
             queued_bytes: AtomicUsize::new(0),
+            may_lead: AtomicBool::new(true),
             admitted: AtomicBool::new(admitted),
         });
+        inner.mind_the_room();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let carrier = carry::Carrier {
             inner: Arc::clone(&inner),
@@ -344,8 +362,10 @@ impl<M: Replicable> Group<M> {
             return Err(ReadError::Trimmed { first_index });
         }
         let end = applied.map_or(0, |index| index.saturating_add(1));
-        let entries = self.inner.store.entries(from_index, end, bytes_max).await;
-        Ok(entries?.into_iter().map(Batch::from).collect())
+        let entries = self.inner.store.entries(from_index, end, bytes_max).await?;
+        let before = self.inner.log_time_before(from_index).await?;
+        let applied_ms = self.inner.machine.progress().get().log_time_ms;
+        Ok(times::in_order(entries, before, applied_ms))
     }
 
     /// Makes a snapshot of what is applied here, and then gives up the entries below `index`
@@ -379,6 +399,7 @@ impl<M: Replicable> Group<M> {
     /// What this node knows of itself and its group.
     pub fn status(&self) -> GroupStatus {
         let inner = &self.inner;
+        inner.mind_the_room();
         let metrics = inner.raft.metrics().borrow().clone();
         let membership = metrics.membership_config.membership();
         let files = inner.store.files();
@@ -399,8 +420,11 @@ impl<M: Replicable> Group<M> {
             segments: u64::try_from(segments).unwrap_or(u64::MAX),
             bytes_used: files.bytes_used(),
             budget_bytes: files.config.budget_bytes,
+            spares: files.spares_ready(),
+            write_mode: files.dir.write_mode(),
             queued: inner.queued(),
             poisoned: inner.store.phase().get() == Phase::Poisoned,
+            damage: locked(&files.damage).clone(),
             torn_tails_cut: files.torn_tails_cut,
             counters: locked(&files.counters).clone(),
         }
@@ -490,17 +514,9 @@ impl<M: Replicable> Inner<M> {
         self.told.get().leader
     }
 
-    /// Stamped by the leader; never before the last entry of its log.
-    fn stamp(&self) -> u64 {
-        let stamp = locked(&self.clock).stamp(self.store.files().time.as_ref());
-        if planted(Planted::LogTimeGoesBack) {
-            return stamp;
-        }
-        stamp.max(self.store.log_time_ms())
-    }
-
     async fn handle(&self, request: Request) -> Response {
         let failed = |error: &dyn fmt::Display| Response::Failed(error.to_string());
+        self.mind_the_room();
         let speaks = matches!(
             request,
             Request::Append(_) | Request::Vote { .. } | Request::Snapshot { .. }
@@ -509,7 +525,12 @@ impl<M: Replicable> Inner<M> {
             return Response::Failed("this node has not enrolled yet".to_owned());
         }
         match request {
-            Request::Append(append) => {
+            Request::Append(mut append) => {
+                let (sent, fitting) = (append.len(), self.count_fitting(&append));
+                if fitting == 0 && sent > 0 {
+                    return Response::Busy;
+                }
+                let last = append.keep(fitting);
                 let Some(request) = append.into_request::<M>() else {
                     return Response::Failed("an entry does not decode".to_owned());
                 };
@@ -518,6 +539,9 @@ impl<M: Replicable> Inner<M> {
                     return Response::appended(openraft::raft::AppendEntriesResponse::Success);
                 }
                 match self.raft.append_entries(request).await {
+                    Ok(openraft::raft::AppendEntriesResponse::Success) if fitting < sent => {
+                        Response::AppendedTo(last)
+                    }
                     Ok(response) => Response::appended(response),
                     Err(error) => failed(&error),
                 }
@@ -533,6 +557,9 @@ impl<M: Replicable> Inner<M> {
                 }
             }
             Request::Snapshot { vote, about, state } => {
+                if !self.has_room_for_snapshot(state.len()) {
+                    return Response::Busy;
+                }
                 let Some(meta) = about.meta() else {
                     return Response::Failed("the snapshot's members do not decode".to_owned());
                 };
@@ -574,23 +601,27 @@ impl<M: Replicable> Inner<M> {
 
     /// One entry, if this node leads.
     async fn write(&self, proposals: Vec<Bytes>) -> Result<Outcomes<M>, WriteError> {
-        let files = self.store.files();
-        let spare = files.config.segment_bytes.saturating_mul(SEGMENTS_SPARE);
-        if !files.may_grow_by(spare) {
+        if self.store.files().segments_left() < SEGMENTS_SPARE {
             return Err(WriteError::Full);
         }
-        let payload = Payload {
-            log_time_ms: self.stamp(),
-            proposals,
+        let written = {
+            // Stamps come to the library in the order in which they were made.
+            let _in_turn = self.stamping.lock().await;
+            let payload = Payload {
+                log_time_ms: self.stamp(),
+                proposals,
+            };
+            self.raft.client_write_ff(payload).await
         };
-        match self.raft.client_write(payload).await {
-            Ok(response) => Ok(response.data),
+        let answer = written.map_err(|_ended| WriteError::Ended)?;
+        match answer.await {
+            Ok(Ok(response)) => Ok(response.data),
             // A leader that was deposed while the entry was under way says the same as one that never
             // was: the entry may still be committed.
-            Err(RaftError::APIError(
+            Ok(Err(
                 ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_),
             )) => Err(WriteError::Unknown),
-            Err(RaftError::Fatal(_)) => Err(WriteError::Ended),
+            Err(_gone) => Err(WriteError::Ended),
         }
     }
 }

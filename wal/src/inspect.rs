@@ -1,5 +1,6 @@
-//! Looking at a log that nobody has open: its batches, and whether it verifies. Changes nothing,
-//! takes no lock, and needs no right to write.
+//! Looking at a log: its batches, and whether it verifies. Changes nothing, takes no lock, and needs
+//! no right to write. [`examine`] and [`frames`] may look at one that is in use; the others want one
+//! that nobody has open.
 
 use std::path::Path;
 
@@ -12,6 +13,15 @@ use crate::places::{Places, Run};
 use crate::reader::{EntryReader, ReadFault};
 use crate::recovery::{OpenError, during, walk};
 use crate::segment::{Batch, Fault, Frame};
+
+mod examine;
+mod frames;
+
+pub use examine::{
+    LogReport, SegmentDetail, SnapshotReport, TermReport, TruncationReport, VoteReport, examine,
+    examine_on,
+};
+pub use frames::{FrameReport, Frames, frames, frames_on};
 
 /// What a log holds, when it can be read to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -24,6 +24,7 @@ mod planted;
 mod raft;
 mod reader;
 mod recovery;
+mod scrub;
 mod segment;
 mod shared;
 mod spare;
@@ -36,10 +37,12 @@ mod wal;
 #[cfg(test)]
 mod tests;
 
+pub use disk::WriteMode;
 pub use group::{Change, EnrollError, Group, GroupConfig, GroupStatus, MemberError};
 pub use raft::network::{Transport, TransportError};
 pub use raft::{LoadError, Member, Replicable};
 pub use recovery::OpenError;
+pub use scrub::{Damage, ScrubReport};
 pub use segment::{Batch, Fault};
 pub use status::{Counters, LATENCY_BOUNDS_US, Latency, Status};
 pub use time::{SystemTimeSource, TimeSource};

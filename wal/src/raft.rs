@@ -74,6 +74,12 @@ pub struct Member {
 pub trait Replicable: StateMachine {
     /// The whole state as bytes.
     fn save(&self) -> Vec<u8>;
+    /// The state as it is now, to be made bytes later and elsewhere. Applying waits for this call and
+    /// not for what it returns: a machine that is large and cheap to copy gives a copy.
+    fn freeze(&self) -> Box<dyn FnOnce() -> Vec<u8> + Send> {
+        let bytes = self.save();
+        Box::new(move || bytes)
+    }
     /// Takes the state of another; on an error nothing has changed.
     ///
     /// # Errors

@@ -201,7 +201,7 @@ pub(crate) fn walk(
 }
 
 /// Segments by number, in order.
-fn numbers(names: &[String]) -> Vec<u64> {
+pub(crate) fn numbers(names: &[String]) -> Vec<u64> {
     let mut numbers: Vec<u64> = names
         .iter()
         .filter_map(|name| Segment::number_of(name))
@@ -228,7 +228,7 @@ fn remove_unlisted(dir: &dyn SegmentDir, kept: &[Arc<Segment>]) -> Result<(), Op
         .map_err(during("removing a segment that was given up"))
 }
 
-fn open_small_files(dir: &dyn SegmentDir) -> Result<(Identity, Slots), OpenError> {
+pub(crate) fn open_small_files(dir: &dyn SegmentDir) -> Result<(Identity, Slots), OpenError> {
     let identity = Identity::read(dir)
         .map_err(during("reading the identity"))?
         .map_err(|fault| match fault {
@@ -341,30 +341,34 @@ fn open_segments(
     Ok(segments)
 }
 
+/// A segment whose header verifies, whatever log it belongs to.
+pub(crate) fn open_alone(dir: &dyn SegmentDir, number: u64) -> Result<Segment, OpenError> {
+    let name = Segment::name(number);
+    let file = dir.open(&name).map_err(during("opening a segment"))?;
+    match Segment::open(file).map_err(during("reading a segment's header"))? {
+        Ok(segment) => Ok(segment),
+        Err(HeaderFault::Version(version)) => Err(OpenError::UnknownFormat {
+            file: name,
+            version,
+        }),
+        Err(HeaderFault::Damaged) => {
+            let what = Fault::SegmentHeader;
+            Err(OpenError::Damaged {
+                segment: number,
+                offset: 0,
+                what,
+            })
+        }
+    }
+}
+
 fn open_segment(
     dir: &dyn SegmentDir,
     identity: &Identity,
     number: u64,
 ) -> Result<Segment, OpenError> {
+    let segment = open_alone(dir, number)?;
     let name = Segment::name(number);
-    let file = dir.open(&name).map_err(during("opening a segment"))?;
-    let segment = match Segment::open(file).map_err(during("reading a segment's header"))? {
-        Ok(segment) => segment,
-        Err(HeaderFault::Version(version)) => {
-            return Err(OpenError::UnknownFormat {
-                file: name,
-                version,
-            });
-        }
-        Err(HeaderFault::Damaged) => {
-            let what = Fault::SegmentHeader;
-            return Err(OpenError::Damaged {
-                segment: number,
-                offset: 0,
-                what,
-            });
-        }
-    };
     let SegmentHeader {
         group,
         node,
@@ -388,23 +392,37 @@ fn open_segment(
 }
 
 /// Reads one segment to its end; the last one may have a torn write there.
-fn walk_segment(
+pub(crate) fn walk_segment(
     segment: &Arc<Segment>,
     next: Option<&Arc<Segment>>,
     state: State,
     end: &mut End,
     visit: &mut dyn FnMut(u64, Frame),
 ) -> Result<Option<u64>, OpenError> {
-    let number = segment.header.number;
+    if segment.header.first_index != end.next_index {
+        return Err(OpenError::Damaged {
+            segment: segment.header.number,
+            offset: 0,
+            what: Fault::SegmentPlace,
+        });
+    }
+    walk_on(segment.cursor(), next, state, end, visit)
+}
+
+/// Reads from a cursor to the end of its segment.
+pub(crate) fn walk_on(
+    mut cursor: Cursor,
+    next: Option<&Arc<Segment>>,
+    state: State,
+    end: &mut End,
+    visit: &mut dyn FnMut(u64, Frame),
+) -> Result<Option<u64>, OpenError> {
+    let number = cursor.segment_number();
     let damaged = |offset, what| OpenError::Damaged {
         segment: number,
         offset,
         what,
     };
-    if segment.header.first_index != end.next_index {
-        return Err(damaged(0, Fault::SegmentPlace));
-    }
-    let mut cursor = segment.cursor();
     let fault = loop {
         match cursor.step().map_err(during("reading a segment"))? {
             Step::Frame { frame, offset } => {
@@ -414,7 +432,8 @@ fn walk_segment(
                 } = &frame
                 {
                     end.term = entry.term;
-                    end.log_time_ms = entry.log_time_ms;
+                    // A group's entry without proposals carries none.
+                    end.log_time_ms = end.log_time_ms.max(entry.log_time_ms);
                     end.committed = end.committed.max(*committed_hint);
                 }
                 visit(offset, frame);
@@ -446,7 +465,7 @@ fn walk_segment(
 
 /// A segment that was made for a log going on elsewhere, when the process ended before the state knew
 /// of it: nothing was ever written to it.
-fn is_unused(segment: &Arc<Segment>, state: State) -> io::Result<bool> {
+pub(crate) fn is_unused(segment: &Arc<Segment>, state: State) -> io::Result<bool> {
     if segment.header.number <= state.last_segment {
         return Ok(false);
     }
@@ -456,7 +475,7 @@ fn is_unused(segment: &Arc<Segment>, state: State) -> io::Result<bool> {
 }
 
 /// The end of a segment that has a next one: all of it was durable before that one was made.
-fn finished(
+pub(crate) fn finished(
     cursor: &Cursor,
     fault: Option<Fault>,
     tail: Tail,
@@ -506,7 +525,7 @@ fn first_header(walk: &Walk, segment_bytes: u64, salt: u32) -> SegmentHeader {
 
 impl End {
     /// Of a log whose next entry has this index and which has none yet.
-    fn new(next_index: u64) -> Self {
+    pub(crate) fn new(next_index: u64) -> Self {
         Self {
             next_index,
             term: 0,

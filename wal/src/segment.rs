@@ -12,11 +12,14 @@ use bytes::Bytes;
 use crate::disk::{SegmentDir, SegmentFile};
 use crate::format::{
     BLOCK, BLOCK_BYTES, FRAME_HEADER_BYTES, FrameHeader, FrameKind, HeaderFault, SegmentHeader,
-    Trailer, TrailerKind, ZERO_BLOCK, checksum, frame_bytes, split_records,
+    TRAILER_BYTES, Trailer, TrailerKind, ZERO_BLOCK, checksum, encode_mark, frame_bytes, is_zero,
+    split_records,
 };
 use crate::state::create_durably;
 
 const READ_AHEAD_BYTES: u64 = 256 * 1024;
+/// A mark in which more bits are wrong is not known for one.
+const ROTTEN_BITS_MAX: u32 = 8;
 
 /// A committed batch of proposals, as read back from the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +82,9 @@ pub enum Fault {
     /// A frame whose header verifies and whose payload does not.
     #[error("the frame's payload does not verify")]
     Payload,
+    /// A frame whose payload verifies and whose padding or trailer does not.
+    #[error("the frame's padding or trailer does not verify")]
+    Padding,
     /// A verified header that says what this program never writes.
     #[error("the frame's header verifies but contradicts its place")]
     FramePlace,
@@ -288,6 +294,14 @@ impl Cursor {
         }
     }
 
+    /// A cursor at the same place that has read nothing ahead.
+    #[cfg(test)]
+    pub(crate) fn anew(&self) -> Self {
+        let mut cursor = self.segment.cursor_at(self.next_index, self.offset);
+        (cursor.writes, cursor.more, cursor.counts) = (self.writes, self.more, self.counts);
+        cursor
+    }
+
     pub(crate) fn segment_number(&self) -> u64 {
         self.segment.header.number
     }
@@ -308,7 +322,7 @@ impl Cursor {
         let numbered = self.segment.numbers_writes();
         let mut tail = Tail {
             bytes_until: None,
-            proves_complete: false,
+            proves_complete: self.is_rotten_mark()?,
         };
         let mut offset = self.offset;
         while offset < self.segment.header.segment_bytes {
@@ -339,6 +353,22 @@ impl Cursor {
         Ok(tail)
     }
 
+    /// Whether what is here is, but for a few bits, the mark that would stand here. No torn write
+    /// looks like that: of a mark's one sector that is not zeros it leaves all or nothing.
+    fn is_rotten_mark(&mut self) -> io::Result<bool> {
+        if self.offset >= self.segment.header.segment_bytes {
+            return Ok(false);
+        }
+        let trailer = Trailer {
+            kind: TrailerKind::Mark,
+            write: self.writes.saturating_add(1),
+            durable_before: self.next_index.saturating_sub(1),
+        };
+        let mark = encode_mark(self.segment.header.salt, self.offset, &trailer);
+        let block = self.window.get(&self.segment, self.offset, BLOCK_BYTES)?;
+        Ok(is_close(block, &mark, ROTTEN_BITS_MAX))
+    }
+
     fn frame(&mut self, header: &FrameHeader) -> io::Result<Step> {
         let offset = self.offset;
         let payload_bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX);
@@ -349,11 +379,26 @@ impl Cursor {
         let (Some(kind), Some(end)) = (self.expects(header), end) else {
             return Ok(Step::Wrong(Fault::FramePlace));
         };
-        let whole = FRAME_HEADER_BYTES.saturating_add(payload_bytes);
+        let salt = self.segment.header.salt;
+        let numbered = self.segment.numbers_writes();
+        let whole = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
         let bytes = self.window.get(&self.segment, offset, whole)?;
-        let payload = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
-        if checksum(self.segment.header.salt, offset, payload) != header.body_crc {
+        let body = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+        let (payload, rest) = body.split_at(payload_bytes.min(body.len()));
+        if checksum(salt, offset, payload) != header.body_crc {
             return Ok(Step::Unreadable(Fault::Payload));
+        }
+        let padding = rest.split_last_chunk::<TRAILER_BYTES>();
+        let is_padded = padding.is_some_and(|(zeros, trailer)| {
+            let trailer = Trailer::decode(trailer, salt, end.saturating_sub(BLOCK));
+            let ours = trailer.is_some_and(|trailer| {
+                trailer.kind == TrailerKind::Frame
+                    && (!numbered || trailer.write == u64::from(header.write))
+            });
+            ours && is_zero(zeros)
+        });
+        if !is_padded {
+            return Ok(Step::Unreadable(Fault::Padding));
         }
         let payload = Bytes::copy_from_slice(payload);
         let Some(records) = split_records(&payload, header.count) else {
@@ -367,7 +412,7 @@ impl Cursor {
             Frame::Entry { .. } => header.index.saturating_add(1),
             Frame::Truncation { from } => from,
         };
-        self.writes = if self.segment.numbers_writes() {
+        self.writes = if numbered {
             u64::from(header.write)
         } else {
             self.writes.saturating_add(1)
@@ -396,11 +441,28 @@ impl Cursor {
         let Some(trailer) = Trailer::decode(block, salt, offset) else {
             return Ok(false);
         };
-        let expected = crate::format::encode_mark(salt, offset, &trailer);
+        let expected = encode_mark(salt, offset, &trailer);
         Ok(trailer.kind == TrailerKind::Mark
             && trailer.durable_before == self.next_index.saturating_sub(1)
             && *block == expected)
     }
+}
+
+/// Whether two blocks differ, and in no more than so many bits.
+fn is_close(a: &[u8], b: &[u8], bits_max: u32) -> bool {
+    let mut differing = 0_u32;
+    for (a, b) in a.chunks(TRAILER_BYTES).zip(b.chunks(TRAILER_BYTES)) {
+        if a == b {
+            continue;
+        }
+        for (a, b) in a.iter().zip(b) {
+            differing = differing.saturating_add((a ^ b).count_ones());
+        }
+        if differing > bits_max {
+            return false;
+        }
+    }
+    differing > 0
 }
 
 fn frame_of(header: &FrameHeader, kind: FrameKind, records: Vec<Bytes>) -> Option<Frame> {
@@ -443,7 +505,10 @@ impl Window {
         }
         let left = segment.header.segment_bytes.saturating_sub(offset);
         let ahead = usize::try_from(READ_AHEAD_BYTES.min(left)).unwrap_or(bytes);
-        self.buffer.resize(ahead.max(bytes), 0);
+        let bytes_held = ahead.max(bytes);
+        if self.buffer.len() != bytes_held {
+            self.buffer = vec![0; bytes_held];
+        }
         // Nothing is held until the read is done.
         self.start = u64::MAX;
         segment.file.read_at(&mut self.buffer, offset)?;

@@ -1,116 +1,264 @@
-//! The next segment, made of zeros ahead of time, so that going to it costs one small sync.
+//! The next segments, made of zeros ahead of time, so that going to one costs one small sync.
 //!
-//! At most one spare is there or under way. It has no name that recovery knows: a spare that was
-//! not used is removed at the next open. If it cannot be made, the segment is made when it is
-//! needed, and that one's failure counts.
+//! The file of a segment that was given up is worn: it is written over with zeros, durably, and is a
+//! spare then, which takes no new space. (Were a write of zeros lost all the same, the salt of its
+//! next life would keep what is left from verifying.) Otherwise a new file is made. One is under way at
+//! a time, on a thread of its own; none of them has a name that recovery knows, so that what was not
+//! used is removed at the next open. If there is none when one is needed, it is made then, and that
+//! one's failure counts.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::disk::{SegmentDir, SegmentFile};
+use crate::files::locked;
 use crate::format::SegmentHeader;
 use crate::segment::Segment;
+use crate::state::NEW_SUFFIX;
 
-const SPARE_FILE: &str = "spare.new";
+/// So many spares are ready or under way.
+pub(crate) const SPARES_MAX: usize = 2;
+/// So many worn files wait to become spares.
+const WORN_MAX: usize = 2;
+/// A disk that was too full for one is asked again after so long.
+const AGAIN_AFTER_MS: u64 = 1_000;
+/// So many zeros are written at once, and synced, so that an append beside it does not wait long.
+const WIPE_BYTES: usize = 2 << 20;
 
-type Made = io::Result<Arc<dyn SegmentFile>>;
-
-/// The spare of one log.
-pub(crate) struct Spare {
+/// The spares of one log.
+pub(crate) struct Spares {
     dir: Arc<dyn SegmentDir>,
-    state: Slot,
+    bytes: u64,
+    pool: Mutex<Pool>,
 }
 
-enum Slot {
-    Empty,
-    Making(JoinHandle<Made>),
-    Ready(Arc<dyn SegmentFile>),
+/// Joins what is under way when the log ends: it must not outlive the lock of the directory.
+pub(crate) struct Making(pub(crate) Arc<Spares>);
+
+/// The file of a segment that was given up, under another name; that must be durable before the file
+/// is written.
+pub(crate) struct Worn(Spare);
+
+#[derive(Default)]
+struct Pool {
+    ready: VecDeque<Spare>,
+    worn: VecDeque<Spare>,
+    making: Option<JoinHandle<()>>,
+    is_making: bool,
+    /// Numbers the names.
+    made: u64,
+    /// The last one could not be made, at this time.
+    failed_at_ms: Option<u64>,
+    closed: bool,
 }
 
-impl Spare {
-    pub(crate) fn new(dir: Arc<dyn SegmentDir>) -> Self {
+struct Spare {
+    name: String,
+    file: Arc<dyn SegmentFile>,
+    is_recycled: bool,
+}
+
+// === impl Spares ===
+
+impl Spares {
+    /// For segments of so many bytes.
+    pub(crate) fn new(dir: Arc<dyn SegmentDir>, bytes: u64) -> Self {
         Self {
             dir,
-            state: Slot::Empty,
+            bytes,
+            pool: Mutex::default(),
         }
     }
 
-    /// Begins to make one, unless there is one; on a thread of its own if the disk blocks.
-    pub(crate) fn begin(&mut self, bytes: u64) {
-        if !matches!(self.state, Slot::Empty) {
-            return;
-        }
-        let dir = Arc::clone(&self.dir);
-        if dir.pace().is_some() {
-            match make(dir.as_ref(), bytes) {
-                Ok(file) => self.state = Slot::Ready(file),
-                Err(error) => tracing::warn!(%error, "a spare segment could not be made"),
+    /// How many are ready.
+    pub(crate) fn ready(&self) -> usize {
+        locked(&self.pool).ready.len()
+    }
+
+    /// What all of them take on disk, the one under way too.
+    pub(crate) fn bytes(&self) -> u64 {
+        let files = u64::try_from(locked(&self.pool).files()).unwrap_or(u64::MAX);
+        files.saturating_mul(self.bytes)
+    }
+
+    /// Whether the last one could not be made.
+    pub(crate) fn has_failed(&self) -> bool {
+        locked(&self.pool).failed_at_ms.is_some()
+    }
+
+    /// Begins to make one if fewer than `wanted` are ready or under way; a new file only if it `may`.
+    pub(crate) fn begin(self: &Arc<Self>, wanted: usize, now_ms: u64, may: impl Fn() -> bool) {
+        let has_worn = {
+            let pool = locked(&self.pool);
+            let rests = |failed: u64| now_ms.saturating_sub(failed) < AGAIN_AFTER_MS;
+            let enough = pool.ready.len() >= wanted.min(SPARES_MAX);
+            if enough || pool.is_making || pool.closed || pool.failed_at_ms.is_some_and(rests) {
+                return;
             }
+            !pool.worn.is_empty()
+        };
+        if !has_worn && !may() {
             return;
         }
+        let mut pool = locked(&self.pool);
+        // The one before has ended, or it would be under way.
+        drop(pool.making.take());
+        let worn = pool.worn.pop_front();
+        pool.is_making = true;
+        let number = pool.next_number();
+        if self.dir.pace().is_some() {
+            drop(pool);
+            self.make(worn, number, now_ms);
+            return;
+        }
+        let this = Arc::clone(self);
         let thread = std::thread::Builder::new().name("wal-spare".to_owned());
-        match thread.spawn(move || make(dir.as_ref(), bytes)) {
-            Ok(making) => self.state = Slot::Making(making),
-            Err(error) => tracing::warn!(%error, "no thread for a spare segment"),
+        match thread.spawn(move || this.make(worn, number, now_ms)) {
+            Ok(making) => pool.making = Some(making),
+            Err(error) => {
+                pool.is_making = false;
+                tracing::warn!(%error, "no thread for a spare segment");
+            }
         }
     }
 
-    /// Makes the segment durable under its name, from the spare if there is one of that size.
-    pub(crate) fn make_segment(&mut self, header: SegmentHeader) -> io::Result<Segment> {
-        let Some(file) = self.take().filter(|file| {
-            file.bytes()
-                .is_ok_and(|bytes| bytes == header.segment_bytes)
-        }) else {
-            return Segment::create(self.dir.as_ref(), header);
+    /// Makes the segment durable under its name, from a spare if there is or soon will be one; and
+    /// says whether its file was another segment's before.
+    pub(crate) fn make_segment(&self, header: SegmentHeader) -> io::Result<(Segment, bool)> {
+        let Some(spare) = self.take()? else {
+            return Ok((Segment::create(self.dir.as_ref(), header)?, false));
         };
-        let segment = Segment::write_header(header, file)?;
+        let segment = Segment::write_header(header, spare.file)?;
         self.dir
-            .rename(SPARE_FILE, &Segment::name(segment.header.number))?;
+            .rename(&spare.name, &Segment::name(segment.header.number))?;
         self.dir.sync_dir()?;
-        Ok(segment)
+        Ok((segment, spare.is_recycled))
+    }
+
+    /// Takes the file of a segment that nobody reads any more out of the log, if one is wanted besides
+    /// so many that were taken and are not kept yet.
+    pub(crate) fn take_over(
+        &self,
+        segment: Segment,
+        taken: usize,
+    ) -> io::Result<Result<Worn, Segment>> {
+        let wanted = {
+            let pool = locked(&self.pool);
+            let worn = pool.worn.len().saturating_add(taken);
+            !pool.closed && worn < WORN_MAX && segment.header.segment_bytes == self.bytes
+        };
+        if !wanted {
+            return Ok(Err(segment));
+        }
+        let number = segment.header.number;
+        let name = format!("worn-{number:010}{NEW_SUFFIX}");
+        self.dir.rename(&Segment::name(number), &name)?;
+        Ok(Ok(Worn(Spare {
+            name,
+            file: segment.file,
+            is_recycled: true,
+        })))
+    }
+
+    /// Keeps a worn file, whose name is durable, for later.
+    pub(crate) fn keep(&self, worn: Worn) {
+        locked(&self.pool).worn.push_back(worn.0);
     }
 
     /// Waits for the one under way.
-    pub(crate) fn wait(&mut self) {
-        if let Some(file) = self.take() {
-            self.state = Slot::Ready(file);
+    pub(crate) fn wait(&self) {
+        let making = locked(&self.pool).making.take();
+        if making.is_some_and(|making| making.join().is_err()) {
+            tracing::error!("the thread that makes spare segments panicked");
+            locked(&self.pool).is_making = false;
         }
     }
 
-    fn take(&mut self) -> Option<Arc<dyn SegmentFile>> {
-        let making = match std::mem::replace(&mut self.state, Slot::Empty) {
-            Slot::Empty => return None,
-            Slot::Ready(file) => return Some(file),
-            Slot::Making(making) => making,
-        };
-        match making.join() {
-            Ok(Ok(file)) => Some(file),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "a spare segment could not be made");
-                None
+    /// A spare that is ready, or will be; a worn file is wiped for it here and now.
+    fn take(&self) -> io::Result<Option<Spare>> {
+        if self.ready() == 0 {
+            self.wait();
+        }
+        let worn = {
+            let mut pool = locked(&self.pool);
+            if let Some(ready) = pool.ready.pop_front() {
+                return Ok(Some(ready));
             }
-            Err(_panic) => None,
+            pool.worn.pop_front()
+        };
+        let Some(worn) = worn else { return Ok(None) };
+        wipe(worn.file.as_ref(), self.bytes)?;
+        Ok(Some(worn))
+    }
+
+    fn make(&self, worn: Option<Spare>, number: u64, now_ms: u64) {
+        let (name, is_recycled) = match &worn {
+            Some(worn) => (worn.name.clone(), true),
+            None => (format!("spare-{number:06}{NEW_SUFFIX}"), false),
+        };
+        let made = match worn {
+            Some(worn) => wipe(worn.file.as_ref(), self.bytes).map(|()| worn.file),
+            None => self.dir.create(&name, self.bytes).and_then(|file| {
+                file.sync_data()?;
+                Ok(file)
+            }),
+        };
+        if made.is_err()
+            && let Err(error) = self.dir.remove(&name)
+        {
+            tracing::warn!(%error, "an unfinished spare stays until the next open");
+        }
+        let mut pool = locked(&self.pool);
+        pool.is_making = false;
+        match made {
+            Ok(file) => {
+                pool.failed_at_ms = None;
+                pool.ready.push_back(Spare {
+                    name,
+                    file,
+                    is_recycled,
+                });
+            }
+            Err(error) => {
+                pool.failed_at_ms = Some(now_ms);
+                tracing::warn!(%error, "a spare segment could not be made");
+            }
         }
     }
 }
 
-impl Drop for Spare {
-    fn drop(&mut self) {
-        // The thread must not outlive the lock of the directory.
-        self.wait();
+impl Pool {
+    fn files(&self) -> usize {
+        let making = usize::from(self.is_making);
+        let kept = self.ready.len().saturating_add(self.worn.len());
+        kept.saturating_add(making)
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.made = self.made.saturating_add(1);
+        self.made
     }
 }
 
-fn make(dir: &dyn SegmentDir, bytes: u64) -> Made {
-    let made = dir.create(SPARE_FILE, bytes).and_then(|file| {
-        file.sync_data()?;
-        Ok(file)
-    });
-    if made.is_err()
-        && let Err(error) = dir.remove(SPARE_FILE)
-    {
-        tracing::warn!(%error, "an unfinished spare stays until the next open");
+impl Drop for Making {
+    fn drop(&mut self) {
+        locked(&self.0.pool).closed = true;
+        self.0.wait();
     }
-    made
+}
+
+/// Writes a file over with zeros, durably.
+fn wipe(file: &dyn SegmentFile, bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; WIPE_BYTES];
+    let mut at = 0_u64;
+    while at < bytes {
+        let left = usize::try_from(bytes.saturating_sub(at)).unwrap_or(usize::MAX);
+        let chunk = zeros.get(..left).unwrap_or(&zeros);
+        file.write_at(chunk, at)?;
+        file.sync_data()?;
+        at = at.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+    }
+    Ok(())
 }

@@ -111,7 +111,7 @@ impl Identity {
         if !is_read(version) {
             return Err(HeaderFault::Version(version));
         }
-        let mut rest = || {
+        let rest = || {
             let incarnation = Uuid::from_bytes(fields.take()?);
             let node = fields.u64()?;
             let group = take_group(&mut fields)?;
@@ -122,6 +122,7 @@ impl Identity {
                 _ => Kind::Local,
             };
             fields.verify(block, 0, 0)?;
+            fields.end()?;
             Some(Self {
                 group,
                 node,
@@ -311,6 +312,7 @@ impl State {
             }
         };
         fields.verify(block, salt, 0)?;
+        fields.end()?;
         Some(Self {
             generation,
             clean_at,

@@ -3,6 +3,9 @@
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::disk::WriteMode;
+use crate::scrub::Damage;
+
 /// Upper bounds of the latency buckets, microseconds; one more bucket takes the rest.
 pub const LATENCY_BOUNDS_US: [u64; 14] = [
     50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
@@ -41,6 +44,8 @@ pub struct Counters {
     pub marks: u64,
     /// Segments begun.
     pub rotations: u64,
+    /// Those of them in the file of a segment that was given up; the others' files were created.
+    pub recycled: u64,
     /// Proposals refused because the space budget is spent.
     pub refused_full: u64,
     /// Proposals refused because the queue was full.
@@ -80,10 +85,16 @@ pub struct Status {
     pub bytes_used: u64,
     /// Bytes they may take.
     pub budget_bytes: u64,
+    /// Next segments made ahead of time.
+    pub spares: u64,
+    /// How this node's blocks are made durable.
+    pub write_mode: WriteMode,
     /// Proposals waiting for the disk.
     pub queued: u64,
     /// A write or sync failed; nothing is accepted any more.
     pub poisoned: bool,
+    /// Durable bytes that a scrub found damaged since the open; nothing was cut.
+    pub damage: Option<Damage>,
     /// Torn writes cut when this log was opened.
     pub torn_tails_cut: u64,
     /// Log time of the last batch, ms.

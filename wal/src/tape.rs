@@ -14,11 +14,12 @@ use crate::format::{
     BLOCK, FORMAT_VERSION, FrameKind, FrameMeta, SegmentHeader, Trailer, TrailerKind, encode_frame,
     encode_mark, frame_bytes,
 };
+use crate::news::News;
 use crate::places::Place;
 use crate::planted::{Planted, planted};
 use crate::recovery::{End, OpenError, Plan, during, recover, salt_of};
 use crate::segment::{Frame, Segment};
-use crate::spare::Spare;
+use crate::spare::{Making, SPARES_MAX, Spares};
 use crate::state::{Kind, State};
 use crate::status::{Counters, SLOW_SYNC_US};
 use crate::time::TimeSource;
@@ -37,7 +38,9 @@ pub(crate) struct Tape {
     /// A frame was written since the last mark.
     unmarked: bool,
     random: Random,
-    spare: Spare,
+    /// Segments were left in this run: the next ones are wanted early.
+    has_rotated: bool,
+    _making: Making,
     /// Held until the thread ends.
     _lock: Box<dyn Send>,
 }
@@ -92,7 +95,9 @@ impl Tape {
                 what: "a log has at least one segment",
             });
         };
+        let spares = Arc::new(Spares::new(Arc::clone(&dir), config.segment_bytes));
         let files = Files {
+            spares,
             config,
             identity: walk.identity,
             dir,
@@ -104,8 +109,10 @@ impl Tape {
             slots: Mutex::new(walk.slots),
             counters: Mutex::new(Counters::default()),
             torn_tails_cut: recovered.torn_tails_cut,
+            damage: Mutex::new(None),
+            is_damaged: News::new(false),
         };
-        let spare = Spare::new(Arc::clone(&files.dir));
+        let making = Making(Arc::clone(&files.spares));
         let mut tape = Self {
             files: Arc::new(files),
             active,
@@ -115,7 +122,8 @@ impl Tape {
             buffer: Vec::new(),
             unmarked: end.more,
             random,
-            spare,
+            has_rotated: false,
+            _making: making,
             _lock: recovered.lock,
         };
         if end.more {
@@ -244,12 +252,14 @@ impl Tape {
         Ok(())
     }
 
-    /// Begins to make the next segment once half of this one is used.
+    /// Begins to make the next segment once a quarter of this one is used; in a log that is written
+    /// fast enough to have come to this one in this run, the one after it too.
     pub(crate) fn think_ahead(&mut self) {
-        let half = self.active.header.segment_bytes.checked_div(2).unwrap_or(0);
-        let bytes = self.files.config.segment_bytes;
-        if self.offset > half && self.files.may_grow_by(bytes) {
-            self.spare.begin(bytes);
+        let segment_bytes = self.active.header.segment_bytes;
+        let quarter = segment_bytes.checked_div(4).unwrap_or(0);
+        if self.offset > quarter {
+            let wanted = if self.has_rotated { SPARES_MAX } else { 1 };
+            self.files.make_spares(wanted);
         }
     }
 
@@ -257,7 +267,7 @@ impl Tape {
     #[cfg(test)]
     pub(crate) fn wait_for_spare(&mut self) {
         self.think_ahead();
-        self.spare.wait();
+        self.files.spares.wait();
     }
 
     fn put_down(&self, bytes: u64) -> io::Result<u64> {
@@ -308,7 +318,8 @@ impl Tape {
             ..self.active.header.clone()
         };
         let number = header.number;
-        let segment = Arc::new(self.spare.make_segment(header)?);
+        let (segment, is_recycled) = files.spares.make_segment(header)?;
+        let segment = Arc::new(segment);
         let mut slots = locked(&files.slots);
         let state = State {
             last_segment: number,
@@ -319,7 +330,11 @@ impl Tape {
         locked(&files.segments).push(Arc::clone(&segment));
         let mut counters = locked(&files.counters);
         counters.rotations = counters.rotations.saturating_add(1);
+        if is_recycled {
+            counters.recycled = counters.recycled.saturating_add(1);
+        }
         drop(counters);
+        self.has_rotated = true;
         self.active = segment;
         self.offset = BLOCK;
         self.writes = 0;

@@ -7,7 +7,13 @@
 mod api;
 mod crash;
 mod damage;
+mod flips;
+mod fuzz;
 mod golden;
 pub(crate) mod lab;
+mod modes;
 mod poison;
+pub(crate) mod power;
+mod recycle;
+mod rot;
 mod trim;

@@ -15,6 +15,7 @@ use crate::disk::real::RealDir;
 use crate::files::locked;
 use crate::format::record_bytes;
 use crate::recovery::{OpenError, during};
+use crate::scrub::{ScrubReport, scrub};
 use crate::segment::{Batch, Frame};
 use crate::shared::{Pending, Phase, Position, Queue, Shared};
 use crate::state::{Identity, Kind};
@@ -61,7 +62,8 @@ impl<M: StateMachine> Wal<M> {
     /// Opens or creates the log, recovers it, applies every entry to `machine` in order, and starts
     /// the disk thread. Blocks meanwhile.
     pub fn open(config: Config, time: Box<dyn TimeSource>, machine: M) -> Result<Self, OpenError> {
-        let dir = RealDir::create(&config.dir).map_err(during("creating the directory"))?;
+        let dir = RealDir::create_as(&config.dir, config.write_mode)
+            .map_err(during("creating the directory"))?;
         Self::open_on(Arc::new(dir), config, time, machine)
     }
 
@@ -163,6 +165,23 @@ impl<M: StateMachine> Wal<M> {
         }
     }
 
+    /// Reads the closed segments again, so many bytes a second, and says what does not verify. What is
+    /// found stays in [`Status::damage`]; the log goes on and nothing is cut.
+    ///
+    /// # Errors
+    /// When the log has stopped.
+    pub async fn scrub(&self, bytes_per_second: u64) -> Result<ScrubReport, Stopped> {
+        if self.shared.position.borrow().phase == Phase::Stopped {
+            return Err(Stopped);
+        }
+        Ok(scrub(&self.shared.files, bytes_per_second).await)
+    }
+
+    /// Resolves when durable bytes were found damaged; never resolves otherwise.
+    pub async fn damaged(&self) {
+        self.shared.is_damaged.wait_for(|damaged| *damaged).await;
+    }
+
     /// Stops accepting, finishes what is queued, and joins the disk thread.
     pub async fn stop(&self) {
         self.shared.close();
@@ -197,8 +216,11 @@ impl<M: StateMachine> Wal<M> {
             segments: count,
             bytes_used,
             budget_bytes: shared.config.budget_bytes,
+            spares: shared.spares_ready(),
+            write_mode: shared.dir.write_mode(),
             queued,
             poisoned: at.phase == Phase::Poisoned,
+            damage: locked(&shared.damage).clone(),
             torn_tails_cut: shared.torn_tails_cut,
             log_time_ms: at.log_time_ms,
             counters: locked(&shared.counters).clone(),

@@ -81,7 +81,8 @@ pub enum Failing {
     SyncDir,
 }
 
-type Names = BTreeMap<String, usize>;
+/// Numbers of files by name.
+pub(crate) type Names = BTreeMap<String, usize>;
 
 #[derive(Default)]
 struct Inner {
@@ -172,6 +173,17 @@ impl RecordingDisk {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.inner().failed
+    }
+
+    /// A short check value of all that a process sees.
+    #[cfg(test)]
+    pub(crate) fn digest(&self) -> u32 {
+        let inner = self.inner();
+        inner.names.iter().fold(0, |digest, (name, file)| {
+            let digest = crc32c::crc32c_append(digest, name.as_bytes());
+            let content = inner.files.get(*file).map(Vec::as_slice);
+            crc32c::crc32c_append(digest, content.unwrap_or_default())
+        })
     }
 
     /// The disk as a power cut after the first `ops` operations finds it.
@@ -357,6 +369,10 @@ impl SegmentFile for RecordedFile {
 
     fn settle(&self) -> io::Result<()> {
         self.sync_data()?;
+        let lost = Op::Lose { file: self.file };
+        if !self.disk.inner().ops.contains(&lost) {
+            return Ok(());
+        }
         let point = self.disk.crash_point(self.disk.op_count());
         let mut inner = self.disk.inner();
         if let (Some(seen), Some(real)) =

@@ -1,6 +1,6 @@
 //! Taking little-endian fields apart, and checksums.
 
-use super::GROUP_BYTES_MAX;
+use super::{BLOCK_BYTES, GROUP_BYTES_MAX, ZERO_BLOCK};
 
 /// Reads fixed fields off the front of a slice; `None` past its end.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
@@ -8,6 +8,12 @@ pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 /// The checksum of `bytes` that belong at `offset` of a segment with `salt`.
 pub(crate) fn checksum(salt: u32, offset: u64, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c_append(salt, &offset.to_le_bytes()), bytes)
+}
+
+/// Whether these are zeros, every one.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    let zeros = |chunk: &[u8]| ZERO_BLOCK.get(..chunk.len()) == Some(chunk);
+    bytes.chunks(BLOCK_BYTES).all(zeros)
 }
 
 // === impl Fields ===
@@ -39,6 +45,11 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    /// Nothing but zeros is left: what no checksum covers is nothing else.
+    pub(crate) fn end(self) -> Option<()> {
+        is_zero(self.0).then_some(())
     }
 
     /// Takes a checksum and compares it with that of everything in `whole` before it.

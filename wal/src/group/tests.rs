@@ -18,13 +18,14 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Change, EnrollError, Group, GroupConfig};
-use crate::disk::recording::RecordingDisk;
-use crate::raft::Member;
+use crate::disk::recording::{Failing, RecordingDisk};
+use crate::inspect;
 use crate::raft::network::{Transport, TransportError};
 use crate::raft::tests::Notes;
+use crate::raft::{LoadError, Member, Replicable};
 use crate::tests::lab::{config, random};
 use crate::time::SystemTimeSource;
-use crate::wal::{Config, NodeId, ProposeError, Why};
+use crate::wal::{Applied, Config, NodeId, ProposeError, StateMachine, Why};
 
 /// Long enough for a few elections on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -109,9 +110,19 @@ async fn start_with(
     disk: &RecordingDisk,
     enrolls: bool,
 ) -> Arc<Group<Notes>> {
+    start_as(net, node, disk, enrolls, config()).await
+}
+
+async fn start_as(
+    net: &Arc<Net>,
+    node: u64,
+    disk: &RecordingDisk,
+    enrolls: bool,
+    log: Config,
+) -> Arc<Group<Notes>> {
     let log = Config {
         node: NodeId(node),
-        ..config()
+        ..log
     };
     let config = GroupConfig {
         enrolls,
@@ -253,6 +264,12 @@ async fn the_death_of_the_leader_loses_nothing_and_it_comes_back_with_its_disk()
     }
     for group in &now {
         assert_eq!(notes(group), notes(&again));
+        let batches = group.read_batches(0, usize::MAX).await.unwrap();
+        assert!(batches.len() > 20 && batches.is_sorted_by_key(|batch| batch.log_time_ms));
+        // Read in two parts it is the same.
+        let half = batches[batches.len() / 2].index;
+        let rest = group.read_batches(half, usize::MAX).await.unwrap();
+        assert!(batches.ends_with(&rest));
     }
     stop(&now).await;
 }
@@ -327,6 +344,195 @@ async fn a_group_is_founded_once() {
         "{again:?}"
     );
     stop(&groups).await;
+}
+
+/// Three keepers that may use so many segments.
+async fn with_budgets(segments: [u64; 3]) -> (Vec<Arc<Group<Notes>>>, Vec<RecordingDisk>) {
+    let net = Arc::new(Net::default());
+    let (mut groups, mut disks) = (Vec::new(), Vec::new());
+    for (node, segments) in (1..=3).zip(segments) {
+        let disk = RecordingDisk::default();
+        let log = Config {
+            budget_bytes: segments * 64 * 1024,
+            ..config()
+        };
+        groups.push(start_as(&net, node, &disk, false, log).await);
+        disks.push(disk);
+    }
+    let all: BTreeMap<_, _> = (1..=3).map(|node| (NodeId(node), member())).collect();
+    groups[0].found(all).await.unwrap();
+    (groups, disks)
+}
+
+/// Proposes at the first node until one of the nodes has been left behind.
+async fn until_left_behind(groups: &[Arc<Group<Notes>>], node: usize) -> usize {
+    let until = Instant::now() + SOON;
+    for number in 0.. {
+        let text = format!("{number:05} {}", "x".repeat(9_000));
+        // A leader that is full says so; another one is found by asking again.
+        let soon = Instant::now() + Duration::from_secs(1);
+        drop(groups[0].propose(text.into(), soon).await);
+        let last = |group: &Arc<Group<Notes>>| group.status().last_index;
+        if last(&groups[0]) > last(&groups[node]) + 20 {
+            return number;
+        }
+        assert!(Instant::now() < until, "nobody was left behind");
+    }
+    unreachable!()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_without_room_costs_its_vote_and_not_its_life() {
+    let (groups, _disks) = with_budgets([64, 64, 4]).await;
+    until_left_behind(&groups, 2).await;
+    let small = &groups[2];
+    let status = small.status();
+    assert!(!status.poisoned, "{status:?}");
+    assert!(status.bytes_used <= status.budget_bytes);
+    propose(&groups[1], "the others go on").await.unwrap();
+    // What it has applied goes into a snapshot, and then there is room again.
+    let upto = small.status().applied_index;
+    small.compact(upto).await.unwrap();
+    while small.status().last_index < groups[0].status().last_index {
+        let upto = small.status().applied_index;
+        small.compact(upto).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    settle(&groups).await;
+    assert_eq!(notes(small), notes(&groups[0]));
+    assert!(!small.status().poisoned);
+    stop(&groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_too_full_for_a_spare_segment_is_met_before_an_append_and_not_in_it() {
+    let (groups, disks) = with_budgets([64; 3]).await;
+    propose(&groups[0], "first").await.unwrap();
+    settle(&groups).await;
+    disks[1].fail(Failing::Create, 0, std::io::ErrorKind::StorageFull);
+    until_left_behind(&groups[..2], 1).await;
+    let full = groups[1].status();
+    assert!(!full.poisoned, "{full:?}");
+    disks[1].heal();
+    for group in &groups[..2] {
+        let upto = group.status().applied_index;
+        group.compact(upto).await.unwrap();
+    }
+    let two = [Arc::clone(&groups[0]), Arc::clone(&groups[1])];
+    settle(&two).await;
+    assert_eq!(notes(&groups[1]), notes(&groups[0]));
+    assert!(!groups[1].status().poisoned);
+    stop(&groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrub_finds_rot_in_a_closed_segment_and_in_the_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Config {
+        dir: dir.path().to_owned(),
+        ..config()
+    };
+    let way = Arc::new(Way(Arc::new(Net::default()), 7));
+    let time = Box::new(SystemTimeSource::new());
+    let config = GroupConfig::new(log, Uuid::from_u128(7));
+    let group = Group::open(config, time, Notes::default(), way);
+    let group = Arc::new(group.await.unwrap());
+    let keepers = BTreeMap::from([(NodeId(7), member())]);
+    group.found(keepers).await.unwrap();
+    for number in 0..12 {
+        let text = format!("{number} {}", "x".repeat(9_000));
+        propose(&group, &text).await.unwrap();
+    }
+    group.compact(3).await.unwrap();
+    let clean = group.scrub(1 << 30).await.unwrap();
+    assert!(clean.damage.is_empty() && clean.segments >= 1, "{clean:?}");
+    for (name, byte) in [("segment-0000000001.wal", 30_000), ("snapshot", 200)] {
+        let path = dir.path().join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[byte] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    let rotten = group.scrub(1 << 30).await.unwrap();
+    let files: Vec<_> = rotten.damage.iter().map(|one| one.file.as_str()).collect();
+    assert_eq!(files, ["segment-0000000001.wal", "snapshot"]);
+    group.damaged().await;
+    assert_eq!(group.status().damage.as_ref(), rotten.damage.first());
+    let report = inspect::examine(dir.path()).unwrap();
+    assert_eq!(report.damage.len(), 2, "{report:?}");
+    stop(&[group]).await;
+}
+
+/// Becomes bytes only once something was applied meanwhile.
+struct Frozen(Notes, Arc<tokio::sync::Semaphore>);
+
+impl StateMachine for Frozen {
+    type Outcome = usize;
+    fn apply(&mut self, at: Applied, proposal: &[u8]) -> usize {
+        self.1.add_permits(1);
+        self.0.apply(at, proposal)
+    }
+}
+
+impl Replicable for Frozen {
+    fn save(&self) -> Vec<u8> {
+        self.0.save()
+    }
+    fn freeze(&self) -> Box<dyn FnOnce() -> Vec<u8> + Send> {
+        let (bytes, applied) = (self.0.save(), Arc::clone(&self.1));
+        // Only what is applied from now on counts.
+        applied.forget_permits(usize::MAX);
+        Box::new(move || {
+            let runtime = tokio::runtime::Handle::current();
+            let waited = runtime.block_on(tokio::time::timeout(SOON, applied.acquire()));
+            drop(waited.expect("applying waits for a snapshot").unwrap());
+            bytes
+        })
+    }
+    fn load(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
+        self.0.load(bytes)
+    }
+    fn outcome_to_bytes(outcome: &usize) -> Vec<u8> {
+        Notes::outcome_to_bytes(outcome)
+    }
+    fn outcome_from_bytes(bytes: &[u8]) -> Option<usize> {
+        Notes::outcome_from_bytes(bytes)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn applying_goes_on_while_a_frozen_state_becomes_bytes() {
+    let net = Arc::new(Net::default());
+    let machine = Frozen(Notes::default(), Arc::new(tokio::sync::Semaphore::new(0)));
+    let group = Group::open_on(
+        Arc::new(RecordingDisk::default()),
+        GroupConfig::new(config(), Uuid::from_u128(7)),
+        Box::new(SystemTimeSource::new()),
+        machine,
+        Arc::new(Way(net, 7)),
+        random(7),
+    );
+    let group = Arc::new(group.await.unwrap());
+    let keepers = BTreeMap::from([(NodeId(7), member())]);
+    group.found(keepers).await.unwrap();
+    let propose = async |text: &'static str| {
+        let proposal = Bytes::from_static(text.as_bytes());
+        group
+            .propose(proposal, Instant::now() + SOON)
+            .await
+            .unwrap()
+    };
+    let first = propose("first").await.applied().index;
+    let compacting = tokio::spawn({
+        let group = Arc::clone(&group);
+        async move { group.compact(first).await }
+    });
+    // The snapshot waits for one of these, and these for nothing.
+    while !compacting.is_finished() {
+        propose("more").await;
+    }
+    compacting.await.unwrap().unwrap();
+    assert_eq!(group.status().first_index, first);
+    group.stop().await;
 }
 
 /// A node that comes by itself, and what came of it.

@@ -272,11 +272,7 @@ impl DiskThread {
         if gone.is_empty() {
             return Ok(());
         }
-        // Oldest first, so that a crash in the middle leaves no gap.
-        for segment in &gone {
-            files.dir.remove(&Segment::name(segment.header.number))?;
-        }
-        files.dir.sync_dir()
+        files.give_up(gone)
     }
 
     fn vote(&mut self, vote: StoredVote) -> io::Result<()> {

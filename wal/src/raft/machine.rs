@@ -260,13 +260,16 @@ impl<M: StateMachine + Replicable> RaftStateMachine<Types<M>> for Machine<M> {
 
 impl<M: StateMachine + Replicable> RaftSnapshotBuilder<Types<M>> for Machine<M> {
     async fn build_snapshot(&mut self) -> Result<openraft::Snapshot<Types<M>>, StorageError<u64>> {
-        let (at, members, state) = {
+        let (at, members, frozen) = {
             let machine = self.0.machine.read();
             let machine = machine.unwrap_or_else(PoisonError::into_inner);
             // Under the machine's lock the three belong together.
             let at = self.0.progress.get();
-            (at, locked(&self.0.members).clone(), machine.save())
+            (at, locked(&self.0.members).clone(), machine.freeze())
         };
+        let state = off_runtime(self.0.dir.as_ref(), frozen)
+            .await
+            .map_err(|error| StorageIOError::write_snapshot(None, &error))?;
         let number = {
             let mut made = locked(&self.0.made);
             *made = made.saturating_add(1);

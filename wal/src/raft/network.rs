@@ -80,6 +80,11 @@ impl Link {
             .await?;
         match decode(&reply) {
             Some(Response::Failed(why)) => Err(TransportError::NoReply(why)),
+            // The library lets a node that is not reached rest for a while.
+            Some(Response::Busy) => {
+                let why = "it has no room for entries".to_owned();
+                Err(TransportError::Unreachable(why))
+            }
             Some(response) => Ok(response),
             None => Err(TransportError::NoReply("it is not understood".to_owned())),
         }

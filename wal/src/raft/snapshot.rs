@@ -17,7 +17,7 @@ use openraft::{SnapshotMeta, StoredMembership};
 use serde::{Deserialize, Serialize};
 
 use super::{Member, decode_members, encode_members, log_id};
-use crate::disk::SegmentDir;
+use crate::disk::{SegmentDir, SegmentFile};
 use crate::format::{Fields, checksum};
 use crate::state::create_durably;
 
@@ -112,6 +112,19 @@ impl Snapshot {
             Err(error) => return Err(error),
         };
         file.settle()?;
+        Self::of_file(file.as_ref())
+    }
+
+    /// The same without asking the disk to write anything.
+    pub(crate) fn look(dir: &dyn SegmentDir) -> io::Result<Option<Self>> {
+        match dir.open(SNAPSHOT_FILE) {
+            Ok(file) => Self::of_file(file.as_ref()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn of_file(file: &dyn SegmentFile) -> io::Result<Option<Self>> {
         let bytes = usize::try_from(file.bytes()?).map_err(io::Error::other)?;
         let mut whole = vec![0; bytes];
         file.read_at(&mut whole, 0)?;

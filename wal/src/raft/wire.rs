@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::snapshot::About;
 use super::{Member, RaftLogId, Types, from_disk, log_id, to_disk};
+use crate::format::record_bytes;
 use crate::group::Change;
 use crate::segment::{Body, Entry};
 use crate::wal::{Applied, StateMachine};
@@ -17,7 +18,7 @@ use crate::wal::{Applied, StateMachine};
 const VERSION: u8 = 1;
 
 /// Index and term.
-type At = (u64, u64);
+pub(crate) type At = (u64, u64);
 
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Request {
@@ -59,7 +60,7 @@ pub(crate) enum Response {
     Outcomes(Vec<WireOutcome>),
     /// It does not lead; who does, as far as it knows.
     NotLeader(Option<u64>),
-    /// Nothing was begun: it takes nothing more now.
+    /// Nothing was begun: it has no room for more now.
     Busy,
     /// It may have been begun.
     Unknown,
@@ -192,6 +193,37 @@ impl Append {
         let entries = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
         let committed = self.committed.map_or(0, |(index, _)| index);
         (self.vote.term, entries, committed)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Keeps only the first entries, and says which is the last of them, or the one before them.
+    pub(crate) fn keep(&mut self, count: usize) -> Option<At> {
+        self.entries.truncate(count);
+        let last = self.entries.last().map(|last| (last.index, last.term));
+        last.or(self.before)
+    }
+
+    /// Bytes of the payload of each entry.
+    pub(crate) fn payloads(&self) -> Vec<usize> {
+        let bytes = |entry: &WireEntry| match &entry.body {
+            WireBody::Blank => 0,
+            WireBody::Proposals(proposals) => {
+                let records = proposals
+                    .iter()
+                    .map(|proposal| record_bytes(proposal.len()));
+                records.fold(0, usize::saturating_add)
+            }
+            WireBody::Members(members) => record_bytes(members.len()),
+        };
+        self.entries.iter().map(bytes).collect()
+    }
+
+    pub(crate) fn has_proposals(&self) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|entry| matches!(entry.body, WireBody::Proposals(_)))
     }
 
     pub(crate) fn into_request<M: StateMachine>(self) -> Option<AppendEntriesRequest<Types<M>>> {

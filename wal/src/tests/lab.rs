@@ -20,6 +20,15 @@ pub(crate) struct Keep {
     disk: RecordingDisk,
 }
 
+impl Keep {
+    pub(crate) fn new(disk: RecordingDisk) -> Self {
+        Self {
+            entries: Vec::new(),
+            disk,
+        }
+    }
+}
+
 impl StateMachine for Keep {
     type Outcome = usize;
     fn apply(&mut self, at: Applied, proposal: &[u8]) -> usize {
@@ -71,15 +80,30 @@ pub(crate) fn random(seed: u64) -> Random {
     Box::new(move || (u128::from(dice.roll()) << 64) | u128::from(dice.roll()))
 }
 
+/// Segments of eight blocks: a log soon goes over many.
+pub(crate) fn tiny() -> Config {
+    Config {
+        segment_bytes: 32 * 1024,
+        budget_bytes: 512 * 1024,
+        batch_bytes_max: 24 * 1024,
+        ..config()
+    }
+}
+
 pub(crate) fn open(disk: &RecordingDisk, seed: u64) -> Result<Appender<Keep>, OpenError> {
-    let keep = Keep {
-        entries: Vec::new(),
-        disk: disk.clone(),
-    };
+    open_as(disk, seed, config())
+}
+
+pub(crate) fn open_as(
+    disk: &RecordingDisk,
+    seed: u64,
+    config: Config,
+) -> Result<Appender<Keep>, OpenError> {
+    let keep = Keep::new(disk.clone());
     let dir = Arc::new(disk.clone());
     prepare(
         dir,
-        config(),
+        config,
         Box::new(Ticking::default()),
         keep,
         random(seed),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::WriteMode;
 use crate::format::{BLOCK, GROUP_BYTES_MAX, frame_bytes};
 use crate::recovery::OpenError;
 
@@ -35,6 +36,9 @@ pub struct Config {
     pub queue_bytes_max: usize,
     /// Idle for so long, the log writes a mark that vouches for its last batch; `None`: never.
     pub mark_after: Option<Duration>,
+    /// How blocks are written; `None`: directly where the file system can, else with `fdatasync`.
+    /// (Written in turn on one disk, single blocks took about 4 % less directly, large writes the same.)
+    pub write_mode: Option<WriteMode>,
     /// A write that takes longer than this has failed: the log is poisoned by the next proposal.
     pub stall_max: Duration,
 }
@@ -56,6 +60,7 @@ impl Config {
             queue_proposals_max: 8192,
             queue_bytes_max: 64 << 20,
             mark_after: Some(Duration::from_millis(5)),
+            write_mode: None,
             stall_max: Duration::from_secs(5),
         }
     }

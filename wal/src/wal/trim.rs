@@ -59,17 +59,19 @@ pub(crate) fn trim_shared<M: StateMachine>(
             last_index: position.index,
         });
     }
-    let segments = locked(&shared.segments).clone();
-    let nexts = segments.iter().skip(1);
-    let drained = nexts
-        .take_while(|next| next.header.first_index <= index)
-        .count();
-    let (gone, kept) = segments.split_at(drained.min(segments.len()));
-    let Some(first) = kept.first().filter(|_| !gone.is_empty()) else {
-        return Ok(());
+    let (gone, trim_index) = {
+        let mut segments = locked(&shared.segments);
+        let nexts = segments.iter().skip(1);
+        let drained = nexts
+            .take_while(|next| next.header.first_index <= index)
+            .count();
+        let first = segments.get(drained).filter(|_| drained > 0);
+        let Some(trim_index) = first.map(|first| first.header.first_index) else {
+            return Ok(());
+        };
+        let gone: Vec<Arc<Segment>> = segments.drain(..drained).collect();
+        (gone, trim_index)
     };
-    let trim_index = first.header.first_index;
-    locked(&shared.segments).retain(|segment| segment.header.first_index >= trim_index);
     locked(&shared.places).trim(trim_index);
     let state = State {
         trim_index,
@@ -77,19 +79,11 @@ pub(crate) fn trim_shared<M: StateMachine>(
     };
     let done = slots.store(state).and_then(|()| {
         shared.trim_index.store(trim_index, Ordering::Relaxed);
-        remove(shared, gone)
+        shared.give_up(gone)
     });
     drop(slots);
     if done.is_err() {
         shared.poison();
     }
     done.map_err(TrimError::Io)
-}
-
-/// Oldest first, so that a crash in the middle leaves no gap.
-fn remove<M: StateMachine>(shared: &Shared<M>, gone: &[Arc<Segment>]) -> io::Result<()> {
-    for segment in gone {
-        shared.dir.remove(&Segment::name(segment.header.number))?;
-    }
-    shared.dir.sync_dir()
 }

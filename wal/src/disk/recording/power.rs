@@ -21,7 +21,7 @@ struct Sector {
 // === impl CrashPoint ===
 
 impl CrashPoint {
-    pub(super) fn new(names: Names, files: Vec<Vec<u8>>) -> Self {
+    pub(crate) fn new(names: Names, files: Vec<Vec<u8>>) -> Self {
         Self {
             names,
             files,
@@ -59,7 +59,39 @@ impl CrashPoint {
         RecordingDisk::from_parts(names, files)
     }
 
-    pub(super) fn replay(&mut self, op: &Op) {
+    /// The sectors that, kept or not, make a difference: what is written there is not what is
+    /// durable there, or not what was written there before.
+    #[cfg(test)]
+    pub(crate) fn sectors_that_matter(&self) -> Vec<usize> {
+        // What is under construction is removed when the log is opened, whatever is in it.
+        let mut names = self.names.clone();
+        let mut counts = std::collections::BTreeSet::new();
+        for op in std::iter::once(None).chain(self.renames.iter().map(Some)) {
+            if let Some(op) = op {
+                rename(&mut names, op);
+            }
+            let listed = names.iter().filter(|(name, _)| !name.ends_with(".new"));
+            counts.extend(listed.map(|(_, file)| *file));
+        }
+        let is_new = |(at, sector): (usize, &Sector)| {
+            if !counts.contains(&sector.file) {
+                return None;
+            }
+            let end = sector.offset.checked_add(sector.bytes.len());
+            let content = self.files.get(sector.file);
+            let durable = content.and_then(|bytes| bytes.get(sector.offset..end?));
+            let again = self
+                .sectors
+                .iter()
+                .take(at)
+                .any(|other| (other.file, other.offset) == (sector.file, sector.offset));
+            (again || durable != Some(sector.bytes.as_slice())).then_some(at)
+        };
+        self.sectors.iter().enumerate().filter_map(is_new).collect()
+    }
+
+    /// Goes on by one operation.
+    pub(crate) fn replay(&mut self, op: &Op) {
         match op {
             Op::Create { bytes, .. } => {
                 self.files
