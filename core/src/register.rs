@@ -35,6 +35,7 @@ use crate::answer::{Answer, Why};
 use crate::decide::{StandInUse, Tally};
 use crate::entry::{Entry, LogPosition, OperatorOrder, PlatformEvent, StandInMode};
 use crate::id::{BankId, Fingerprint, ShopperId, TransactionId, TripId};
+use crate::planted::{Planted, planted};
 use crate::trip::{Approval, TripChange, TripEvent};
 
 pub use self::authorize::{fits_floor, fits_stand_in};
@@ -438,6 +439,9 @@ impl Register {
 
     fn tombstone(&mut self, at: LogPosition, id: TransactionId) -> Outcome {
         let Some(record) = self.payments.get(id) else {
+            if planted(Planted::TombstoneIgnored) {
+                return Outcome::Tombstoned;
+            }
             let record = Record::tombstoned(at);
             self.payments.insert(id, record, self.log_time_ms);
             return Outcome::Tombstoned;

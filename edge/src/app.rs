@@ -369,6 +369,7 @@ impl Shared {
             advices: Arc::clone(&self.advices),
             isolating: tokio::sync::Mutex::default(),
             told: Told::default(),
+            marked: Told::default(),
             inflight: InFlight::default(),
             limits: Arc::new(Limits::new(&config.banks, &config.limits)),
             afterwards: Afterwards::start(cache, clock, tasks, stop),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::entry::Proposal;
 use crate::id::{ShopperId, TransactionId, TripId};
+use crate::planted::{Planted, planted};
 use crate::trip::{Approval, Trip, TripStatus};
 
 /// Every trip that is remembered.
@@ -86,6 +87,9 @@ impl Trips {
     }
 
     pub(super) fn close(&mut self, trip: TripId, log_time_ms: u64) {
+        if planted(Planted::CloseIgnored) {
+            return;
+        }
         // A close may come before any payment: it is kept, so that none is approved after it.
         let record = self.trips.entry(trip).or_default();
         if !record.closed {
