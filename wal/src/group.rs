@@ -265,7 +265,7 @@ impl<M: Replicable> Group<M> {
             .map_err(|error| OpenError::Raft(error.to_string()))?;
         let clock = LogClock::new(store.log_time_ms(), store.files().time.as_ref());
         let (queue, waiting) = mpsc::channel(config.log.queue_proposals_max);
-        let admitted = !config.enrolls || raft.is_initialized().await.unwrap_or(false);
+        let admitted = !config.enrolls;
         let inner = Arc::new(Inner {
             config,
             raft,

@@ -161,8 +161,10 @@ impl Register {
                 self.known(id)
             }
             Some(logged) => {
-                // The bank holds the advice's bytes, unless it was told the log's since.
-                if logged != *answer && !record.is(Flag::Heard) {
+                // The bank holds the advice's bytes, and the log's only if it heard of them: surely not
+                // when they are of the same edge's own entry, unless they were told again.
+                let own = record.edge == proposal.edge;
+                if logged != *answer && own && !record.is(Flag::Heard) {
                     self.payments.replace(id, answer);
                 }
                 self.advised(id);

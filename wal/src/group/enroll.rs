@@ -25,6 +25,20 @@ const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Why a node is not in its group.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnrollError {
+    /// Its log ends before what it had told the leader is durable: an older copy of itself.
+    #[error(
+        "this disk holds an older copy of keeper {node}'s log: it ends at {last}, and the group was \
+         told of {told}. Remove keeper {node} from the group, and start this node with a number that \
+         was never used"
+    )]
+    Older {
+        /// Its number.
+        node: u64,
+        /// The last entry here.
+        last: u64,
+        /// The last entry that was told to be durable.
+        told: u64,
+    },
     /// Its number is a keeper's, and its log is not that keeper's.
     #[error(
         "keeper {node} is a member with another log: this disk is not the one it voted with. Remove \
@@ -89,13 +103,12 @@ impl<M: Replicable> Inner<M> {
     ) -> Result<bool, EnrollError> {
         let node = self.config.log.node.0;
         let standing = self.standing();
-        if has_place(node, own, &standing)? {
-            self.admitted.store(true, Ordering::Relaxed);
+        if self.admitted.load(Ordering::Relaxed) && has_place(node, own, &standing)? {
             return Ok(true);
         }
         let is_founded = !standing.keepers.is_empty();
         let known: BTreeMap<NodeId, Member> = if is_founded {
-            let keepers = standing.keepers.into_iter();
+            let keepers = standing.keepers.clone().into_iter();
             keepers
                 .map(|(node, member)| (NodeId(node), member))
                 .collect()
@@ -113,11 +126,24 @@ impl<M: Replicable> Inner<M> {
         let asked = others.map(|(other, member)| self.ask_standing(*other, member));
         let told: BTreeMap<NodeId, Standing> =
             join_all(asked).await.into_iter().flatten().collect();
+        let last = self.store.last_index();
+        for group in told.values() {
+            let known = group.matched.get(&node).copied().unwrap_or(0);
+            if has_place(node, own, group)? && known > last {
+                let told = known;
+                return Err(EnrollError::Older { node, last, told });
+            }
+        }
+        // Whoever leads knows what was told; where nobody does, all begin with what they have.
+        if has_place(node, own, &standing)? {
+            self.admit();
+            return Ok(true);
+        }
         if let Some(group) = told.values().find(|told| !told.keepers.is_empty()) {
             if !has_place(node, own, group)? {
                 return self.join(&known, own, deadline).await;
             }
-            self.admitted.store(true, Ordering::Relaxed);
+            self.admit();
             return Ok(true);
         }
         if is_founded {
@@ -125,6 +151,12 @@ impl<M: Replicable> Inner<M> {
             return Ok(false);
         }
         self.found_with(founders, own, &told).await
+    }
+
+    /// This node may vote, be appended to, and ask to lead.
+    fn admit(&self) {
+        self.admitted.store(true, Ordering::Relaxed);
+        self.mind_the_room();
     }
 
     /// Founds the group, if all its founders are there and this is the first of them.
@@ -149,7 +181,7 @@ impl<M: Replicable> Inner<M> {
             };
             members.insert(founder.0, member);
         }
-        self.admitted.store(true, Ordering::Relaxed);
+        self.admit();
         match self.raft.initialize(members).await {
             Ok(()) => Ok(true),
             Err(error) => {
@@ -172,7 +204,7 @@ impl<M: Replicable> Inner<M> {
             member: own.clone(),
         });
         // What it asks for may be done before it hears of it.
-        self.admitted.store(true, Ordering::Relaxed);
+        self.admit();
         for (other, member) in known.iter().filter(|(other, _)| other.0 != node) {
             let patience = ASK_MAX.min(deadline.saturating_duration_since(Instant::now()));
             match self.ask_change(*other, member, &request, patience).await {

@@ -204,10 +204,15 @@ impl<M: Replicable> Inner<M> {
             .nodes()
             .map(|(node, member)| (*node, member.clone()))
             .partition(|(node, _)| voters.contains(node));
+        let matched = metrics.replication.iter().flatten();
+        let matched = matched
+            .filter_map(|(node, last)| Some((*node, (*last)?.index)))
+            .collect();
         Standing {
             log: self.store.files().identity.incarnation,
             keepers,
             learners,
+            matched,
         }
     }
 

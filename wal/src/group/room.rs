@@ -32,9 +32,11 @@ impl<M: Replicable> Inner<M> {
         }
     }
 
-    /// A node that could not write what a leader must does not ask to lead.
+    /// A node that could not write what a leader must does not ask to lead, nor does one that has not
+    /// enrolled.
     pub(super) fn mind_the_room(&self) {
-        let may_lead = self.store.files().segments_left() > 0;
+        let may_lead =
+            self.store.files().segments_left() > 0 && self.admitted.load(Ordering::Relaxed);
         if self.may_lead.swap(may_lead, Ordering::Relaxed) != may_lead {
             tracing::warn!(may_lead, "this node's room for entries");
             self.raft.runtime_config().elect(may_lead);

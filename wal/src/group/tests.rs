@@ -632,8 +632,21 @@ async fn a_keeper_that_lost_its_disk_may_not_come_back_under_its_number() {
         assert_eq!(notes(group), ["kept", "by the new three"]);
         assert_eq!(group.status().keepers, BTreeSet::from([1, 2, 4]));
     }
+    // An older copy of its disk has forgotten what it had told: it may not come back either.
+    let older = RecordingDisk::with(disks[1].files());
+    for number in 0..20 {
+        propose(&now[2], &format!("since {number}")).await.unwrap();
+    }
+    settle(&now).await;
     // With its disk a keeper takes its place again.
     now[1].stop().await;
+    let (forgot, enrolled) = enroll(&net, 2, &older).await;
+    let refused = enrolled.unwrap_err();
+    assert!(
+        matches!(refused, EnrollError::Older { node: 2, .. }),
+        "{refused:?}"
+    );
+    forgot.stop().await;
     let (again, enrolled) = enroll(&net, 2, &disks[1]).await;
     enrolled.unwrap();
     settle(&[Arc::clone(&now[0]), Arc::clone(&again)]).await;

@@ -163,6 +163,11 @@ impl<M: StateMachine> Store<M> {
         locked(&self.0.tail).first_index
     }
 
+    /// The last entry here; 0 before the first.
+    pub(crate) fn last_index(&self) -> u64 {
+        locked(&self.0.tail).last.map_or(0, |(index, _)| index)
+    }
+
     /// Log time of the last entry that has one.
     pub(crate) fn log_time_ms(&self) -> u64 {
         locked(&self.0.tail).log_time_ms

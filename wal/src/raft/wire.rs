@@ -81,6 +81,8 @@ pub(crate) struct Standing {
     /// Keepers and learners with their members; empty before the group is founded.
     pub(crate) keepers: BTreeMap<u64, Member>,
     pub(crate) learners: BTreeMap<u64, Member>,
+    /// Of who leads: the last entry that each node has told it is durable there.
+    pub(crate) matched: BTreeMap<u64, u64>,
 }
 
 #[derive(Serialize, Deserialize)]

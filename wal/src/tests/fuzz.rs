@@ -351,6 +351,7 @@ fn messages() -> (Vec<Bytes>, Vec<Bytes>) {
                 .map(|(id, of)| (*id, of.clone()))
                 .collect(),
             learners: BTreeMap::new(),
+            matched: BTreeMap::from([(2, 7)]),
         }),
     ];
     (

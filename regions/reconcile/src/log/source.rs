@@ -83,18 +83,23 @@ pub fn decode(batch: &Batch) -> Result<LogBatch, SourceError> {
                 source,
             })
         })
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(LogBatch {
         index: batch.index,
-        log_time_ms: batch.log_time_ms,
+        // What has no entry has no time.
+        log_time_ms: if entries.is_empty() {
+            0
+        } else {
+            batch.log_time_ms
+        },
         entries,
     })
 }
 
-/// Log time as it was applied: it never goes back, and a batch without entries has none of its own.
+/// Log time as it was applied: it never goes back.
 fn as_applied(mut batches: Vec<LogBatch>) -> Vec<LogBatch> {
     let mut log_time_ms = 0;
-    for batch in &mut batches {
+    for batch in batches.iter_mut().filter(|batch| !batch.entries.is_empty()) {
         log_time_ms = batch.log_time_ms.max(log_time_ms);
         batch.log_time_ms = log_time_ms;
     }
