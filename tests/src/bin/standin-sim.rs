@@ -78,7 +78,13 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let mut failed = 0_u64;
     for seed in args.start..args.start.saturating_add(args.seeds) {
-        let report = run(seed, Options { what, ..Options::default() });
+        let report = run(
+            seed,
+            Options {
+                what,
+                ..Options::default()
+            },
+        );
         if let Some(wrong) = report.wrong {
             failed += 1;
             println!("seed {seed}: {wrong}");

@@ -144,7 +144,9 @@ impl Region {
     /// The edges that run.
     pub fn edges(&self) -> Vec<Arc<Edge>> {
         let edges = locked(&self.edges);
-        let run = edges.values().filter(|edge| !edge.gone.token.is_cancelled());
+        let run = edges
+            .values()
+            .filter(|edge| !edge.gone.token.is_cancelled());
         run.cloned().collect()
     }
 
@@ -290,8 +292,9 @@ impl Region {
             )),
             Err(standin_wal::OpenError::Io { .. }) => None,
             Err(error) => {
-                self.scene
-                    .wrong(|| format!("S8: node {}: its own log does not open: {error}", gone.node));
+                self.scene.wrong(|| {
+                    format!("S8: node {}: its own log does not open: {error}", gone.node)
+                });
                 None
             }
         }

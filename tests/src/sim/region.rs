@@ -71,10 +71,12 @@ pub async fn simulate(scene: Arc<Scene>) -> Arc<World<Machine>> {
     );
     let (starting, looking) = (Arc::clone(&region), Arc::clone(&region));
     let hooks = Hooks {
-        make: Box::new(|| Machine::new(RegisterConfig { answers_max: 10_000 })),
-        started: Box::new(move |group, gone, clocks, own| {
-            starting.start(group, gone, clocks, own)
+        make: Box::new(|| {
+            Machine::new(RegisterConfig {
+                answers_max: 10_000,
+            })
         }),
+        started: Box::new(move |group, gone, clocks, own| starting.start(group, gone, clocks, own)),
         compact_upto: Box::new(move |run| {
             let edge = looking.edge(run.node());
             edge.map_or(0, |edge| edge.log.read(Register::drained))
@@ -94,7 +96,11 @@ pub async fn simulate(scene: Arc<Scene>) -> Arc<World<Machine>> {
             tokio::spawn(pay(world, region, books, payments, (bank, end)))
         })
         .collect();
-    tasks.push(tokio::spawn(trouble(Arc::clone(&region), Arc::clone(&scene), end)));
+    tasks.push(tokio::spawn(trouble(
+        Arc::clone(&region),
+        Arc::clone(&scene),
+        end,
+    )));
     faults::until(&world, end).await;
     for task in tasks {
         if task.await.is_err() {
@@ -238,7 +244,9 @@ async fn trouble(region: Arc<Region>, scene: Arc<Scene>, end_ms: u64) {
             0..=4 => region.servers.set_trouble(Trouble::None),
             5..=6 => region.servers.set_trouble(Trouble::Refuses),
             7..=8 => region.servers.set_trouble(Trouble::Hangs),
-            9..=10 => region.servers.set_trouble(Trouble::Slow(scene.between(20, 300))),
+            9..=10 => region
+                .servers
+                .set_trouble(Trouble::Slow(scene.between(20, 300))),
             11..=12 => region.servers.set_trouble(Trouble::LosesReplies(50)),
             13..=15 => region.servers.fail_over().await,
             16..=18 => drop(change(&region, number, pick(order, 3), 50_000).await),
@@ -298,7 +306,10 @@ async fn ask(
                 world.scene.say(|| {
                     let replayed = given.is_replayed();
                     let (id, reason) = (answer.transaction_id, answer.reason);
-                    format!("edge {node}: {id} {reason:?} {:?} again {replayed}", answer.rung)
+                    format!(
+                        "edge {node}: {id} {reason:?} {:?} again {replayed}",
+                        answer.rung
+                    )
                 });
                 books.told(answer, node);
                 world.oracle.answered();
@@ -306,14 +317,20 @@ async fn ask(
                     answer.rung,
                     standin_core::answer::Rung::Primary | standin_core::answer::Rung::StandIn
                 );
-                if let Some(run) = world.net.node(node).filter(|_| on_log && !given.is_replayed()) {
+                if let Some(run) = world
+                    .net
+                    .node(node)
+                    .filter(|_| on_log && !given.is_replayed())
+                {
                     world.judge_durable(&payment.mark, &run);
                 }
                 return true;
             }
             Some(Err(refusal)) => {
                 let why = refusal.to_string();
-                world.scene.say(|| format!("edge {}: {why}", edge.gone.node));
+                world
+                    .scene
+                    .say(|| format!("edge {}: {why}", edge.gone.node));
                 world.scene.note("refused", &[edge.gone.node]);
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -344,7 +361,9 @@ async fn ask_one(
         bank_key: Some(key),
         received_at: edge.path.clock.now(),
     };
-    let answering = edge.path.answer(request, Budget::new(Instant::now(), &bank));
+    let answering = edge
+        .path
+        .answer(request, Budget::new(Instant::now(), &bank));
     tokio::select! {
         biased;
         () = edge.gone.token.cancelled() => None,
@@ -392,6 +411,8 @@ async fn settle(world: &Arc<World<Machine>>, region: &Region, books: &Books) {
     };
     match ledger.authorizations(None, 100_000).await {
         Ok(rows) => books.close(&rows),
-        Err(error) => world.scene.wrong(|| format!("the ledger is not read: {error}")),
+        Err(error) => world
+            .scene
+            .wrong(|| format!("the ledger is not read: {error}")),
     }
 }
