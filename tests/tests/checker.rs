@@ -11,11 +11,12 @@
 mod corruptions;
 mod world;
 
-use standin_core::entry::Entry;
-use standin_core::register::Outcome;
+use standin_core::answer::{Answer, Rung, Verdict};
+use standin_core::entry::{Advice, Entry, LogPosition};
+use standin_core::register::{Outcome, Recalled};
 use standin_reconcile::checker::{self, Check, Copy, MAJORITY, PROMISES, judge_group};
 use standin_reconcile::history;
-use standin_reconcile::log::LogContents;
+use standin_reconcile::log::{LogContents, LogRecord};
 
 use self::corruptions::{CORRUPTIONS, Corruption};
 use self::world::World;
@@ -145,6 +146,54 @@ fn the_logs_of_all_keepers_are_judged_and_every_harm_to_them_is_flagged() {
             let checks = judge(&logs);
             let check = checks.iter().find(|check| check.id == flagged).unwrap();
             assert!(!check.ok, "STANDIN_TEST_SEED={seed}: {name}: {checks:#?}");
+        }
+    }
+}
+
+#[test]
+fn an_advice_may_say_how_it_was_reached_in_other_words_but_no_other_verdict() {
+    for seed in seeds() {
+        let mut world = World::good(seed, 200);
+        let log = &mut world.logs[0];
+        let first = log.records[0].clone();
+        let (Entry::Authorize(proposal), Some(answer)) = (&first.entry, first.first_answer())
+        else {
+            unreachable!("the first entry is answered");
+        };
+        let mut told = answer.clone();
+        told.rung = Rung::Isolated;
+        let advice = Advice {
+            proposal: proposal.as_ref().clone(),
+            answer: told.clone(),
+            given_at: proposal.request.received_at,
+        };
+        let advised = |answer: Answer| LogRecord {
+            at: LogPosition {
+                index: log.last_index.saturating_add(1),
+                slot: 0,
+            },
+            log_time_ms: log.records.last().unwrap().log_time_ms,
+            entry: Entry::Advice(Box::new(advice.clone())),
+            outcome: Outcome::Known(Recalled {
+                answer: Box::new(answer),
+                faulted: false,
+                edge: 1,
+                heard: false,
+            }),
+        };
+        let mut flipped = told.clone();
+        flipped.verdict = match told.verdict {
+            Verdict::Approved => Verdict::Declined,
+            Verdict::Declined => Verdict::Approved,
+        };
+        let (same, other) = (advised(told), advised(flipped));
+        log.last_index = log.last_index.saturating_add(1);
+        for (record, kept) in [(same, true), (other, false)] {
+            let mut world = world.clone();
+            world.logs[0].records.push(record);
+            let checks = judge(&world);
+            let s2 = checks.iter().find(|check| check.id == "S2").unwrap();
+            assert_eq!(s2.ok, kept, "STANDIN_TEST_SEED={seed}: {s2:?}");
         }
     }
 }
