@@ -180,25 +180,13 @@ impl Edge {
         let metrics = Arc::new(Metrics::new()?);
         let alarms = Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock)));
         let links = wiring::links(&config, Arc::clone(&clock), Arc::clone(&alarms)).await?;
+        let founders = wiring::founders(&config, links.as_deref());
         let log = open_log(&config, links.as_ref()).await?;
         let advices = Arc::new(open_advices(&config, &log).await?);
-        let founders = wiring::founders(&config, links.as_deref());
-        if !come_in(&log, founders.as_ref()).await? {
-            if backends.is_embedded() {
-                return Err(StartError::NoGroup);
-            }
-            tracing::warn!("the log's group is not reached; starting without its latest entries");
-        }
-        let scrubbing = (Arc::clone(&log), stop_workers.clone());
-        tasks.spawn(async move { scrubbing.0.keep_scrubbing(scrubbing.1).await });
-        let enrolling = (Arc::clone(&log), stop_workers.clone());
-        tasks.spawn(async move {
-            let (log, stop) = enrolling;
-            log.keep_enrolling(founders.as_ref(), stop).await;
-        });
+        come_in(&log, founders.as_ref(), backends.is_embedded()).await?;
+        keep(&log, founders, &tasks, &stop_workers);
         journal.connect(Arc::clone(&log));
-        let follower = backends.rebuild(&log, config.keepers.is_some()).await?;
-        if let Some(follower) = follower {
+        if let Some(follower) = backends.rebuild(&log, config.keepers.is_some()).await? {
             tasks.spawn(follower.run(stop_workers.clone()));
         }
         backends.await_cache().await;
@@ -238,34 +226,19 @@ impl Edge {
         desk.start_in(config.stand_in).await;
         let control: Arc<dyn Control> = Arc::<Desk>::clone(&desk);
         let stop_accepting = CancellationToken::new();
-        let (address, banks) = listen_on(config.listen).await?;
-        let (admin_address, operators) = listen_on(config.admin_listen).await?;
         let admin = Admin::new(control, metrics);
-        let admin_limits = ServerLimits {
-            connections: ADMIN_CONNECTIONS,
-            ..config.server
-        };
-        let stop = || stop_accepting.clone();
-        let servers = vec![
-            tokio::spawn(server::serve(banks, Arc::new(door), config.server, stop())),
-            tokio::spawn(server::serve(
-                operators,
-                Arc::new(admin),
-                admin_limits,
-                stop(),
-            )),
-        ];
+        let doors = open_doors(&config, door, admin, &stop_accepting).await?;
         tasks.spawn(watchdog::run(Arc::clone(&desk), stop_workers.clone()));
-        tracing::info!(%address, %admin_address, "edge is open");
+        tracing::info!(address = %doors.address, admin = %doors.admin_address, "edge is open");
         Ok(Self {
-            address,
-            admin_address,
+            address: doors.address,
+            admin_address: doors.admin_address,
             desk,
             journal,
             tasks,
             stop_accepting,
             stop_workers,
-            servers,
+            servers: doors.servers,
         })
     }
 
@@ -480,8 +453,9 @@ async fn open_advices(config: &Config, log: &Arc<Log>) -> Result<Advices, StartE
     Ok(Advices::new(kept, Arc::clone(log), Uuid::new_v4()))
 }
 
-/// Brings the node into its group and up to date; `false`: the group is not there yet.
-async fn come_in(log: &Log, founders: Option<&Founders>) -> Result<bool, StartError> {
+/// Brings the node into its group and up to date. An edge with an embedded ledger needs that; another
+/// starts without the latest entries while the group is not there.
+async fn come_in(log: &Log, founders: Option<&Founders>, embedded: bool) -> Result<(), StartError> {
     let coming = async {
         log.enroll(founders).await?;
         Ok::<_, StartError>(log.catch_up(CATCH_UP_WITHIN).await)
@@ -491,9 +465,63 @@ async fn come_in(log: &Log, founders: Option<&Founders>) -> Result<bool, StartEr
         Err(_elapsed) => false,
     };
     match log.unreadable() {
-        0 => Ok(caught_up),
+        0 if caught_up => Ok(()),
+        0 if embedded => Err(StartError::NoGroup),
+        0 => {
+            tracing::warn!("the log's group is not reached; starting without its latest entries");
+            Ok(())
+        }
         entries => Err(StartError::NewerEntries(entries)),
     }
+}
+
+/// Looks after this node's disk and its place in the group.
+fn keep(
+    log: &Arc<Log>,
+    founders: Option<Founders>,
+    tasks: &TaskTracker,
+    stop_workers: &CancellationToken,
+) {
+    let (scrubbed, stop) = (Arc::clone(log), stop_workers.clone());
+    tasks.spawn(async move { scrubbed.keep_scrubbing(stop).await });
+    let (enrolled, stop) = (Arc::clone(log), stop_workers.clone());
+    tasks.spawn(async move { enrolled.keep_enrolling(founders.as_ref(), stop).await });
+}
+
+/// What is open to banks and to operators.
+struct Doors {
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    servers: Vec<JoinHandle<server::Stopped>>,
+}
+
+async fn open_doors(
+    config: &Config,
+    door: Door,
+    admin: Admin,
+    stop_accepting: &CancellationToken,
+) -> Result<Doors, StartError> {
+    let (address, banks) = listen_on(config.listen).await?;
+    let (admin_address, operators) = listen_on(config.admin_listen).await?;
+    let admin_limits = ServerLimits {
+        connections: ADMIN_CONNECTIONS,
+        ..config.server
+    };
+    let stop = || stop_accepting.clone();
+    let servers = vec![
+        tokio::spawn(server::serve(banks, Arc::new(door), config.server, stop())),
+        tokio::spawn(server::serve(
+            operators,
+            Arc::new(admin),
+            admin_limits,
+            stop(),
+        )),
+    ];
+    Ok(Doors {
+        address,
+        admin_address,
+        servers,
+    })
 }
 
 /// Closes the logs, on a thread of its own: a disk that hangs holds whoever waits for its thread, and

@@ -11,8 +11,12 @@
 mod corruptions;
 mod world;
 
-use standin_reconcile::checker::{self, Check, PROMISES};
+use standin_core::answer::{Answer, Rung, Verdict};
+use standin_core::entry::{Advice, Entry, LogPosition};
+use standin_core::register::{Outcome, Recalled};
+use standin_reconcile::checker::{self, Check, Copy, MAJORITY, PROMISES, judge_group};
 use standin_reconcile::history;
+use standin_reconcile::log::{LogContents, LogRecord};
 
 use self::corruptions::{CORRUPTIONS, Corruption};
 use self::world::World;
@@ -74,6 +78,123 @@ fn every_promise_has_a_planted_corruption() {
                 .any(|corruption| corruption.flagged == id),
             "nothing is planted for {id}"
         );
+    }
+}
+
+/// What is done to the logs of three keepers.
+type Harm = fn(&mut [LogContents; 3]);
+
+#[test]
+fn the_logs_of_all_keepers_are_judged_and_every_harm_to_them_is_flagged() {
+    let harms: [(&str, &str, Harm); 5] = [
+        ("S7", "an answer lies on one disk of three", |logs| {
+            for log in &mut logs[..2] {
+                log.records.remove(0);
+            }
+        }),
+        ("S7", "another entry lies in its place", |logs| {
+            for log in &mut logs[1..] {
+                log.records[0].entry = Entry::Drained(7);
+            }
+        }),
+        (
+            "S2",
+            "a keeper's log answers a payment in another way",
+            |logs| {
+                if let Outcome::Answered(answer) = &mut logs[1].records[0].outcome {
+                    answer.approved_before += 1;
+                }
+            },
+        ),
+        ("S9", "a keeper's log has a gap", |logs| {
+            logs[2].records.retain(|record| record.at.index != 20);
+        }),
+        ("S9", "only one keeper has all that was committed", |logs| {
+            for log in &mut logs[1..] {
+                let last = log.last_index;
+                log.records.retain(|record| record.at.index < last);
+                log.last_index -= 1;
+            }
+        }),
+    ];
+    for seed in seeds() {
+        let world = World::good(seed, 200);
+        let log = &world.logs[0];
+        let judge = |logs: &[LogContents; 3]| {
+            let copies = logs.iter().map(|log| Copy {
+                keeper: "edge-1".to_owned(),
+                log,
+            });
+            judge_group(&world.evidence(), &copies.collect::<Vec<_>>())
+        };
+        let good = [log.clone(), log.clone(), log.clone()];
+        let checks = judge(&good);
+        let ids: Vec<&str> = checks.iter().map(|check| check.id.as_str()).collect();
+        assert_eq!(ids.iter().filter(|id| **id == MAJORITY.0).count(), 1);
+        assert_eq!(ids.len(), PROMISES.len() + 1);
+        for check in checks {
+            assert!(check.ok, "STANDIN_TEST_SEED={seed}: {check:?}");
+        }
+        // One that is behind, or was cut by its crash, is no breach while two are whole.
+        let mut behind = good.clone();
+        behind[0].records.truncate(10);
+        behind[0].last_index = behind[0].records[9].at.index;
+        assert!(judge(&behind).iter().all(|check| check.ok));
+        for (flagged, name, harm) in harms {
+            let mut logs = good.clone();
+            harm(&mut logs);
+            let checks = judge(&logs);
+            let check = checks.iter().find(|check| check.id == flagged).unwrap();
+            assert!(!check.ok, "STANDIN_TEST_SEED={seed}: {name}: {checks:#?}");
+        }
+    }
+}
+
+#[test]
+fn an_advice_may_say_how_it_was_reached_in_other_words_but_no_other_verdict() {
+    for seed in seeds() {
+        let mut world = World::good(seed, 200);
+        let log = &mut world.logs[0];
+        let first = log.records[0].clone();
+        let (Entry::Authorize(proposal), Some(answer)) = (&first.entry, first.first_answer())
+        else {
+            unreachable!("the first entry is answered");
+        };
+        let mut told = answer.clone();
+        told.rung = Rung::Isolated;
+        let advice = Advice {
+            proposal: proposal.as_ref().clone(),
+            answer: told.clone(),
+            given_at: proposal.request.received_at,
+        };
+        let advised = |answer: Answer| LogRecord {
+            at: LogPosition {
+                index: log.last_index.saturating_add(1),
+                slot: 0,
+            },
+            log_time_ms: log.records.last().unwrap().log_time_ms,
+            entry: Entry::Advice(Box::new(advice.clone())),
+            outcome: Outcome::Known(Recalled {
+                answer: Box::new(answer),
+                faulted: false,
+                edge: 1,
+                heard: false,
+            }),
+        };
+        let mut flipped = told.clone();
+        flipped.verdict = match told.verdict {
+            Verdict::Approved => Verdict::Declined,
+            Verdict::Declined => Verdict::Approved,
+        };
+        let (same, other) = (advised(told), advised(flipped));
+        log.last_index = log.last_index.saturating_add(1);
+        for (record, kept) in [(same, true), (other, false)] {
+            let mut world = world.clone();
+            world.logs[0].records.push(record);
+            let checks = judge(&world);
+            let s2 = checks.iter().find(|check| check.id == "S2").unwrap();
+            assert_eq!(s2.ok, kept, "STANDIN_TEST_SEED={seed}: {s2:?}");
+        }
     }
 }
 

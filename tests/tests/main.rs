@@ -1,6 +1,7 @@
 //! Every test that needs a server or several crates: one binary, one link.
 
 mod checker;
+mod demo;
 mod failover;
 mod ledger;
 mod scenarios;

@@ -91,7 +91,8 @@ pub(super) struct Backends {
 pub(super) struct Follower {
     log: Arc<Log>,
     memory: Arc<MemoryLedger>,
-    cache: Arc<dyn TripCache>,
+    /// What is fed as well.
+    cache: Option<Arc<dyn TripCache>>,
     next: u64,
 }
 
@@ -190,7 +191,7 @@ impl Backends {
         let mut follower = Follower {
             log: Arc::clone(log),
             memory: Arc::clone(memory),
-            cache: Arc::clone(&self.cache),
+            cache: Some(Arc::clone(&self.cache)),
             next: 1,
         };
         let last = log.status().applied_index;
@@ -200,6 +201,10 @@ impl Backends {
                 Read::Misfit(index) => return Err(BackendsError::Misfit(index)),
                 Read::Nothing => break,
             }
+        }
+        // A cache that edges share is fed by the platform, not by each of them.
+        if self.redis.is_some() {
+            follower.cache = None;
         }
         Ok(others_write.then_some(follower))
     }
@@ -285,15 +290,16 @@ impl Follower {
 
     /// The trip is in the cache as the ledger has it, so that an outage right after finds it.
     async fn warm(&self, shopper: ShopperId, trip: TripId) {
+        let Some(cache) = &self.cache else { return };
         let Ok(Some(open)) = self.memory.trip(shopper, trip).await else {
             return;
         };
         let over = open.sheet.trip.status == TripStatus::Complete;
-        if let Err(error) = self.cache.put(open.sheet).await {
+        if let Err(error) = cache.put(open.sheet).await {
             tracing::warn!(%error, "a trip was not put back into the cache");
         }
         if over {
-            drop(self.cache.close(shopper, trip).await);
+            drop(cache.close(shopper, trip).await);
         }
     }
 }

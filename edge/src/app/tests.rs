@@ -7,6 +7,7 @@
 
 mod alarms;
 mod closing;
+mod following;
 mod group;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -318,8 +318,8 @@ pub fn timeline(
 /// The longest time, milliseconds, in which payments were due and no answer came from any edge.
 ///
 /// An answer is one that was given then: a replay is none, as the log need not be asked for it. A
-/// pause begins with the answer before it, or with the first payment that is due after that if none
-/// was due then, and ends with the next answer. A payment is due from its intended moment until its
+/// pause begins with an answer, or with a payment when none was due before it, and ends with the next
+/// answer, or when no payment is due any more. A payment is due from its intended moment until its
 /// first answer or its refusal, for `deadline_ms` at most. What comes after the last answer does not
 /// count: it is in the history as payments without one.
 pub fn longest_gap_ms(history: &[Attempt], deadline_ms: u64) -> u64 {
@@ -346,27 +346,23 @@ pub fn longest_gap_ms(history: &[Attempt], deadline_ms: u64) -> u64 {
         *until = (*until).min(settled);
     }
     answers.sort_unstable();
-    let mut due = due
-        .into_iter()
-        .map(|((from, _), until)| (from, until))
-        .peekable();
-    // Until when the longest of those due so far is.
+    let due = due.into_iter().map(|((from, _), until)| (from, until));
+    let mut due = due.peekable();
+    // Until when any of those looked at is due.
     let mut due_until = i64::MIN;
     let mut longest = 0;
     for pair in answers.windows(2) {
         let [before, after] = pair else { continue };
-        while let Some((_, until)) = due.next_if(|(from, _)| from <= before) {
+        // From when payments are due without a break; what is due by then began before.
+        let mut begin = *before;
+        while let Some((from, until)) = due.next_if(|(from, _)| from < after) {
+            if from > due_until.max(begin) {
+                longest = longest.max(due_until.saturating_sub(begin));
+                begin = from;
+            }
             due_until = due_until.max(until);
         }
-        let begin = if due_until > *before {
-            Some(*before)
-        } else {
-            due.peek()
-                .map(|(from, _)| *from)
-                .filter(|from| from < after)
-        };
-        let gap = begin.map_or(0, |begin| after.saturating_sub(begin));
-        longest = longest.max(gap);
+        longest = longest.max(due_until.min(*after).saturating_sub(begin));
     }
     u64::try_from(longest).unwrap_or(0)
 }

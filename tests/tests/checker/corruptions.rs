@@ -4,13 +4,14 @@ use uuid::Uuid;
 
 use standin_core::answer::{Code, Reason, Verdict};
 use standin_core::clock::Timestamp;
-use standin_core::entry::Entry;
+use standin_core::entry::{Entry, Reversal, ReversalCause};
 use standin_core::id::TransactionId;
-use standin_core::ledger::AuthorizationState;
+use standin_core::ledger::{AuthorizationRow, AuthorizationState};
 use standin_core::money::{Currency, Money};
 use standin_core::register::Outcome as Applied;
+use standin_core::trip::TripStatus;
 use standin_reconcile::history::{BodyHash, Outcome};
-use standin_reconcile::log::Damage;
+use standin_reconcile::log::{Damage, LogRecord};
 
 use super::world::{World, answered};
 
@@ -143,6 +144,22 @@ pub(super) const CORRUPTIONS: &[Corruption] = &[
     corruption("S5", "the drain stopped short", |world| {
         world.drains[0].cursor -= 1;
     }),
+    corruption("S6", "approvals are over the cap that was seen", |world| {
+        let Entry::Authorize(proposal) = &mut approval(world).entry else {
+            unreachable!("an approval is proposed");
+        };
+        proposal.cap = Some(1);
+    }),
+    corruption(
+        "S6",
+        "a trip's approvals sum to more than its cap",
+        |world| {
+            let Applied::Answered(answer) = &mut approval(world).outcome else {
+                unreachable!("an approval is answered");
+            };
+            answer.amount = Money::from_minor(1_000_000, Currency::USD);
+        },
+    ),
     corruption(
         "S8",
         "an acknowledged entry is gone after a crash",
@@ -248,6 +265,67 @@ pub(super) const CORRUPTIONS: &[Corruption] = &[
             }
         },
     ),
+    corruption("S14", "a trip was closed before it was paid for", |world| {
+        let record = approval(world).clone();
+        let Entry::Authorize(proposal) = &record.entry else {
+            unreachable!("an approval is proposed");
+        };
+        let closed = LogRecord {
+            entry: Entry::TripClosed(proposal.trip.as_ref().unwrap().id),
+            outcome: Applied::Noted,
+            ..record
+        };
+        world.logs[0].records.insert(0, closed);
+    }),
+    corruption("S14", "a trip that is over is paid for", |world| {
+        let Entry::Authorize(proposal) = &mut approval(world).entry else {
+            unreachable!("an approval is proposed");
+        };
+        proposal.trip.as_mut().unwrap().status = TripStatus::Delivering;
+    }),
+    corruption("S16", "an answer flips after it was unknown", |world| {
+        let id = unknown_approval(world);
+        let row = row(world, id);
+        let mut flipped = row.answer.clone();
+        (flipped.verdict, flipped.reason) = (Verdict::Declined, Reason::OverCap);
+        let last = world
+            .history
+            .iter()
+            .rfind(|attempt| attempt.transaction_id == Some(id));
+        let mut again = last.unwrap().clone();
+        again.outcome = answered(&flipped, true);
+        world.history.push(again);
+    }),
+    corruption("S16", "the log turns what was unknown and told", |world| {
+        let id = unknown_approval(world);
+        let mut records = world.logs[0].records.iter_mut();
+        let answer = records.find_map(|record| match &mut record.outcome {
+            Applied::Answered(answer) if answer.transaction_id == id => Some(answer),
+            _ => None,
+        });
+        answer.unwrap().verdict = Verdict::Declined;
+    }),
+    corruption("S16", "what was unknown and told is released", |world| {
+        let id = unknown_approval(world);
+        let mut rows = world.rows.iter_mut();
+        let row = rows.find(|row| row.answer.transaction_id == id).unwrap();
+        row.state = AuthorizationState::Released;
+    }),
+    corruption("S16", "what was unknown and told is given back", |world| {
+        let id = unknown_approval(world);
+        let last = world.logs[0].records.last().unwrap().clone();
+        world.logs[0].records.push(LogRecord {
+            entry: Entry::Reverse(Reversal {
+                id: Uuid::from_u128(5),
+                transaction_id: id,
+                shopper: None,
+                amount: None,
+                cause: ReversalCause::Late,
+            }),
+            outcome: Applied::Reversed(100),
+            ..last
+        });
+    }),
     corruption("S15", "the reported sum is off by one", |world| {
         *world
             .reported
@@ -281,6 +359,33 @@ pub(super) const CORRUPTIONS: &[Corruption] = &[
         },
     ),
 ];
+
+/// The first entry that approves a payment.
+fn approval(world: &mut World) -> &mut LogRecord {
+    let approves = |record: &&mut LogRecord| {
+        let answer = record.first_answer();
+        answer.is_some_and(|answer| answer.verdict == Verdict::Approved)
+    };
+    world.logs[0].records.iter_mut().find(approves).unwrap()
+}
+
+/// A payment that got no answer at first, and was approved.
+fn unknown_approval(world: &World) -> TransactionId {
+    let unknown = |attempt: &&standin_reconcile::history::Attempt| match attempt.outcome {
+        Outcome::NoReply => true,
+        Outcome::Refused { status, .. } => status == 503,
+        Outcome::Answered { .. } => false,
+    };
+    let unknown = world.history.iter().filter(unknown);
+    let mut unknown = unknown.filter_map(|attempt| attempt.transaction_id);
+    let approved = |id: &TransactionId| row(world, *id).answer.verdict == Verdict::Approved;
+    unknown.find(approved).unwrap()
+}
+
+fn row(world: &World, id: TransactionId) -> &AuthorizationRow {
+    let mut rows = world.rows.iter();
+    rows.find(|row| row.answer.transaction_id == id).unwrap()
+}
 
 fn lose_row(world: &mut World) {
     let id = world.row_of(Verdict::Approved).answer.transaction_id;

@@ -76,23 +76,8 @@ pub(super) async fn judge_all(
         .context("draining again")?;
     let wal = wal_figures(&log, &again);
     let (finals, own) = finals_digest(&rows);
-    let mut complaints = Vec::new();
-    for (place, theirs) in group.places().zip(ledgers) {
-        if *theirs != (finals, own) {
-            complaints.push(format!(
-                "the ledger of edge {} holds {} final rows, and they are not the same as the {finals} \
-                 of the platform's",
-                place.node, theirs.0
-            ));
-        }
-    }
-    group.stop().await.context("stopping the edges")?;
-    let mut copies = Vec::new();
-    for place in group.places() {
-        let log = contents(&DirectoryLog::new(&place.wal)).await;
-        let log = log.with_context(|| format!("reading the log of edge {}", place.node))?;
-        copies.push((place.node, log));
-    }
+    let complaints = differing(group, ledgers, (finals, own));
+    let copies = keepers_logs(group).await?;
     let recoveries: Vec<Recovery> = copies
         .iter()
         .filter(|(node, _)| *node == killed.node)
@@ -128,6 +113,32 @@ pub(super) async fn judge_all(
         judgement,
         complaints,
     })
+}
+
+/// Stops the keepers and reads their logs.
+async fn keepers_logs(group: &Group) -> anyhow::Result<Vec<(u64, LogContents)>> {
+    group.stop().await.context("stopping the edges")?;
+    let mut copies = Vec::new();
+    for place in group.places() {
+        let log = contents(&DirectoryLog::new(&place.wal)).await;
+        let log = log.with_context(|| format!("reading the log of edge {}", place.node))?;
+        copies.push((place.node, log));
+    }
+    Ok(copies)
+}
+
+/// Keepers whose embedded ledger does not hold the same final rows as the platform's.
+fn differing(group: &Group, ledgers: &[(u64, u64)], own: (u64, u64)) -> Vec<String> {
+    let keepers = group.places().zip(ledgers);
+    let differ = keepers.filter(|(_, theirs)| **theirs != own);
+    differ
+        .map(|(place, (finals, _))| {
+            format!(
+                "edge {} has {finals} final rows, and not the same as the platform's {}",
+                place.node, own.0
+            )
+        })
+        .collect()
 }
 
 /// How many rows are final, and a digest of what they answer that does not depend on their order: when

@@ -17,8 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use super::backlog::Backlog;
 use super::fault::State;
-use super::group::{Group, KEEPERS, Place, Positions};
-use super::judge::{Judged, judge_all};
+use super::group::{Group, KEEPERS, Killed, Place, Positions};
+use super::judge::judge_all;
 use super::outcome::{Facts, Outcome, write};
 use super::payments::{Bank, Door};
 use super::plan::{Plan, Timing};
@@ -197,36 +197,23 @@ impl Running {
         let ended = tokio::time::timeout(WIND_DOWN, tasks.wait()).await;
         let killed = faults.await.context("the fault's task broke")??;
         let drained = self.await_drain(&backlog).await;
-        self.live.set_message("reconciling and judging");
-        let attempts = std::mem::take(&mut *locked(&self.bank.history));
-        let embedded = self.servers.postgres_url.is_none();
-        let ledgers = if embedded {
-            self.group.ledgers().await.context("the edges' ledgers")?
-        } else {
-            Vec::new()
-        };
-        let Judged {
-            judgement,
-            complaints: mut all_complaints,
-        } = judge_all(self.world.edge(), &self.group, &killed, &ledgers, &attempts).await?;
-        let mut complain = |is_so: bool, what: &str| {
-            if is_so {
-                all_complaints.push(what.to_owned());
-            }
-        };
-        complain(
-            fired.unsent > 0,
-            "some requests were not sent: too many were under way",
-        );
-        complain(ended.is_err(), "some trips did not end in time");
-        complain(!drained, "the log did not drain in time");
-        complain(
-            elections.changes() == 0,
-            "the leader was killed, and nobody else came to lead",
-        );
-        all_complaints.extend(self.shoppers.counts.words());
+        let complaints = [
+            (
+                fired.unsent > 0,
+                "some requests were not sent: too many were under way",
+            ),
+            (ended.is_err(), "some trips did not end in time"),
+            (!drained, "the log did not drain in time"),
+            (
+                elections.changes() == 0,
+                "the leader was killed, and nobody else came to lead",
+            ),
+        ];
+        let complaints = complaints
+            .into_iter()
+            .filter(|(is_so, _)| *is_so)
+            .map(|(_, what)| what.to_owned());
         let samples = std::mem::take(&mut locked(&backlog).samples);
-        let latencies = locked(&self.bank.tally).lines();
         let facts = Facts {
             args,
             timing,
@@ -238,10 +225,30 @@ impl Running {
             longest_election,
             killed: killed.node,
             platform: self.shoppers.counts.figures(),
-            latencies,
+            latencies: locked(&self.bank.tally).lines(),
         };
-        let outcome = facts.outcome(&attempts, judgement, all_complaints)?;
+        let judged = self.judge(facts, &killed, complaints.collect()).await?;
         self.close().await?;
+        Ok(judged)
+    }
+
+    async fn judge(
+        &self,
+        facts: Facts<'_>,
+        killed: &Killed,
+        mut complaints: Vec<String>,
+    ) -> anyhow::Result<(Outcome, Vec<Attempt>)> {
+        self.live.set_message("reconciling and judging");
+        let attempts = std::mem::take(&mut *locked(&self.bank.history));
+        let ledgers = match &self.servers.primary {
+            Primary::Embedded(_) => self.group.ledgers().await.context("the edges' ledgers")?,
+            Primary::Real(_) => Vec::new(),
+        };
+        let judged = judge_all(self.world.edge(), &self.group, killed, &ledgers, &attempts);
+        let judged = judged.await?;
+        complaints.extend(judged.complaints);
+        complaints.extend(self.shoppers.counts.words());
+        let outcome = facts.outcome(&attempts, judged.judgement, complaints)?;
         Ok((outcome, attempts))
     }
 

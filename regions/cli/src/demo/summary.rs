@@ -58,6 +58,11 @@ pub(super) fn text(outcome: &Outcome, out: &Path) -> String {
         "Log: {} answers, {} drained, {} left. Ledger: {} authorizations.",
         wal.entries, wal.drained, wal.backlog, report.ledger.authorizations
     ));
+    line(format_args!(
+        "{} keepers; the leader killed, {} change(s) of leader: {} ms without one at most, and {} ms \
+         without an answer.",
+        wal.members, wal.leader_changes, wal.longest_election_ms, report.longest_gap_ms
+    ));
     for complaint in &outcome.complaints {
         line(format_args!("Not as it should be: {complaint}"));
     }

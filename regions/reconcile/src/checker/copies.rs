@@ -18,7 +18,7 @@ pub(super) fn agree(check: Check, index: &Index<'_>, copies: &[Copy<'_>]) -> Che
                 continue;
             };
             let first = index.outcomes.get(&answer.transaction_id);
-            if first.is_some_and(|(.., first)| *first != answer) {
+            if first.is_some_and(|(.., first)| !index.are_one(first, answer)) {
                 let keeper = &copy.keeper;
                 offences.add(
                     answer.transaction_id,

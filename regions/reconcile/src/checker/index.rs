@@ -1,8 +1,9 @@
 //! The evidence, looked up by payment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use standin_core::answer::{Answer, Verdict};
+use standin_core::entry::Entry;
 use standin_core::id::{BankId, TransactionId};
 use standin_core::ledger::AuthorizationRow;
 
@@ -19,6 +20,9 @@ pub(super) struct Index<'a> {
     pub(super) rows: HashMap<TransactionId, Rows<'a>>,
     /// The first answer each log gave a payment, by payment; the first log wins.
     pub(super) outcomes: HashMap<TransactionId, (&'a LogContents, &'a LogRecord, &'a Answer)>,
+    /// Payments that an edge answered without the log, too: what the log says of them may differ in how
+    /// it was reached, never in what.
+    pub(super) advised: HashSet<TransactionId>,
     /// The identity of every payment that has one, by who asked and the client's name for it.
     pub(super) named: HashMap<(&'a BankId, &'a str), TransactionId>,
 }
@@ -59,8 +63,12 @@ impl<'a> Index<'a> {
                 });
         }
         let mut outcomes = HashMap::new();
+        let mut advised = HashSet::new();
         for log in evidence.logs {
             for record in &log.records {
+                if let Entry::Advice(advice) = &record.entry {
+                    advised.insert(advice.answer.transaction_id);
+                }
                 if let Some(answer) = record.first_answer() {
                     outcomes
                         .entry(answer.transaction_id)
@@ -86,6 +94,7 @@ impl<'a> Index<'a> {
             readings,
             rows,
             outcomes,
+            advised,
             named,
         }
     }
@@ -103,6 +112,32 @@ impl<'a> Index<'a> {
                 Reading::Said(said) => Some((attempt, said)),
                 Reading::Nothing | Reading::Faulted | Reading::Unreadable(_) => None,
             })
+    }
+
+    /// Where what a bank was told differs from an answer, as a word; `None` when it does not.
+    pub(super) fn difference(&self, said: &Said, answer: &Answer) -> Option<&'static str> {
+        difference(said, answer, self.advised.contains(&said.transaction_id))
+    }
+
+    /// Whether two answers of the logs to one payment are one.
+    pub(super) fn are_one(&self, one: &Answer, other: &Answer) -> bool {
+        let said = |answer: &Answer| {
+            let Answer {
+                fingerprint,
+                verdict,
+                code,
+                amount,
+                ..
+            } = answer;
+            (*fingerprint, *verdict, *code, *amount)
+        };
+        one == other || (self.advised.contains(&one.transaction_id) && said(one) == said(other))
+    }
+
+    /// Whether two replies to one payment are one.
+    pub(super) fn say_the_same(&self, one: &Said, other: &Said) -> bool {
+        let said = |said: &Said| (said.verdict, said.code, said.amount);
+        one == other || (self.advised.contains(&one.transaction_id) && said(one) == said(other))
     }
 
     /// The identity of an attempt's payment, where any attempt at it revealed one.
@@ -129,18 +164,17 @@ impl Reading {
     }
 }
 
-/// Where what a bank was told differs from an answer, as a word; `None` when it does not.
-pub(super) fn difference(said: &Said, answer: &Answer) -> Option<&'static str> {
+fn difference(said: &Said, answer: &Answer, advised: bool) -> Option<&'static str> {
     let shown_code = match answer.verdict {
         Verdict::Approved => Some(answer.code),
         Verdict::Declined => None,
     };
     [
         (said.verdict != answer.verdict, "decision"),
-        (said.reason != answer.reason, "reason"),
+        (!advised && said.reason != answer.reason, "reason"),
         (said.amount != answer.amount, "amount"),
         (said.code != shown_code, "code"),
-        (said.rung != answer.rung, "rung"),
+        (!advised && said.rung != answer.rung, "rung"),
     ]
     .into_iter()
     .find_map(|(differs, word)| differs.then_some(word))

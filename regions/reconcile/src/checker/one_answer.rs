@@ -1,11 +1,14 @@
 //! S2: one payment never has two different answers: not in a log, not between logs, not between
 //! what two replies said, not between a reply and a log.
+//!
+//! A payment that an edge answered without the log, by an advice, may have met the log's own answer:
+//! then verdict, amount and code are one, and how it was reached (rung, reason) may differ.
 
 use std::collections::HashMap;
 
 use standin_core::id::TransactionId;
 
-use super::index::{Index, Reading, difference};
+use super::index::{Index, Reading};
 use super::{Check, Evidence, Offences, plural};
 use crate::history::Said;
 
@@ -18,7 +21,7 @@ pub(super) fn check(evidence: &Evidence<'_>, index: &Index<'_>) -> Check {
                 continue;
             };
             let first = index.outcomes.get(&answer.transaction_id);
-            if first.is_some_and(|(.., first)| *first != answer) {
+            if first.is_some_and(|(.., first)| !index.are_one(first, answer)) {
                 offences.add(answer.transaction_id, "has two answers in the logs");
             }
         }
@@ -55,12 +58,12 @@ fn replies_agree(evidence: &Evidence<'_>, index: &Index<'_>, offences: &mut Offe
             Reading::Nothing | Reading::Faulted => continue,
         };
         let before = *first.entry(said.transaction_id).or_insert(said);
-        if before != said {
+        if !index.say_the_same(before, said) {
             offences.add(said.transaction_id, "was answered in two ways");
             continue;
         }
         let logged = index.outcomes.get(&said.transaction_id);
-        if let Some(what) = logged.and_then(|(.., answer)| difference(said, answer)) {
+        if let Some(what) = logged.and_then(|(.., answer)| index.difference(said, answer)) {
             offences.add(
                 said.transaction_id,
                 format_args!("was answered with another {what} than the log holds"),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use standin_core::answer::Verdict;
 
-use super::index::{Index, difference};
+use super::index::Index;
 use super::{Check, Evidence, Offences, plural};
 use crate::history::{Attempt, Said};
 use crate::totals::is_final;
@@ -41,7 +41,7 @@ pub(super) fn check(evidence: &Evidence<'_>, index: &Index<'_>) -> Check {
             Some(rows) if !is_final(rows.first) => {
                 offences.add(answer.transaction_id, "was drained and is not final");
             }
-            Some(rows) if rows.first.answer != **answer => {
+            Some(rows) if !index.are_one(&rows.first.answer, answer) => {
                 offences.add(answer.transaction_id, "differs between log and row");
             }
             Some(_) => {}
@@ -66,7 +66,7 @@ fn breach(index: &Index<'_>, attempt: &Attempt, said: &Said) -> Option<String> {
     if !is_final(rows.first) {
         return Some(format!("is {}, not final", rows.first.state.as_str()));
     }
-    if let Some(what) = difference(said, answer) {
+    if let Some(what) = index.difference(said, answer) {
         return Some(format!("has another {what} in its row"));
     }
     if answer.shopper != attempt.shopper || answer.bank != attempt.bank {

@@ -94,3 +94,57 @@ fn the_timeline_has_a_tick_for_every_step_also_the_empty_ones() {
     assert_eq!(ticks[4].at_ms, 4_000);
     assert_eq!(timeline(&[], &[], START, 1_000), []);
 }
+
+/// A payment due from a moment on, with what came of it and when.
+fn due(name: &str, from: i64, at: i64, outcome: Outcome) -> Attempt {
+    Attempt {
+        payment: name.to_owned(),
+        intended_at: START + from,
+        expectation: Some(Expectation::Approved),
+        ..attempt(at, 0, outcome)
+    }
+}
+
+#[test]
+fn a_gap_is_as_long_as_payments_were_due_and_nobody_answered() {
+    let approved = || answer(Reason::WithinCap, Rung::Primary);
+    let replayed = || match approved() {
+        Outcome::Answered { status, body, .. } => Outcome::Answered {
+            status,
+            body,
+            replayed: true,
+        },
+        other => other,
+    };
+    let gap = |history: &[Attempt]| longest_gap_ms(history, 1_000);
+    assert_eq!(gap(&[]), 0);
+    // Nobody asks from 10 to 900: that is no gap.
+    let quiet = [
+        due("a", 0, 10, approved()),
+        due("b", 900, 910, approved()),
+        due("c", 910, 925, approved()),
+    ];
+    assert_eq!(gap(&quiet), 15);
+    // From the answer before, while one is due all along.
+    let stalled = [
+        due("a", 0, 10, approved()),
+        due("b", 5, 500, approved()),
+        due("c", 490, 505, approved()),
+    ];
+    assert_eq!(gap(&stalled), 490);
+    // A replay answers its payment and ends no gap.
+    let mut replay = stalled.to_vec();
+    replay.push(due("d", 200, 300, replayed()));
+    assert_eq!(gap(&replay), 490);
+    // A payment that nobody answers is due until its deadline.
+    let lost = [
+        due("a", 0, 10, approved()),
+        due("b", 5, 20, Outcome::NoReply),
+        due("c", 1_400, 1_410, approved()),
+    ];
+    assert_eq!(gap(&lost), 995);
+    // A refusal that was to come is an end as well.
+    let mut refused = lost.clone();
+    refused[1].expectation = Some(Expectation::Refused(401));
+    assert_eq!(gap(&refused), 10, "b was settled at 20, c is due from 1400");
+}
