@@ -373,9 +373,12 @@ impl Drain {
     }
 
     /// Gives up what lies below the drained batch that the log has heard of, and outside the window.
-    /// Every node does so by itself. Never in embedded mode.
+    /// Every node does so by itself. Never in embedded mode, and never while the primary is away: a
+    /// snapshot holds no entries, so it may be ahead of the ledger by what is under way, not more.
     async fn trim(&self) {
-        if self.config.embedded {
+        let away = self.primary.position() != breaker::Position::Closed
+            || self.log.read(|register| register.outage().is_some());
+        if self.config.embedded || away {
             return;
         }
         let drained = self.log.read(Register::drained);

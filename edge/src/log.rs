@@ -25,6 +25,11 @@ use crate::machine::Machine;
 /// trying.
 const ENROLL_ROUND: Duration = Duration::from_secs(5);
 
+/// Rest between two readings of everything that is on disk.
+const SCRUB_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
+/// How quickly it is read: little beside what a disk gives.
+const SCRUB_BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
+
 /// The region's log.
 pub struct Log {
     group: Group<Machine>,
@@ -254,7 +259,7 @@ impl Log {
     ///
     /// # Errors
     /// When the log has ended.
-    pub async fn scrub(&self, bytes_per_second: u64) -> Result<ScrubReport, Stopped> {
+    pub async fn scrub_now(&self, bytes_per_second: u64) -> Result<ScrubReport, Stopped> {
         self.group.scrub(bytes_per_second).await
     }
 
@@ -272,6 +277,26 @@ impl Log {
     pub fn is_poisoned(&self) -> bool {
         let status = self.group.status();
         status.poisoned || status.damage.is_some() || self.expelled.is_cancelled()
+    }
+
+    /// Reads what is on this node's disk again and again, slowly, until `stop` is cancelled. What does
+    /// not verify ends the node: the others have it.
+    pub async fn scrub(&self, stop: CancellationToken) {
+        loop {
+            let round = async {
+                tokio::time::sleep(SCRUB_EVERY).await;
+                self.group.scrub(SCRUB_BYTES_PER_SECOND).await
+            };
+            let report = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                report = round => report,
+            };
+            match report {
+                Ok(report) => tracing::info!(?report, "the log was read again"),
+                Err(_stopped) => return,
+            }
+        }
     }
 
     /// Stops the node.

@@ -91,6 +91,16 @@ pub fn decode(batch: &Batch) -> Result<LogBatch, SourceError> {
     })
 }
 
+/// Log time as it was applied: it never goes back, and a batch without entries has none of its own.
+fn as_applied(mut batches: Vec<LogBatch>) -> Vec<LogBatch> {
+    let mut log_time_ms = 0;
+    for batch in &mut batches {
+        log_time_ms = batch.log_time_ms.max(log_time_ms);
+        batch.log_time_ms = log_time_ms;
+    }
+    batches
+}
+
 // === impl DirectoryLog ===
 
 impl DirectoryLog {
@@ -114,7 +124,7 @@ impl LogSource for DirectoryLog {
                     .map_err(failed)?
                     .map(|batch| decode(&batch.map_err(failed)?))
                     .collect::<Result<Vec<_>, _>>()?;
-                Ok((incarnation, batches))
+                Ok((incarnation, as_applied(batches)))
             };
             let reading = tokio::task::spawn_blocking(read);
             reading.await.map_err(|_| SourceError::Thread)?
