@@ -18,6 +18,7 @@ pub mod identity;
 pub mod ledger;
 pub mod merchant;
 pub mod money;
+pub mod planted;
 pub mod policy;
 pub mod queue;
 pub mod register;

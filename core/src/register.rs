@@ -35,6 +35,7 @@ use crate::answer::{Answer, Why};
 use crate::decide::{StandInUse, Tally};
 use crate::entry::{Entry, LogPosition, OperatorOrder, PlatformEvent, StandInMode};
 use crate::id::{BankId, Fingerprint, ShopperId, TransactionId, TripId};
+use crate::planted::{Planted, planted};
 use crate::trip::{Approval, TripChange, TripEvent};
 
 pub use self::authorize::{fits_floor, fits_stand_in};
@@ -56,12 +57,13 @@ const OUTAGES_MAX: usize = 64;
 /// Sizes of a register.
 #[derive(Clone, Copy, Debug)]
 pub struct RegisterConfig {
-    /// Most answers held; about 300 bytes each.
+    /// Most answers held; about 470 bytes each, their trips included (measured by
+    /// `cargo run --release -p standin-core --example register_memory`).
     pub answers_max: usize,
 }
 
 /// What a region's log has made of every payment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Register {
     config: RegisterConfig,
     payments: Payments,
@@ -437,6 +439,9 @@ impl Register {
 
     fn tombstone(&mut self, at: LogPosition, id: TransactionId) -> Outcome {
         let Some(record) = self.payments.get(id) else {
+            if planted(Planted::TombstoneIgnored) {
+                return Outcome::Tombstoned;
+            }
             let record = Record::tombstoned(at);
             self.payments.insert(id, record, self.log_time_ms);
             return Outcome::Tombstoned;

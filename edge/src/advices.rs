@@ -60,6 +60,8 @@ pub struct Kept {
     /// When each shopper was last approved on `isolated`, by the edge's clock.
     floor: HashMap<ShopperId, u64>,
     carried: u64,
+    /// Payments marked late, and in which batch, that the region's log may not know of yet.
+    marked: HashMap<TransactionId, u64>,
     /// Batches of what waits to be carried, one for each.
     waiting: VecDeque<u64>,
 }
@@ -96,13 +98,18 @@ impl StateMachine for Kept {
                 if self.spent.0 != incarnation {
                     self.spent = (incarnation, Tally::default());
                 }
-                if let Ok(Entry::Advice(advice)) = Entry::decode(&entry) {
-                    self.tell(at.index, &advice);
+                match Entry::decode(&entry) {
+                    Ok(Entry::Advice(advice)) => self.tell(at.index, &advice),
+                    Ok(Entry::Late(mark)) => {
+                        self.marked.insert(mark.transaction_id, at.index);
+                    }
+                    Ok(_) | Err(_) => {}
                 }
             }
             Record::Carried(index) => {
                 self.carried = self.carried.max(index);
                 self.answers.retain(|_, (told, _)| *told > index);
+                self.marked.retain(|_, marked| *marked > index);
                 while self.waiting.front().is_some_and(|told| *told <= index) {
                     self.waiting.pop_front();
                 }
@@ -172,6 +179,11 @@ impl Advices {
             Some(answer) if answer.fingerprint != *fingerprint => Err(OtherFingerprint),
             given => Ok(given),
         }
+    }
+
+    /// Whether a late mark of this payment is kept here.
+    pub fn has_marked(&self, id: TransactionId) -> bool {
+        self.kept.read(|kept| kept.marked.contains_key(&id))
     }
 
     /// What of its grant this start of the edge has spent.

@@ -200,7 +200,10 @@ impl Edge {
             advices,
         } = logs.await?.kept(&config, &tasks, &stop_workers);
         journal.connect(Arc::clone(&log));
-        backends.rebuild(&log).await?;
+        let follower = backends.rebuild(&log, config.keepers.is_some()).await?;
+        if let Some(follower) = follower {
+            tasks.spawn(follower.run(stop_workers.clone()));
+        }
         backends.await_cache().await;
         let shared = Shared {
             ledger: wrapped(hooks.wrap_ledger, &backends.ledger),
@@ -354,7 +357,7 @@ impl Logs {
     /// Starts what keeps the node in its group and its disk looked at.
     fn kept(self, config: &Config, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
         let scrubbing = (Arc::clone(&self.log), stop.clone());
-        tasks.spawn(async move { scrubbing.0.scrub(scrubbing.1).await });
+        tasks.spawn(async move { scrubbing.0.keep_scrubbing(scrubbing.1).await });
         let founders = wiring::founders(config, self.links.as_deref());
         let enrolling = (Arc::clone(&self.log), stop.clone());
         tasks.spawn(async move {
@@ -421,6 +424,7 @@ impl Shared {
             advices: Arc::clone(&self.advices),
             isolating: tokio::sync::Mutex::default(),
             told: Told::default(),
+            marked: Told::default(),
             inflight: InFlight::default(),
             limits: Arc::new(Limits::new(&config.banks, &config.limits)),
             afterwards: Afterwards::start(cache, clock, tasks, stop),

@@ -378,7 +378,11 @@ impl Drain {
     async fn trim(&self) {
         let away = self.primary.position() != breaker::Position::Closed
             || self.log.read(|register| register.outage().is_some());
-        if self.config.embedded || away {
+        // A snapshot stalls the leader's answers while the register is copied, a follower's nobody's: a
+        // leader puts it off while its log has room.
+        let status = self.log.status();
+        let has_room = status.bytes_used < status.budget_bytes.div_euclid(2);
+        if self.config.embedded || away || (self.log.leads() && has_room) {
             return;
         }
         let drained = self.log.read(Register::drained);

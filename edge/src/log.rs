@@ -259,7 +259,7 @@ impl Log {
     ///
     /// # Errors
     /// When the log has ended.
-    pub async fn scrub_now(&self, bytes_per_second: u64) -> Result<ScrubReport, Stopped> {
+    pub async fn scrub(&self, bytes_per_second: u64) -> Result<ScrubReport, Stopped> {
         self.group.scrub(bytes_per_second).await
     }
 
@@ -281,11 +281,11 @@ impl Log {
 
     /// Reads what is on this node's disk again and again, slowly, until `stop` is cancelled. What does
     /// not verify ends the node: the others have it.
-    pub async fn scrub(&self, stop: CancellationToken) {
+    pub async fn keep_scrubbing(&self, stop: CancellationToken) {
         loop {
             let round = async {
                 tokio::time::sleep(SCRUB_EVERY).await;
-                self.group.scrub(SCRUB_BYTES_PER_SECOND).await
+                self.scrub(SCRUB_BYTES_PER_SECOND).await
             };
             let report = tokio::select! {
                 biased;

@@ -55,11 +55,13 @@ impl StateMachine for Machine {
 
 impl Replicable for Machine {
     fn save(&self) -> Vec<u8> {
-        self.register.save().unwrap_or_else(|error| {
-            // Loading it would fail, which is found at once and loses nothing.
-            tracing::error!(%error, "the register does not encode");
-            Vec::new()
-        })
+        save(&self.register)
+    }
+
+    /// Copied under the lock, made into bytes outside of it: applying waits for the shorter part.
+    fn freeze(&self) -> Box<dyn FnOnce() -> Vec<u8> + Send> {
+        let register = self.register.clone();
+        Box::new(move || save(&register))
     }
 
     fn load(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
@@ -75,4 +77,12 @@ impl Replicable for Machine {
     fn outcome_from_bytes(bytes: &[u8]) -> Option<Outcome> {
         postcard::from_bytes(bytes).ok()
     }
+}
+
+fn save(register: &Register) -> Vec<u8> {
+    register.save().unwrap_or_else(|error| {
+        // Loading it would fail, which is found at once and loses nothing.
+        tracing::error!(%error, "the register does not encode");
+        Vec::new()
+    })
 }

@@ -19,6 +19,7 @@ use standin_core::id::{Fingerprint, ShopperId, TransactionId};
 use standin_core::identity::{self, DeploymentKey, Operation};
 use standin_core::ledger::{HoldReply, Ledger, LedgerError, Retry};
 use standin_core::merchant::StoreDirectory;
+use standin_core::planted::{Planted, planted};
 use standin_core::policy::Policy;
 use standin_core::register::Register;
 use standin_core::register::{Outcome, Recall, Recalled};
@@ -70,6 +71,8 @@ pub struct Path {
     pub isolating: tokio::sync::Mutex<()>,
     /// What this edge told itself.
     pub told: Told,
+    /// What this edge marked late: the log may take it back.
+    pub marked: Told,
     /// Payments being decided here.
     pub inflight: InFlight,
     /// Limits by bank and shopper.
@@ -267,7 +270,7 @@ impl Path {
             .await?;
         let (proposal, held) = match asked {
             Asked::Propose { proposal, held } => (proposal, held),
-            Asked::Booked(answer) => return Ok(Given::booked(answer)),
+            Asked::Booked(answer) => return self.tell_booked(answer, &budget).await,
         };
         let entry = Entry::Authorize(proposal);
         let written = self
@@ -552,7 +555,23 @@ impl Path {
         entry: &Entry,
         budget: &Budget,
     ) -> Result<Given, Refusal> {
+        if planted(Planted::AnsweredBeforeCommit)
+            && !self.log.leads()
+            && let Entry::Authorize(proposal) = entry
+        {
+            let answer = proposal.answer(proposal.reason, proposal.approved_before);
+            return Ok(Given::committed(Box::new(answer)));
+        }
         match self.log.propose(entry, budget.wal()).await {
+            Ok(Outcome::Answered(answer)) if self.may_be_taken_back(&answer) => {
+                let recalled = Recalled {
+                    answer,
+                    faulted: false,
+                    edge: self.log.edge(),
+                    heard: false,
+                };
+                self.tell_again(payment.id, recalled, budget).await
+            }
             Ok(Outcome::Answered(answer)) => Ok(Given::committed(answer)),
             Ok(Outcome::Known(recalled)) => self.tell_again(payment.id, recalled, budget).await,
             Ok(Outcome::OtherFingerprint) => Err(Refusal::OtherFingerprint(payment.id)),

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Once};
 
-use standin_wal::testing::{Planted, plant, seed_elections};
+use standin_wal::testing::{bring_witness, seed_elections};
 
 pub mod books;
 pub mod disk;
@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod log;
 pub mod net;
 pub mod oracle;
+pub mod planted;
 pub mod region;
 pub mod run;
 pub mod scene;
@@ -24,6 +25,7 @@ pub mod well;
 pub mod world;
 
 use oracle::Counts;
+use planted::Bug;
 use scene::Scene;
 
 /// What one seed came to.
@@ -51,7 +53,7 @@ pub struct Options {
     /// What is simulated.
     pub what: What,
     /// A bug to be found.
-    pub planted: Option<Planted>,
+    pub planted: Option<Bug>,
 }
 
 /// What is simulated.
@@ -95,7 +97,7 @@ pub fn run(seed: u64, options: Options) -> Report {
     let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
     hear_panics();
     seed_elections(Some(seed));
-    plant(options.planted);
+    Bug::plant(options.planted);
     let report = runtime.block_on(async {
         let scene = Arc::new(Scene::new(seed, options.told));
         SCENE.set(Some(Arc::clone(&scene)));
@@ -113,7 +115,8 @@ pub fn run(seed: u64, options: Options) -> Report {
         }
     });
     SCENE.set(None);
-    plant(None);
+    bring_witness(None);
+    Bug::plant(None);
     seed_elections(None);
     report
 }

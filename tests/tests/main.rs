@@ -4,5 +4,6 @@ mod checker;
 mod failover;
 mod ledger;
 mod scenarios;
+mod simulator;
 mod trip_cache;
 mod trips;

@@ -5,6 +5,7 @@ use crate::answer::{Answer, Reason, Rung, Verdict};
 use crate::clock::Timestamp;
 use crate::decide::{FloorLimits, Limits, StandInLimits, StandInUse, Tally};
 use crate::entry::{LogPosition, Proposal};
+use crate::planted::{Planted, planted};
 use crate::trip::Approval;
 
 // === impl Register ===
@@ -51,11 +52,12 @@ impl Register {
         let used = |tallies: &super::StandInTallies| {
             tallies.of(trip.shopper, &proposal.request.bank, log_time_ms)
         };
+        let slack = i64::from(planted(Planted::CapOffByOne));
         let reason = match before.checked_add(amount) {
             _ if record.closed => Reason::NotShopping,
             _ if record.is_double_swipe(proposal, log_time_ms) => Reason::DoubleSwipe,
             None => Reason::OverCap,
-            Some(sum) if sum > record.cap => Reason::OverCap,
+            Some(sum) if sum.saturating_sub(slack) > record.cap => Reason::OverCap,
             Some(sum) => match &proposal.limits {
                 Limits::Cap => proposal.reason,
                 Limits::StandIn(limits) => {
@@ -106,8 +108,10 @@ impl Register {
         if self.payments.get(id).is_none() {
             return Outcome::Noted;
         }
-        self.payments.set(id, Flag::Heard, true);
-        self.corrections.stands(id);
+        if !planted(Planted::HeardIgnored) {
+            self.payments.set(id, Flag::Heard, true);
+            self.corrections.stands(id);
+        }
         let Some(record) = self.payments.get(id) else {
             return Outcome::Noted;
         };

@@ -20,6 +20,7 @@ use crate::answer::{Answer, Verdict};
 use crate::decide::Tally;
 use crate::entry::{Advice, Grant, LateMark, LogPosition, Reversal, ReversalCause};
 use crate::id::{ShopperId, TransactionId};
+use crate::planted::{Planted, planted};
 
 /// Conflicts kept for the status page; more are counted only.
 const CONFLICTS_MAX: usize = 64;
@@ -137,12 +138,16 @@ impl Register {
             proposal, answer, ..
         } = advice;
         let id = answer.transaction_id;
+        if planted(Planted::AdviceRefused) && !self.fits_cap(advice) {
+            return Outcome::Noted;
+        }
         let Some(record) = self.payments.get(id).cloned() else {
             let over = self.count_advice(advice);
             let record = Record::answered(answer, at, proposal.edge);
             self.payments.insert(id, record, self.log_time_ms);
             self.payments.set(id, Flag::Over, over);
             self.advised(id);
+            self.was_told(id, answer.verdict);
             return Outcome::Answered(Box::new(answer.clone()));
         };
         let logged = record.answer();
@@ -161,7 +166,7 @@ impl Register {
                     self.payments.replace(id, answer);
                 }
                 self.advised(id);
-                self.corrections.stands(id);
+                self.was_told(id, answer.verdict);
                 self.known(id)
             }
             None => {
@@ -170,6 +175,7 @@ impl Register {
                 self.payments.supersede(id, answer, at);
                 self.payments.set(id, Flag::Over, over);
                 self.advised(id);
+                self.was_told(id, answer.verdict);
                 self.known(id)
             }
         }
@@ -201,6 +207,16 @@ impl Register {
     }
 
     /// Counts what was given; says whether it was more than the trip allowed.
+    /// What a planted bug asks of an advice.
+    fn fits_cap(&mut self, advice: &Advice) -> bool {
+        let Some(trip) = &advice.proposal.trip else {
+            return true;
+        };
+        let record = self.trips.see(&advice.proposal, trip, self.log_time_ms);
+        let sum = record.sum_without(advice.answer.transaction_id);
+        !record.closed && sum.saturating_add(advice.answer.amount.minor()) <= record.cap
+    }
+
     fn count_advice(&mut self, advice: &Advice) -> bool {
         let Advice {
             proposal, answer, ..
@@ -220,6 +236,14 @@ impl Register {
         record.approve(approval(proposal, self.log_time_ms));
         self.counts.advised_over = self.counts.advised_over.saturating_add(u64::from(over));
         over
+    }
+
+    /// The bank was told: whatever was or will be marked late, an approval stands.
+    fn was_told(&mut self, id: TransactionId, verdict: Verdict) {
+        if verdict == Verdict::Approved {
+            self.payments.set(id, Flag::Heard, true);
+        }
+        self.corrections.stands(id);
     }
 
     fn advised(&mut self, id: TransactionId) {
@@ -267,6 +291,9 @@ impl Register {
     }
 
     pub(super) fn mark_late(&mut self, mark: &LateMark) {
+        if planted(Planted::LateMarkLost) {
+            return;
+        }
         let id = mark.transaction_id;
         let heard = |record: &Record| record.is(Flag::Heard) || record.edge != mark.edge;
         if self.payments.get(id).is_some_and(heard) {

@@ -1,7 +1,7 @@
 //! What became of every payment, for the whole window.
 //!
-//! Answers are held packed, about 250 bytes each with everything that is kept beside them
-//! (`cargo run --release -p standin-core --example register_memory`).
+//! Answers are held packed: what a payment costs is measured by
+//! `cargo run --release -p standin-core --example register_memory`.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,7 +12,7 @@ use crate::entry::LogPosition;
 use crate::id::TransactionId;
 
 /// Every payment that is remembered.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Payments {
     records: HashMap<TransactionId, Record>,
     /// Payments in log order with their log time, for forgetting them.

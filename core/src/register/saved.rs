@@ -13,6 +13,7 @@ use super::{Counts, Outage, Register, StandInTallies};
 use crate::answer::Why;
 use crate::entry::StandInMode;
 use crate::id::TransactionId;
+use crate::planted::{Planted, planted};
 
 /// The schema this build writes.
 const SCHEMA: u16 = 1;
@@ -90,9 +91,17 @@ impl Register {
         let saved: Saved = postcard::from_bytes(body)?;
         *self = Self {
             config: self.config,
-            payments: Payments::load(saved.payments),
+            payments: if planted(Planted::DedupeForgotten) {
+                Payments::default()
+            } else {
+                Payments::load(saved.payments)
+            },
             trips: Trips::load(saved.trips),
-            tallies: StandInTallies::load(saved.tallies),
+            tallies: if planted(Planted::CountersForgotten) {
+                StandInTallies::default()
+            } else {
+                StandInTallies::load(saved.tallies)
+            },
             corrections: saved.corrections,
             outages: saved.outages,
             cut_off: saved.cut_off,

@@ -15,7 +15,7 @@ const MINUTE_MS: u64 = 60_000;
 const HOUR_MINUTES: u64 = 60;
 
 /// Counters of the stand-in rungs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct StandInTallies {
     shoppers: HashMap<ShopperId, Use>,
     banks: BTreeMap<BankId, Use>,

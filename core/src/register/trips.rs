@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use crate::entry::Proposal;
 use crate::id::{ShopperId, TransactionId, TripId};
+use crate::planted::{Planted, planted};
 use crate::trip::{Approval, Trip, TripStatus};
 
 /// Every trip that is remembered.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Trips {
     trips: HashMap<TripId, TripRecord>,
     /// Closed trips in log order, for forgetting them.
@@ -26,7 +27,8 @@ pub(super) struct TripRecord {
     shopper: Option<ShopperId>,
     version: u64,
     pub(super) cap: i64,
-    approvals: BTreeMap<TransactionId, Approval>,
+    /// By transaction id, in order. There are few, and a map would take many times their bytes.
+    approvals: Vec<Approval>,
     /// What came back of a payment, by reversal.
     reversed: BTreeMap<TransactionId, BTreeMap<Uuid, i64>>,
     pub(super) closed: bool,
@@ -77,12 +79,17 @@ impl Trips {
         }
         record.touched_ms = log_time_ms;
         for seen in &proposal.seen {
-            record.approvals.entry(seen.transaction_id).or_insert(*seen);
+            if let Err(place) = record.find(seen.transaction_id) {
+                record.approvals.insert(place, *seen);
+            }
         }
         record
     }
 
     pub(super) fn close(&mut self, trip: TripId, log_time_ms: u64) {
+        if planted(Planted::CloseIgnored) {
+            return;
+        }
         // A close may come before any payment: it is kept, so that none is approved after it.
         let record = self.trips.entry(trip).or_default();
         if !record.closed {
@@ -156,7 +163,7 @@ impl TripRecord {
     /// two that were decided at the same time meet here.
     pub(super) fn is_double_swipe(&self, proposal: &Proposal, log_time_ms: u64) -> bool {
         let now = i64::try_from(log_time_ms).unwrap_or(i64::MAX);
-        self.approvals.values().any(|approval| {
+        self.approvals.iter().any(|approval| {
             approval.transaction_id != proposal.transaction_id
                 && approval.amount == proposal.request.amount.minor()
                 && !self.reversed.contains_key(&approval.transaction_id)
@@ -167,7 +174,7 @@ impl TripRecord {
     /// Sum of the trip's approvals but one; saturates, which only ever declines more.
     pub(super) fn sum_without(&self, id: TransactionId) -> i64 {
         self.approvals
-            .values()
+            .iter()
             .filter(|approval| approval.transaction_id != id)
             .fold(0, |sum, approval| {
                 sum.saturating_add(self.left_of(approval))
@@ -181,11 +188,18 @@ impl TripRecord {
             amount: self.left_of(approval),
             ..*approval
         };
-        self.approvals.values().map(left).collect()
+        self.approvals.iter().map(left).collect()
     }
 
     pub(super) fn approve(&mut self, approval: Approval) {
-        self.approvals.insert(approval.transaction_id, approval);
+        match self.find(approval.transaction_id) {
+            Ok(place) => {
+                if let Some(known) = self.approvals.get_mut(place) {
+                    *known = approval;
+                }
+            }
+            Err(place) => self.approvals.insert(place, approval),
+        }
     }
 
     /// Takes back `amount` of a payment, or all that is left; gives what came back. The same reversal
@@ -205,6 +219,12 @@ impl TripRecord {
     /// What was taken back counts again.
     pub(super) fn restore(&mut self, payment: TransactionId) {
         self.reversed.remove(&payment);
+    }
+
+    /// Where an approval is, or would be.
+    fn find(&self, id: TransactionId) -> Result<usize, usize> {
+        self.approvals
+            .binary_search_by_key(&id, |approval| approval.transaction_id)
     }
 
     fn left_of(&self, approval: &Approval) -> i64 {

@@ -1,14 +1,16 @@
 //! Ledger and trip cache: real servers where configured, embedded otherwise.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use standin_core::clock::Clock;
 use standin_core::entry::{Entry, PlatformEvent};
+use standin_core::id::{ShopperId, TripId};
 use standin_core::ledger::Ledger;
 use standin_core::ledger::memory::{Journal, MemoryLedger};
 use standin_core::ledger::postgres::{MigrateError, PostgresConfigError, PostgresLedger};
-use standin_core::trip::Applied;
+use standin_core::trip::{Applied, TripStatus};
 use standin_core::trip_cache::TripCache;
 use standin_core::trip_cache::memory::MemoryTripCache;
 use standin_core::trip_cache::redis::RedisTripCache;
@@ -26,6 +28,8 @@ const CACHE_CONNECT_MAX: Duration = Duration::from_secs(1);
 const WARM_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes of the log read at once while the embedded ledger is rebuilt.
 const REBUILD_BYTES: usize = 1 << 20;
+/// Rest after the log could not be read on.
+const FOLLOW_AGAIN: Duration = Duration::from_millis(100);
 
 /// Ledger or trip cache could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +84,25 @@ pub(super) struct Backends {
     embedded: Option<Arc<MemoryLedger>>,
     /// The cache again, where it has to be connected to first.
     redis: Option<Arc<RedisTripCache>>,
+}
+
+/// Keeps the embedded ledger and its cache as the log says: what the platform changes at another
+/// edge reaches this one by the log alone.
+pub(super) struct Follower {
+    log: Arc<Log>,
+    memory: Arc<MemoryLedger>,
+    cache: Arc<dyn TripCache>,
+    next: u64,
+}
+
+/// What came of reading on.
+enum Read {
+    /// There was nothing.
+    Nothing,
+    /// All of it fits what came before.
+    Fits,
+    /// The event in this batch does not.
+    Misfit(u64),
 }
 
 /// Beats the heart of an embedded cache.
@@ -154,55 +177,123 @@ impl Backends {
     }
 
     /// Replays the platform's events from the log into the embedded ledger; authorizations follow
-    /// by the drain, whose cursor starts at nothing.
-    pub(super) async fn rebuild(&self, log: &Log) -> Result<(), BackendsError> {
+    /// by the drain, whose cursor starts at nothing. Gives who follows what comes after, when other
+    /// edges write to the log too.
+    pub(super) async fn rebuild(
+        &self,
+        log: &Arc<Log>,
+        others_write: bool,
+    ) -> Result<Option<Follower>, BackendsError> {
         let Some(memory) = &self.embedded else {
-            return Ok(());
+            return Ok(None);
         };
-        let last = log.status().last_index;
-        let mut next = 1;
-        while next <= last {
-            let batches = log.read_batches(next, REBUILD_BYTES).await?;
-            for batch in &batches {
-                for proposal in &batch.proposals {
-                    let Ok(Entry::Platform(event)) = Entry::decode(proposal) else {
-                        continue;
-                    };
-                    // A trip's event is in the log before anybody has looked whether it fits (its
-                    // sender was told it is durable): what does not is refused again, as it was.
-                    let replayed = memory.replay(&event);
-                    let may_misfit = matches!(event, PlatformEvent::TripChanged(_));
-                    if replayed == Applied::Refused && !may_misfit {
-                        return Err(BackendsError::Misfit(batch.index));
-                    }
-                    self.warm(&event).await;
-                }
-                next = batch.index.saturating_add(1);
-            }
-            if batches.is_empty() {
-                break;
+        let mut follower = Follower {
+            log: Arc::clone(log),
+            memory: Arc::clone(memory),
+            cache: Arc::clone(&self.cache),
+            next: 1,
+        };
+        let last = log.status().applied_index;
+        while follower.next <= last {
+            match follower.read().await? {
+                Read::Fits => {}
+                Read::Misfit(index) => return Err(BackendsError::Misfit(index)),
+                Read::Nothing => break,
             }
         }
-        Ok(())
+        Ok(others_write.then_some(follower))
+    }
+}
+
+// === impl Follower ===
+
+impl Follower {
+    /// Follows until `stop` is cancelled or the log ends.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let read = async {
+                self.log.wait_for(self.next).await.ok()?;
+                Some(self.read().await)
+            };
+            let read = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                read = read => read,
+            };
+            match read {
+                // The log has ended, and the edge ends with it.
+                None => return,
+                Some(Ok(Read::Fits)) => continue,
+                Some(Ok(Read::Misfit(index))) => {
+                    tracing::error!(index, "a platform event does not fit what came before it");
+                    continue;
+                }
+                Some(Ok(Read::Nothing)) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the platform's events are not followed");
+                }
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(FOLLOW_AGAIN) => {}
+            }
+        }
     }
 
-    /// A trip that started is in the cache again, so that an outage right after a start finds it.
-    async fn warm(&self, event: &PlatformEvent) {
-        let (shopper, trip) = match event {
-            PlatformEvent::TripStarted { trip, shopper, .. } => (*shopper, *trip),
-            PlatformEvent::TripChanged(change) => (change.shopper, change.trip),
-            PlatformEvent::TripCompleted { trip, shopper } => {
-                drop(self.cache.close(*shopper, *trip).await);
-                return;
+    /// Applies some batches. What this edge's own platform wrote it has applied before, and applying
+    /// it again changes nothing.
+    async fn read(&mut self) -> Result<Read, ReadError> {
+        let batches = self.log.read_batches(self.next, REBUILD_BYTES).await?;
+        let mut read = Read::Nothing;
+        let mut touched = BTreeSet::new();
+        for batch in &batches {
+            if matches!(read, Read::Nothing) {
+                read = Read::Fits;
             }
-            PlatformEvent::StorePut(_)
-            | PlatformEvent::OrderPlaced(_)
-            | PlatformEvent::OrderClaimed { .. } => return,
+            for proposal in &batch.proposals {
+                let Ok(Entry::Platform(event)) = Entry::decode(proposal) else {
+                    continue;
+                };
+                // A trip's event is in the log before anybody has looked whether it fits (its
+                // sender was told it is durable): what does not is refused again, as it was.
+                let replayed = self.memory.replay(&event);
+                let may_misfit = matches!(event, PlatformEvent::TripChanged(_));
+                if replayed == Applied::Refused && !may_misfit {
+                    read = Read::Misfit(batch.index);
+                }
+                match event {
+                    PlatformEvent::TripStarted { trip, shopper, .. }
+                    | PlatformEvent::TripCompleted { trip, shopper } => {
+                        touched.insert((shopper, trip));
+                    }
+                    PlatformEvent::TripChanged(change) => {
+                        touched.insert((change.shopper, change.trip));
+                    }
+                    PlatformEvent::StorePut(_)
+                    | PlatformEvent::OrderPlaced(_)
+                    | PlatformEvent::OrderClaimed { .. } => {}
+                }
+            }
+            self.next = batch.index.saturating_add(1);
+        }
+        for (shopper, trip) in touched {
+            self.warm(shopper, trip).await;
+        }
+        Ok(read)
+    }
+
+    /// The trip is in the cache as the ledger has it, so that an outage right after finds it.
+    async fn warm(&self, shopper: ShopperId, trip: TripId) {
+        let Ok(Some(open)) = self.memory.trip(shopper, trip).await else {
+            return;
         };
-        if let Ok(Some(open)) = self.ledger.trip(shopper, trip).await
-            && let Err(error) = self.cache.put(open.sheet).await
-        {
+        let over = open.sheet.trip.status == TripStatus::Complete;
+        if let Err(error) = self.cache.put(open.sheet).await {
             tracing::warn!(%error, "a trip was not put back into the cache");
+        }
+        if over {
+            drop(self.cache.close(shopper, trip).await);
         }
     }
 }

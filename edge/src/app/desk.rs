@@ -204,7 +204,7 @@ impl Desk {
         let running = |_busy| OrderError::Refused("the log is being read again already".into());
         let _one = self.scrubbing.try_lock().map_err(running)?;
         tracing::warn!(operator, reason, "operator has the log read again");
-        let scrubbed = self.shared.log.scrub_now(SCRUB_BYTES_PER_SECOND).await;
+        let scrubbed = self.shared.log.scrub(SCRUB_BYTES_PER_SECOND).await;
         scrubbed.map_err(|ended| OrderError::NotDurable(ended.to_string()))
     }
 

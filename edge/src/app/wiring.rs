@@ -102,9 +102,19 @@ pub(super) fn wal(config: &Config) -> standin_wal::Config {
 pub(super) fn group(config: &Config) -> GroupConfig {
     let digest: [u8; 32] = Sha256::digest(config.region.as_bytes()).into();
     let name = digest.first_chunk::<16>().copied().unwrap_or_default();
-    GroupConfig {
+    let group = GroupConfig {
         enrolls: true,
         ..GroupConfig::new(wal(config), Uuid::from_bytes(name))
+    };
+    // In embedded mode the log is the ledger's journal as well: what was written first has to be
+    // first in it, and batches that are under way together may overtake each other.
+    let batches_max = match config.ledger.postgres {
+        None => 1,
+        Some(_) => group.batches_max,
+    };
+    GroupConfig {
+        batches_max,
+        ..group
     }
 }
 

@@ -11,11 +11,12 @@
 
 use std::time::Duration;
 
-use standin_core::answer::{Answer, Rung, Verdict, Why};
+use standin_core::answer::{Answer, Reason, Rung, Verdict, Why};
 use standin_core::decide::Limits;
 use standin_core::entry::{Advice, Entry, LateMark, Proposal};
 use standin_core::id::TransactionId;
 use standin_core::ledger::{self, Advised};
+use standin_core::planted::{Planted, planted};
 use standin_core::register::{Outcome, Recalled};
 use tokio::time::Instant;
 
@@ -46,6 +47,7 @@ impl Path {
         if let Some(given) = self.on_isolated(making, proposal, budget).await {
             return Ok(given);
         }
+        self.marked.insert(transaction_id);
         let mark = Entry::Late(LateMark {
             transaction_id,
             edge: self.log.edge(),
@@ -78,7 +80,7 @@ impl Path {
         let advised = tokio::time::timeout_at(until, self.ledger.advise(advice)).await;
         match advised {
             Ok(Ok(Advised::Final)) => Ok(self.tell(proposal, answer, budget).await),
-            Ok(Ok(Advised::Stored(answer))) => Ok(Some(Given::booked(answer))),
+            Ok(Ok(Advised::Stored(answer))) => self.tell_booked(answer, budget).await.map(Some),
             Ok(Ok(Advised::OtherFingerprint)) => {
                 Err(Refusal::OtherFingerprint(answer.transaction_id))
             }
@@ -103,6 +105,10 @@ impl Path {
         proposal.why = Some(proposal.why.unwrap_or(Why::Timeout));
         if proposal.reason.verdict() == Verdict::Declined {
             let answer = proposal.answer(proposal.reason, proposal.approved_before);
+            return self.tell(*proposal, answer, budget).await;
+        }
+        if planted(Planted::DecidedAnew) {
+            let answer = proposal.answer(Reason::FloorLimit, proposal.approved_before);
             return self.tell(*proposal, answer, budget).await;
         }
         let decision = &making.decisions.isolated;
@@ -145,6 +151,43 @@ impl Path {
         }
     }
 
+    /// Whether an approval of this edge's is one that it has marked late: the mark may come to the log
+    /// before it or after it, and gives the money back unless the log has heard that the bank was told.
+    pub(super) fn may_be_taken_back(&self, answer: &Answer) -> bool {
+        let id = answer.transaction_id;
+        let in_the_log = || {
+            let overdue = self.log.read(|register| register.overdue(0, u64::MAX));
+            overdue.iter().any(|(late, _)| *late == id)
+        };
+        answer.verdict == Verdict::Approved
+            && (self.marked.contains(id) || self.advices.has_marked(id) || in_the_log())
+    }
+
+    /// The ledger's final row, after the log has heard that the bank is told it: an edge may have
+    /// marked it late.
+    pub(super) async fn tell_booked(
+        &self,
+        answer: Box<Answer>,
+        budget: &Budget,
+    ) -> Result<Given, Refusal> {
+        let id = answer.transaction_id;
+        if answer.verdict == Verdict::Declined {
+            return Ok(Given::booked(answer));
+        }
+        match self.log.propose(&Entry::Heard(id), budget.wal()).await {
+            // Of what the log has not heard of, it takes nothing back.
+            Ok(Outcome::Known(_) | Outcome::Noted) => Ok(Given::booked(answer)),
+            Ok(Outcome::Tombstoned) => Err(Refusal::Released),
+            Ok(_) => Err(Refusal::Unknown),
+            Err(error) => {
+                tracing::debug!(%error, "the log has not heard that a booked answer is told");
+                let kept = self.advices.keep(&Entry::Told(id), budget.deadline()).await;
+                kept.map_err(|_not_durable| Refusal::Unknown)?;
+                Ok(Given::booked(answer))
+            }
+        }
+    }
+
     /// A stored answer, after the log has heard that the bank is told it again.
     pub(super) async fn tell_again(
         &self,
@@ -152,7 +195,9 @@ impl Path {
         recalled: Recalled,
         budget: &Budget,
     ) -> Result<Given, Refusal> {
-        let ours = recalled.edge == self.log.edge() && self.told.contains(id);
+        let ours = recalled.edge == self.log.edge()
+            && self.told.contains(id)
+            && !self.may_be_taken_back(&recalled.answer);
         if ours || recalled.heard || recalled.answer.verdict == Verdict::Declined {
             return Ok(Given::applied(recalled));
         }

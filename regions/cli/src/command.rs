@@ -23,6 +23,8 @@ pub struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Demo(Box<crate::demo::Args>),
+    #[command(hide = true)]
+    DemoEdge(crate::demo::EdgeArgs),
     Serve(Box<crate::serve::Args>),
     Bank(Box<crate::bank::Args>),
     Trips(Box<crate::trips::Args>),
@@ -45,6 +47,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<u8> {
         match self.command {
             Command::Demo(args) => Box::pin(args.run()).await,
+            Command::DemoEdge(args) => Box::pin(args.run()).await,
             Command::Serve(args) => Box::pin(args.run()).await,
             Command::Bank(args) => Box::pin(args.run()).await,
             Command::Trips(args) => Box::pin(args.run()).await,

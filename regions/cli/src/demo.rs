@@ -1,35 +1,47 @@
-//! `standin demo`: the whole of Standin in one process, on real baskets, through an outage.
+//! `standin demo`: the whole of Standin on one machine, on real baskets, through an outage and the
+//! death of the log's leader.
 
+mod backlog;
 mod chance;
+mod edge;
+mod elections;
 mod fault;
+mod group;
 mod judge;
+mod outcome;
 mod payments;
 mod plan;
 mod primary;
 mod run;
+mod settings;
 mod shoppers;
 mod stories;
 mod summary;
+mod words;
 
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+pub use edge::EdgeArgs;
 pub use fault::{FaultyLedger, State, Switch};
-pub use run::Outcome;
+pub use outcome::Outcome;
 pub use stories::Story;
 
 use crate::out::{say, say_json};
 
-/// Shows the whole of it: shoppers shop, banks ask, the primary dies and comes back, nothing is
-/// lost.
+/// Shows the whole of it: shoppers shop, banks ask, the primary dies and comes back, the log's
+/// leader is killed meanwhile, nothing is lost.
 ///
-/// One region with one edge, in this process, on loopback: real HTTP on the banks' side and on the
-/// platform's, a real write-ahead log on disk, real grocery baskets. Shoppers claim orders, pick
-/// items and pay at the till's prices; some in several payments, some retried, some over the cap,
-/// some in the wrong store; each payment was made to get one answer, and has to get it. At a third
-/// of the time the primary hangs, a moment later it is gone, at two thirds it is back. Then the log
-/// drains, reconciliation compares it with the ledger, and a checker judges what every client saw.
+/// One region with three edges, each in a process of its own, on loopback: real HTTP on the banks'
+/// side and on the platform's, a write-ahead log that the three keep together on disk, real grocery
+/// baskets. Shoppers claim orders, pick items and pay at the till's prices; some in several
+/// payments, some retried, some over the cap, some in the wrong store; each payment was made to get
+/// one answer, and has to get it. A bank that gets no answer from an edge asks the next. At a third
+/// of the time the primary hangs, a moment later it is gone, at two thirds it is back. In the middle
+/// of the outage the edge that leads the log is killed (SIGKILL), and comes back a moment later. Then
+/// the log drains, reconciliation compares it with the ledger, and a checker judges what every client
+/// saw against every edge's log.
 ///
 /// Writes DIR/report.json and DIR/report.html (open it in a browser), and DIR/history.jsonl.
 ///
@@ -59,7 +71,8 @@ pub struct Args {
     /// Where the reports go.
     #[arg(long, value_name = "DIR", default_value = "demo-out")]
     pub out: PathBuf,
-    /// Real servers to start, instead of what is embedded.
+    /// Real servers to start, instead of what is embedded. Postgres brings Redis with it: the edges
+    /// share what is picked through the log only while the ledger is embedded.
     #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     pub with: Vec<With>,
     /// The same number makes the same orders and payments.
@@ -118,7 +131,10 @@ impl Args {
     }
 
     fn is_real(&self, server: With) -> primary::Server {
-        if self.with.contains(&server) {
+        let asked = self.with.contains(&server);
+        // Edges with a real ledger share a real trip cache, or an outage would find them without.
+        let needed = server == With::Redis && self.with.contains(&With::Postgres);
+        if asked || needed {
             primary::Server::Real
         } else {
             primary::Server::Embedded

@@ -80,6 +80,7 @@ impl Args {
                 .parse()
                 .context("the platform's secret")?,
             queue: None,
+            wrap_cache: None,
         };
         let world = Box::pin(World::start(setup)).await?;
         if self.example {

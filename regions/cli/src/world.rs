@@ -16,6 +16,7 @@ use standin_core::queue::EventQueue;
 use standin_core::queue::memory::MemoryQueue;
 use standin_core::signature::Secret;
 use standin_core::trip::{TripChange, TripEvent};
+use standin_core::trip_cache::TripCache;
 use standin_core::trip_cache::redis::{RedisEventQueue, RedisQueueConfig};
 use standin_edge::app::{Edge, Hooks};
 use standin_edge::config::Config;
@@ -45,7 +46,12 @@ pub struct Setup {
     pub platform_secret: Secret,
     /// The Redis that holds the queue of events; `None`: in memory, made durable by the log.
     pub queue: Option<String>,
+    /// Goes before the trip cache that the platform writes to.
+    pub wrap_cache: Option<WrapCache>,
 }
+
+/// Goes before a trip cache.
+pub type WrapCache = Box<dyn FnOnce(Arc<dyn TripCache>) -> Arc<dyn TripCache> + Send>;
 
 /// A running edge and platform.
 pub struct World {
@@ -77,6 +83,7 @@ impl World {
             trips_listen,
             platform_secret,
             queue,
+            wrap_cache,
         } = setup;
         let edge = Box::pin(Edge::start(edge, hooks)).await?;
         let (queue, journal): (Arc<dyn EventQueue>, Option<Arc<dyn EventJournal>>) = match queue {
@@ -91,7 +98,10 @@ impl World {
         };
         let ports = Ports {
             ledger: edge.ledger(),
-            cache: edge.cache(),
+            cache: match wrap_cache {
+                Some(wrap) => wrap(edge.cache()),
+                None => edge.cache(),
+            },
             queue,
             journal,
             clock: Arc::new(SystemClock),

@@ -7,6 +7,8 @@
 //!
 //! Absent on purpose: any repair. What is found here is reported, never put right.
 
+mod closed;
+mod copies;
 mod durable;
 mod exactly_once;
 mod idempotency;
@@ -17,6 +19,8 @@ mod one_answer;
 mod recovery;
 mod row_is_answer;
 mod sums;
+mod unknown;
+mod within_cap;
 
 use std::fmt::Display;
 
@@ -78,6 +82,15 @@ pub struct Recovery {
     pub recovered: Vec<(LogPosition, u64)>,
 }
 
+/// A keeper's log, read when the keeper had stopped. It may end in entries that were never committed.
+#[derive(Clone, Debug)]
+pub struct Copy<'a> {
+    /// Whose it is.
+    pub keeper: String,
+    /// What it holds.
+    pub log: &'a LogContents,
+}
+
 /// The verdict on one promise.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Check {
@@ -90,17 +103,26 @@ pub struct Check {
 }
 
 /// The promises judged here, in order, each in a few words.
-pub const PROMISES: [(&str, &str); 9] = [
+pub const PROMISES: [(&str, &str); 12] = [
     ("S1", "every approval a bank received is booked once"),
     ("S2", "one payment never has two answers"),
     ("S3", "the answer equals the final row"),
     ("S4", "nothing is booked that nobody asked for"),
     ("S5", "draining again changes nothing"),
+    ("S6", "a trip's approvals fit its cap when they are applied"),
     ("S8", "recovery gives back what was acknowledged"),
     ("S9", "no committed byte is cut; damage is reported"),
     ("S11", "same request, same bytes; refusals are not stored"),
+    (
+        "S14",
+        "nothing is approved for a trip that the log knows is closed",
+    ),
     ("S15", "sums add up"),
+    ("S16", "what was unknown never changes once anyone was told"),
 ];
+
+/// The promise that only the logs of all keepers can show; [`judge_group`] judges it too.
+pub const MAJORITY: (&str, &str) = ("S7", "an answer of the log is on a majority's disks");
 
 /// Judges the evidence: one [`Check`] a promise, in the order of [`PROMISES`].
 pub fn judge(evidence: &Evidence<'_>) -> Vec<Check> {
@@ -111,11 +133,43 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Check> {
         row_is_answer::check(evidence, &index),
         no_phantom::check(evidence, &index),
         exactly_once::check(evidence, &index),
+        within_cap::check(evidence, &index),
         recovery::check(evidence, &index),
         integrity::check(evidence, &index),
         idempotency::check(evidence, &index),
+        closed::check(evidence, &index),
         sums::check(evidence, &index),
+        unknown::check(evidence, &index),
     ]
+}
+
+/// Judges a group's evidence: as [`judge`] does, and the logs of all its keepers against the first of
+/// the evidence's logs, which holds what was committed. S2 and S9 look at them too, and [`MAJORITY`]
+/// stands in its place.
+pub fn judge_group(evidence: &Evidence<'_>, copies: &[Copy<'_>]) -> Vec<Check> {
+    let index = Index::of(evidence);
+    let mut checks = Vec::new();
+    for check in judge(evidence) {
+        match check.id.as_str() {
+            "S2" => checks.push(copies::agree(check, &index, copies)),
+            "S8" => {
+                checks.push(copies::on_a_majority(evidence, &index, copies));
+                checks.push(check);
+            }
+            "S9" => checks.push(copies::are_one_log(check, evidence, copies)),
+            _ => checks.push(check),
+        }
+    }
+    checks
+}
+
+/// A digest of anything by its debug text, which names every field. Equal within one build; it is
+/// compared, never stored.
+pub fn digest(what: &impl std::fmt::Debug) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(format!("{what:?}").as_bytes());
+    hasher.finish()
 }
 
 /// A digest of rows that does not depend on their order. Equal rows give equal digests within one
@@ -147,6 +201,16 @@ impl Offences {
         self.count = self.count.saturating_add(1);
         if self.named.len() < NAMED_MAX {
             self.named.push(format!("{who} {what}"));
+        }
+    }
+
+    /// Adds what offends to a check that was made before.
+    fn into_more_of(self, check: Check, seen: &str) -> Check {
+        let more = self.into_check(&check.id, seen.to_owned());
+        Check {
+            ok: check.ok && more.ok,
+            detail: format!("{}; {}", check.detail, more.detail),
+            id: check.id,
         }
     }
 

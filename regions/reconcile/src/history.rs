@@ -94,6 +94,9 @@ pub enum Expectation {
     Declined(Vec<Reason>),
     /// This status, and no answer.
     Refused(u16),
+    /// Nothing: no answer came, and the client asked again within the deadline. The last attempt at
+    /// a payment is the one that is judged.
+    AskedAgain,
 }
 
 /// An answer's body, read back.
@@ -159,14 +162,15 @@ pub enum HistoryError {
 pub struct Counts {
     /// Attempts.
     pub requests: u64,
-    /// Attempts that got neither an answer nor the refusal they were made to get.
+    /// Payments that got neither an answer nor the refusal they were made to get, however often and
+    /// wherever the client asked within the deadline; each series of attempts counts once.
     pub no_answer: u64,
     /// Answers that came after the deadline, counted from the intended moment.
     pub late: u64,
     /// Replies that differ from what the payment was made to get.
     pub wrong: u64,
-    /// Attempts that got a 503 and that the bank made again within the deadline; the last one of a
-    /// payment is judged.
+    /// Attempts without an answer that the client made again within the deadline, at the same edge or
+    /// another.
     #[serde(default)]
     pub retried: u64,
 }
@@ -194,10 +198,12 @@ impl Attempt {
             Outcome::Refused { status, .. } => match expected {
                 Expectation::Refused(wanted) => wanted != status,
                 // A refusal in place of an answer is counted as no answer.
-                Expectation::Approved | Expectation::Declined(_) => false,
+                Expectation::Approved | Expectation::Declined(_) | Expectation::AskedAgain => false,
             },
             Outcome::Answered { status, body, .. } => match (expected, Said::read(*status, body)) {
                 (Expectation::Refused(wanted), _) => wanted != status,
+                // Whoever has an answer does not ask again for one.
+                (Expectation::AskedAgain, _) => true,
                 (_, Err(_)) => true,
                 (Expectation::Approved, Ok(said)) => said.verdict != Verdict::Approved,
                 (Expectation::Declined(reasons), Ok(said)) => {
@@ -208,12 +214,15 @@ impl Attempt {
         }
     }
 
-    /// Whether the attempt got neither an answer nor the refusal it was made to get.
+    /// Whether the attempt got neither an answer nor the refusal it was made to get, and was the last
+    /// at its payment.
     pub fn is_unanswered(&self) -> bool {
-        match &self.outcome {
-            Outcome::Answered { .. } => false,
-            Outcome::NoReply => true,
-            Outcome::Refused { .. } => !matches!(self.expectation, Some(Expectation::Refused(_))),
+        match (&self.outcome, &self.expectation) {
+            (Outcome::Answered { .. }, _) | (_, Some(Expectation::AskedAgain)) => false,
+            (Outcome::NoReply, _) => true,
+            (Outcome::Refused { .. }, expected) => {
+                !matches!(expected, Some(Expectation::Refused(_)))
+            }
         }
     }
 }
@@ -325,8 +334,8 @@ impl Counts {
             bump(&mut counts.requests, true);
             bump(&mut counts.no_answer, attempt.is_unanswered());
             bump(&mut counts.wrong, attempt.is_wrong());
-            let meant = attempt.expectation == Some(Expectation::Refused(503));
-            bump(&mut counts.retried, meant && !attempt.is_wrong());
+            let again = attempt.expectation == Some(Expectation::AskedAgain);
+            bump(&mut counts.retried, again);
             let answered = matches!(attempt.outcome, Outcome::Answered { .. });
             bump(
                 &mut counts.late,

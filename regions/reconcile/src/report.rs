@@ -20,11 +20,16 @@ use serde::{Deserialize, Serialize};
 use standin_core::answer::{Reason, Rung, Verdict};
 
 use crate::checker::Check;
-use crate::history::{Attempt, Counts, Outcome, Said};
+use crate::history::{Attempt, Counts, Expectation, Outcome, Said};
 use crate::report::reconciliation::Reconciliation;
 
 /// The rung of a request that got no answer.
 const REFUSED: &str = "refused";
+/// One payment in so many may get no answer: an edge that is killed takes what it was about to say
+/// with it, and what is left of the deadline must suffice for another.
+const UNANSWERED_ONE_IN: u64 = 1_000;
+/// Answers may pause so much longer than the log is without a leader, milliseconds.
+const GAP_BEYOND_ELECTION_MS: u64 = 200;
 
 /// What a demo run came to.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -41,15 +46,20 @@ pub struct DemoReport {
     pub machine: Machine,
     /// Requests sent.
     pub requests: u64,
-    /// Requests without the answer or the refusal they were made to get.
+    /// Payments without the answer or the refusal they were made to get by their deadline, the bank's
+    /// retries at other edges included.
     pub no_answer: u64,
     /// Answers after the deadline.
     pub late: u64,
     /// Replies that differ from what the payment was made to get.
     pub wrong: u64,
-    /// 503s that the bank answered by asking again within the deadline.
+    /// Attempts without an answer (a 503, or an edge that is gone) after which the bank asked again
+    /// within the deadline; they are requests too.
     #[serde(default)]
     pub retried: u64,
+    /// The longest time in which payments were due and nobody answered any ([`longest_gap_ms`]).
+    #[serde(default)]
+    pub longest_gap_ms: u64,
     /// How it went, part by part.
     pub phases: Vec<PhaseReport>,
     /// The log.
@@ -105,6 +115,18 @@ pub struct WalFigures {
     pub drained: u64,
     /// Of them not yet booked.
     pub backlog: u64,
+    /// Keepers of the group that holds it.
+    #[serde(default)]
+    pub members: u64,
+    /// How often another keeper came to lead, while the load lasted.
+    #[serde(default)]
+    pub leader_changes: u64,
+    /// The longest time without a leader, while the load lasted: from the moment before the leader was
+    /// killed, or from when whoever watches the keepers heard that it leads no more, until a keeper
+    /// that lives leads and a majority of the keepers has named it. Each keeper says whom it sees
+    /// leading within a few milliseconds.
+    #[serde(default)]
+    pub longest_election_ms: u64,
 }
 
 /// The ledger in figures.
@@ -150,10 +172,12 @@ pub struct BacklogSample {
 // === impl DemoReport ===
 
 impl DemoReport {
-    /// Whether everything was answered in time and rightly, nothing is left in the log, every
-    /// promise holds and reconciliation found nothing.
+    /// Whether everything was answered in time and rightly (one payment in a thousand may get no
+    /// answer), answers paused no longer than an election and a moment, nothing is left in the log,
+    /// every promise holds and reconciliation found nothing.
     pub fn is_clean(&self) -> bool {
-        self.no_answer == 0
+        self.is_answered()
+            && self.is_steady()
             && self.late == 0
             && self.wrong == 0
             && self.wal.backlog == 0
@@ -163,6 +187,17 @@ impl DemoReport {
                 .reconciliation
                 .as_ref()
                 .is_none_or(|report| report.all_findings() == 0)
+    }
+
+    /// Whether no more payments are without an answer than may be.
+    pub fn is_answered(&self) -> bool {
+        self.no_answer.saturating_mul(UNANSWERED_ONE_IN) <= self.requests
+    }
+
+    /// Whether answers paused no longer than an election and a moment.
+    pub fn is_steady(&self) -> bool {
+        let most = self.wal.longest_election_ms;
+        self.longest_gap_ms <= most.saturating_add(GAP_BEYOND_ELECTION_MS)
     }
 
     /// Puts a history's counts where they belong.
@@ -278,6 +313,62 @@ pub fn timeline(
             tick
         })
         .collect()
+}
+
+/// The longest time, milliseconds, in which payments were due and no answer came from any edge.
+///
+/// An answer is one that was given then: a replay is none, as the log need not be asked for it. A
+/// pause begins with the answer before it, or with the first payment that is due after that if none
+/// was due then, and ends with the next answer. A payment is due from its intended moment until its
+/// first answer or its refusal, for `deadline_ms` at most. What comes after the last answer does not
+/// count: it is in the history as payments without one.
+pub fn longest_gap_ms(history: &[Attempt], deadline_ms: u64) -> u64 {
+    let deadline = i64::try_from(deadline_ms).unwrap_or(i64::MAX);
+    let mut answers = Vec::new();
+    // By payment: from when, and until when it is due.
+    let mut due: BTreeMap<(i64, &str), i64> = BTreeMap::new();
+    for attempt in history {
+        let from = attempt.intended_at;
+        let given_up = from.saturating_add(deadline);
+        let settled = match &attempt.outcome {
+            Outcome::Answered { replayed, .. } => {
+                if !replayed {
+                    answers.push(attempt.answered_at);
+                }
+                attempt.answered_at.min(given_up)
+            }
+            _ if matches!(attempt.expectation, Some(Expectation::Refused(_))) => {
+                attempt.answered_at.min(given_up)
+            }
+            Outcome::Refused { .. } | Outcome::NoReply => given_up,
+        };
+        let until = due.entry((from, &attempt.payment)).or_insert(settled);
+        *until = (*until).min(settled);
+    }
+    answers.sort_unstable();
+    let mut due = due
+        .into_iter()
+        .map(|((from, _), until)| (from, until))
+        .peekable();
+    // Until when the longest of those due so far is.
+    let mut due_until = i64::MIN;
+    let mut longest = 0;
+    for pair in answers.windows(2) {
+        let [before, after] = pair else { continue };
+        while let Some((_, until)) = due.next_if(|(from, _)| from <= before) {
+            due_until = due_until.max(until);
+        }
+        let begin = if due_until > *before {
+            Some(*before)
+        } else {
+            due.peek()
+                .map(|(from, _)| *from)
+                .filter(|from| from < after)
+        };
+        let gap = begin.map_or(0, |begin| after.saturating_sub(begin));
+        longest = longest.max(gap);
+    }
+    u64::try_from(longest).unwrap_or(0)
 }
 
 /// The nearest-rank percentile of sorted microseconds, in milliseconds; 0 of nothing.

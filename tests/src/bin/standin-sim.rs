@@ -4,14 +4,14 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
+use standin_tests::sim::planted::Bug;
 use standin_tests::sim::{Options, What, run};
-use standin_wal::testing::Planted;
 
 /// Runs the deterministic simulator over many seeds.
 #[derive(Debug, Parser)]
 #[command(name = "standin-sim")]
 struct Args {
-    /// How many seeds.
+    /// How many seeds; of a planted bug, how many at most.
     #[arg(long, default_value_t = 1_000)]
     seeds: u64,
     /// The first one.
@@ -28,70 +28,99 @@ struct Args {
     planted: Option<String>,
 }
 
-#[allow(clippy::disallowed_methods, reason = "measures how fast seeds run")]
 fn main() -> ExitCode {
     let args = Args::parse();
-    let what = if args.log { What::Log } else { What::Edges };
-    let named = args.planted.as_deref();
-    if let Some(seed) = args.seed {
-        let mut bugs = Planted::ALL.into_iter();
-        let planted = bugs.find(|bug| named == Some(&format!("{bug:?}")));
-        let report = run(
-            seed,
-            Options {
-                told: true,
-                what,
-                planted,
-            },
-        );
-        for line in &report.lines {
-            println!("{line}");
-        }
-        println!(
-            "{:?}",
-            (report.seed, &report.wrong, report.trace, report.counts)
-        );
-        return if report.wrong.is_some() {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        };
-    }
-    if let Some(name) = args.planted {
-        for bug in Planted::ALL {
-            if name != "all" && name != format!("{bug:?}") {
-                continue;
-            }
-            let began = Instant::now();
-            let found = (args.start..args.start.saturating_add(args.seeds)).find_map(|seed| {
-                let options = Options {
-                    planted: Some(bug),
-                    what,
-                    ..Options::default()
-                };
-                run(seed, options).wrong.map(|wrong| (seed, wrong))
-            });
-            println!("{bug:?} {:?}: {found:?}", began.elapsed());
-        }
-        return ExitCode::SUCCESS;
-    }
-    let began = Instant::now();
-    let mut failed = 0_u64;
-    for seed in args.start..args.start.saturating_add(args.seeds) {
-        let report = run(seed, Options { what, ..Options::default() });
-        if let Some(wrong) = report.wrong {
-            failed += 1;
-            println!("seed {seed}: {wrong}");
-        }
-    }
-    println!(
-        "{} seeds in {:?}, {failed} failed",
-        args.seeds,
-        began.elapsed()
-    );
-    if failed == 0 {
+    let passed = match (&args.planted, args.seed) {
+        (_, Some(seed)) => replay(&args, seed),
+        (Some(name), None) => hunt(&args, name),
+        (None, None) => sweep(&args),
+    };
+    if passed {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+// === impl Args ===
+
+impl Args {
+    fn what(&self) -> What {
+        if self.log { What::Log } else { What::Edges }
+    }
+}
+
+fn replay(args: &Args, seed: u64) -> bool {
+    let planted = args.planted.as_deref().and_then(Bug::named);
+    let options = Options {
+        told: true,
+        what: planted.map_or(args.what(), Bug::what),
+        planted,
+    };
+    let report = run(seed, options);
+    for line in &report.lines {
+        println!("{line}");
+    }
+    let (hash, events) = report.trace;
+    println!("trace {hash:016x}, {events} events, {:?}", report.counts);
+    match &report.wrong {
+        Some(wrong) => println!("wrong {wrong}"),
+        None => println!("nothing is wrong"),
+    }
+    report.wrong.is_none()
+}
+
+#[allow(clippy::disallowed_methods, reason = "says how long it took")]
+fn hunt(args: &Args, name: &str) -> bool {
+    let mut missed = 0_u32;
+    println!("| bug | seeds until it was found | by |");
+    println!("|---|---|---|");
+    for bug in Bug::all().filter(|bug| name == "all" || bug.name() == name) {
+        let began = Instant::now();
+        let found = bug.hunt(args.start, args.seeds);
+        let took = began.elapsed().as_secs();
+        match found.after {
+            Some((seeds, report)) => {
+                let by = report.wrong.unwrap_or_default();
+                let by: String = by.chars().take(110).collect();
+                println!("| {} | {seeds} ({took} s) | {by} |", found.name);
+            }
+            None => {
+                missed = missed.saturating_add(1);
+                println!("| {} | not in {} ({took} s) | |", found.name, args.seeds);
+            }
+        }
+    }
+    missed == 0
+}
+
+#[allow(clippy::disallowed_methods, reason = "says how long it took")]
+fn sweep(args: &Args) -> bool {
+    let began = Instant::now();
+    let (mut failed, mut faults, mut answered, mut applied, mut simulated_ms) =
+        (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
+    let options = Options {
+        what: args.what(),
+        ..Options::default()
+    };
+    for seed in args.start..args.start.saturating_add(args.seeds) {
+        let report = run(seed, options);
+        faults = faults.saturating_add(report.counts.faults);
+        answered = answered.saturating_add(report.counts.answered);
+        applied = applied.saturating_add(report.counts.applied);
+        simulated_ms = simulated_ms.saturating_add(report.simulated_ms);
+        if let Some(wrong) = report.wrong {
+            failed = failed.saturating_add(1);
+            let log = if args.log { " --log" } else { "" };
+            println!("standin-sim --seed {seed}{log}: {wrong}");
+        }
+    }
+    println!(
+        "{} seeds, {failed} failed; {faults} faults, {answered} answers, {applied} entries applied, \
+         {} simulated seconds in {:?}",
+        args.seeds,
+        simulated_ms.div_euclid(1_000),
+        began.elapsed()
+    );
+    failed == 0
 }

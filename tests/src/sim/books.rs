@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use standin_core::answer::{Answer, Rung, Verdict};
 use standin_core::entry::{Entry, Proposal};
 use standin_core::id::{TransactionId, TripId};
-use standin_core::ledger::{AuthorizationRow, AuthorizationState};
+use standin_core::ledger::{AuthorizationRow, AuthorizationState, ConflictRow};
 use standin_core::register::Outcome;
 use standin_core::trip::TripStatus;
 
@@ -25,6 +25,14 @@ struct Kept {
     trips: BTreeMap<TripId, Trip>,
     /// Payments that the log holds two answers of, one given without it.
     conflicts: BTreeSet<TransactionId>,
+    /// What was given up before it was answered.
+    tombstoned: BTreeSet<TransactionId>,
+    /// Payments that a bank got no answer to, and from which edges.
+    refused: BTreeSet<(TransactionId, u64)>,
+    /// Payments that the log heard were told again.
+    heard: BTreeSet<TransactionId>,
+    /// What was given back.
+    reversed: BTreeSet<TransactionId>,
     /// Edges whose disks were lost.
     lost: BTreeSet<u64>,
     rungs: BTreeMap<Rung, u64>,
@@ -87,6 +95,11 @@ impl Books {
         locked(&self.kept).lost.insert(edge);
     }
 
+    /// A bank was told that nobody knows.
+    pub fn refused(&self, id: TransactionId, edge: u64) {
+        locked(&self.kept).refused.insert((id, edge));
+    }
+
     /// A bank was told an answer. S2, S11, S16.
     pub fn told(&self, answer: &Answer, edge: u64) {
         let said = Said::of(answer, edge);
@@ -114,6 +127,7 @@ impl Books {
         let Ok(outcome) = postcard::from_bytes::<Outcome>(outcome) else {
             return self.scene.wrong(|| "an outcome does not decode".to_owned());
         };
+        self.scene.say(|| describe(&entry, &outcome));
         let mut kept = locked(&self.kept);
         match (&entry, &outcome) {
             (Entry::Authorize(proposal), Outcome::Answered(answer)) => {
@@ -134,7 +148,8 @@ impl Books {
                 let said = Said::of(answer, advice.proposal.edge);
                 let id = answer.transaction_id;
                 let before = kept.answers.get(&id).copied();
-                if before.is_some_and(|before| !before.same(&said)) {
+                let given_back = kept.reversed.contains(&id) || kept.tombstoned.contains(&id);
+                if given_back || before.is_some_and(|before| !before.same(&said)) {
                     kept.conflicts.insert(id);
                 }
                 if said.verdict == Verdict::Approved || before.is_none() {
@@ -148,10 +163,21 @@ impl Books {
                 }
             }
             (Entry::Reverse(reversal), Outcome::Reversed(amount)) => {
+                kept.reversed.insert(reversal.transaction_id);
                 for trip in kept.trips.values_mut() {
                     if let Some(approved) = trip.approvals.get_mut(&reversal.transaction_id) {
                         *approved = approved.saturating_sub(*amount);
                     }
+                }
+            }
+            (Entry::Tombstone(id), Outcome::Tombstoned) => {
+                kept.tombstoned.insert(*id);
+            }
+            (Entry::Heard(id) | Entry::Told(id), _) => {
+                kept.heard.insert(*id);
+                // The word of an edge that was cut off for longer than a bank asks again.
+                if kept.reversed.contains(id) {
+                    kept.conflicts.insert(*id);
                 }
             }
             (Entry::TripClosed(trip), _) => kept.trips.entry(*trip).or_default().closed = true,
@@ -163,6 +189,10 @@ impl Books {
     fn authorized(&self, kept: &mut Kept, proposal: &Proposal, answer: &Answer) {
         let id = proposal.transaction_id;
         let said = Said::of(answer, proposal.edge);
+        if kept.tombstoned.contains(&id) {
+            self.scene
+                .wrong(|| format!("S2: {id} was given up, and then answered {said:?}"));
+        }
         if let Some(before) = kept.answers.insert(id, said) {
             self.scene
                 .wrong(|| format!("S2: {id} was answered {before:?} and again {said:?}"));
@@ -190,8 +220,10 @@ impl Books {
     }
 
     /// S1, S3, S4, S15, once everything is drained.
-    pub fn close(&self, rows: &[AuthorizationRow]) {
-        let kept = locked(&self.kept);
+    pub fn close(&self, rows: &[AuthorizationRow], conflicts: &[ConflictRow]) {
+        let mut kept = locked(&self.kept);
+        kept.conflicts
+            .extend(conflicts.iter().map(|row| row.transaction_id));
         let rows: BTreeMap<TransactionId, &AuthorizationRow> = rows
             .iter()
             .map(|row| (row.answer.transaction_id, row))
@@ -210,6 +242,9 @@ impl Books {
                 let conflicting = kept.conflicts.contains(id);
                 let row = rows.get(id).filter(|row| stands(row));
                 let Some(row) = row else {
+                    if conflicting {
+                        continue;
+                    }
                     self.scene
                         .wrong(|| format!("S1: {id} was told {said:?} and is not booked"));
                     continue;
@@ -219,11 +254,26 @@ impl Books {
                     self.scene
                         .wrong(|| format!("S3: {id} was told {said:?}, booked as {booked:?}"));
                 }
-                if said.verdict == Verdict::Approved && row.reversed > 0 {
+                if said.verdict == Verdict::Approved && row.reversed > 0 && !conflicting {
                     let back = row.reversed;
                     self.scene
                         .wrong(|| format!("S16: {id} was told {said:?}, and {back} went back"));
                 }
+            }
+        }
+        for (id, edge) in &kept.refused {
+            let late = kept.answers.get(id).filter(|said| {
+                said.verdict == Verdict::Approved && !said.exposed && said.edge == *edge
+            });
+            let stands = kept.told.contains_key(id) || kept.heard.contains(id);
+            let back = rows.get(id).map_or(0, |row| row.reversed);
+            let Some(said) = late.filter(|_| !stands && !kept.lost.contains(edge)) else {
+                continue;
+            };
+            if back != said.amount {
+                self.scene.wrong(|| {
+                    format!("{id} was approved too late to be told, and {back} went back: {said:?}")
+                });
             }
         }
         for (id, said) in &kept.answers {
@@ -251,6 +301,31 @@ impl Books {
                     .wrong(|| format!("S4: {id} is booked and the log has not heard of it"));
             }
         }
+    }
+}
+
+fn describe(entry: &Entry, outcome: &Outcome) -> String {
+    let came = match outcome {
+        Outcome::Answered(answer) => format!("answered {:?} {:?}", answer.reason, answer.rung),
+        Outcome::Known(known) => format!(
+            "known {:?} of edge {}, heard {}",
+            known.answer.reason, known.edge, known.heard
+        ),
+        other => format!("{other:?}"),
+    };
+    match entry {
+        Entry::Authorize(one) => format!(
+            "log: edge {} proposes {} {:?} {:?}: {came}",
+            one.edge, one.transaction_id, one.reason, one.rung
+        ),
+        Entry::Advice(one) => format!(
+            "log: edge {} advises {} {:?} {:?}: {came}",
+            one.proposal.edge, one.answer.transaction_id, one.answer.reason, one.answer.rung
+        ),
+        Entry::Late(_) | Entry::Heard(_) | Entry::Told(_) | Entry::Reverse(_) => {
+            format!("log: {entry:?}: {came}")
+        }
+        _ => format!("log: {:?}", std::mem::discriminant(entry)),
     }
 }
 

@@ -144,7 +144,9 @@ impl Region {
     /// The edges that run.
     pub fn edges(&self) -> Vec<Arc<Edge>> {
         let edges = locked(&self.edges);
-        let run = edges.values().filter(|edge| !edge.gone.token.is_cancelled());
+        let run = edges
+            .values()
+            .filter(|edge| !edge.gone.token.is_cancelled());
         run.cloned().collect()
     }
 
@@ -202,6 +204,7 @@ impl Region {
             advices: Arc::clone(&advices),
             isolating: tokio::sync::Mutex::default(),
             told: Told::default(),
+            marked: Told::default(),
             inflight: InFlight::default(),
             limits: Arc::new(Limits::new(&[bank()?], &LIMITS)),
             afterwards: Afterwards::start(cache, Arc::clone(&clock), &tasks, &stop),
@@ -290,8 +293,9 @@ impl Region {
             )),
             Err(standin_wal::OpenError::Io { .. }) => None,
             Err(error) => {
-                self.scene
-                    .wrong(|| format!("S8: node {}: its own log does not open: {error}", gone.node));
+                self.scene.wrong(|| {
+                    format!("S8: node {}: its own log does not open: {error}", gone.node)
+                });
                 None
             }
         }

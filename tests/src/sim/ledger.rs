@@ -115,16 +115,18 @@ impl Servers {
         }
     }
 
-    /// A commit that was to be durable wherever commits are is on the standby too.
-    fn confirm(&self, server: &Arc<MemoryLedger>) {
-        let is_primary = locked(&self.state)
+    fn is_primary(&self, server: &Arc<MemoryLedger>) -> bool {
+        let state = locked(&self.state);
+        state
             .all
             .last()
-            .is_some_and(|last| Arc::ptr_eq(last, server));
-        if is_primary {
-            locked(&self.state).copies.clear();
-            self.replicate();
-        }
+            .is_some_and(|last| Arc::ptr_eq(last, server))
+    }
+
+    /// The standby has everything.
+    fn confirm(&self) {
+        locked(&self.state).copies.clear();
+        self.replicate();
     }
 
     /// The primary is lost; the standby takes its place, without the last commits.
@@ -200,10 +202,20 @@ impl Client {
         let (reply, replied) = oneshot::channel();
         let epoch = self.epoch.load(Ordering::Relaxed);
         let (node, at) = (self.gone.node, Arc::clone(&server));
+        let servers = Arc::clone(&self.servers);
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             at.require_epoch(epoch);
+            // A commit that waits for the standby is on it before anybody sees it; a primary of the past
+            // waits for ever.
+            let waits = matches!(what, "probe" | "advise");
+            if waits && !servers.is_primary(&at) {
+                return;
+            }
             let done = doing(&at).await;
+            if waits {
+                servers.confirm();
+            }
             scene.note(what, &[node, u64::from(done.is_ok())]);
             let lost = matches!(trouble, Trouble::LosesReplies(percent) if scene.chance(percent));
             if !lost {
@@ -214,9 +226,6 @@ impl Client {
             Ok(done) => {
                 if done.is_ok() {
                     self.epoch.fetch_max(server.epoch(), Ordering::Relaxed);
-                    if matches!(what, "probe" | "advise") {
-                        self.servers.confirm(&server);
-                    }
                 }
                 done
             }

@@ -148,4 +148,3 @@ async fn get_well(world: &Arc<World<Till>>, payments: &Payments) {
     world.compare();
     world.look();
 }
-

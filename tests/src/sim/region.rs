@@ -9,11 +9,13 @@ use standin_core::authorization::{Authorization, Merchant};
 use standin_core::clock::{Clock, Timestamp};
 use standin_core::entry::Entry;
 use standin_core::id::{OrderId, ShopperId, StoreId, TripId};
+use standin_core::identity::{self, Operation};
 use standin_core::ledger::memory::MemoryLedger;
 use standin_core::ledger::{BookedEvent, Ledger, StartTrip, Started};
 use standin_core::merchant::{Store, StoreDirectory};
 use standin_core::money::{Currency, Money};
-use standin_core::register::{Register, RegisterConfig};
+use standin_core::policy::Policy;
+use standin_core::register::{Outcome, Register, RegisterConfig};
 use standin_core::trip::{Item, ItemStatus, Order, OrderStatus, TripChange, TripEvent};
 use standin_core::trip_cache::TripCache;
 use standin_core::trip_cache::memory::MemoryTripCache;
@@ -40,6 +42,10 @@ const BANKS: u64 = 4;
 const SHOPPERS: u64 = 3;
 /// Simulated milliseconds of faults.
 const FAULTS_MS: u64 = 3_000;
+/// No clock was off by so much.
+const SET_RIGHT_MS: i64 = 600_000;
+/// Simulated time in which what was approved too late is given back.
+const LATE_WITHIN: Duration = Duration::from_secs(4);
 /// Simulated time in which everything must be drained once all is well.
 const DRAINED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -71,10 +77,12 @@ pub async fn simulate(scene: Arc<Scene>) -> Arc<World<Machine>> {
     );
     let (starting, looking) = (Arc::clone(&region), Arc::clone(&region));
     let hooks = Hooks {
-        make: Box::new(|| Machine::new(RegisterConfig { answers_max: 10_000 })),
-        started: Box::new(move |group, gone, clocks, own| {
-            starting.start(group, gone, clocks, own)
+        make: Box::new(|| {
+            Machine::new(RegisterConfig {
+                answers_max: 10_000,
+            })
         }),
+        started: Box::new(move |group, gone, clocks, own| starting.start(group, gone, clocks, own)),
         compact_upto: Box::new(move |run| {
             let edge = looking.edge(run.node());
             edge.map_or(0, |edge| edge.log.read(Register::drained))
@@ -94,7 +102,11 @@ pub async fn simulate(scene: Arc<Scene>) -> Arc<World<Machine>> {
             tokio::spawn(pay(world, region, books, payments, (bank, end)))
         })
         .collect();
-    tasks.push(tokio::spawn(trouble(Arc::clone(&region), Arc::clone(&scene), end)));
+    tasks.push(tokio::spawn(trouble(
+        Arc::clone(&region),
+        Arc::clone(&scene),
+        end,
+    )));
     faults::until(&world, end).await;
     for task in tasks {
         if task.await.is_err() {
@@ -103,6 +115,14 @@ pub async fn simulate(scene: Arc<Scene>) -> Arc<World<Machine>> {
     }
     region.servers.set_trouble(Trouble::None);
     if make_well(&world).await && drained(&world, &region).await {
+        // What is late is given back meanwhile, once clocks are right again.
+        for (node, ..) in world.machines() {
+            if let Some(clocks) = world.clocks(node) {
+                clocks.jump(SET_RIGHT_MS);
+            }
+        }
+        tokio::time::sleep(LATE_WITHIN).await;
+        drained(&world, &region).await;
         world.compare();
         settle(&world, &region, &books).await;
     }
@@ -238,13 +258,53 @@ async fn trouble(region: Arc<Region>, scene: Arc<Scene>, end_ms: u64) {
             0..=4 => region.servers.set_trouble(Trouble::None),
             5..=6 => region.servers.set_trouble(Trouble::Refuses),
             7..=8 => region.servers.set_trouble(Trouble::Hangs),
-            9..=10 => region.servers.set_trouble(Trouble::Slow(scene.between(20, 300))),
+            9..=10 => region
+                .servers
+                .set_trouble(Trouble::Slow(scene.between(20, 300))),
             11..=12 => region.servers.set_trouble(Trouble::LosesReplies(50)),
-            13..=15 => region.servers.fail_over().await,
+            13..=14 => region.servers.fail_over().await,
+            15 => release_hold(&region, &scene).await,
             16..=18 => drop(change(&region, number, pick(order, 3), 50_000).await),
             _ => drop(change(&region, number, TripChange::Finish, 60_000).await),
         }
     }
+}
+
+/// Reconciliation gives a hold without an outcome up: first in the log, then in the ledger.
+async fn release_hold(region: &Region, scene: &Scene) {
+    let (Some(ledger), Some(edge)) = (region.servers.primary(), scene.pick(&region.edges())) else {
+        return;
+    };
+    let all = Timestamp::from_millis(i64::MAX);
+    let Some(hold) = ledger
+        .stale_holds(all, 1)
+        .await
+        .ok()
+        .and_then(|mut all| all.pop())
+    else {
+        return;
+    };
+    let tombstone = Entry::Tombstone(hold.transaction_id);
+    let deadline = soon(Duration::from_millis(700));
+    let given_up = tokio::select! {
+        biased;
+        () = edge.gone.token.cancelled() => return,
+        given_up = edge.log.propose(&tombstone, deadline) => given_up,
+    };
+    if matches!(given_up, Ok(Outcome::Tombstoned)) {
+        drop(ledger.release(vec![hold]).await);
+    }
+}
+
+/// What is left of a trip's cap as an edge sees it, or one more.
+async fn just_about(region: &Region, scene: &Scene, number: u64) -> Option<i64> {
+    let edge = scene.pick(&region.edges())?;
+    let trip = region.cache.sheet(trip(number)).await.ok()??.trip;
+    let cap = Policy::example().cap(&trip).amount;
+    let approvals = edge.log.read(|register| register.approvals(trip.id));
+    let spent: i64 = approvals.iter().map(|approval| approval.amount).sum();
+    let more = i64::try_from(scene.below(2)).unwrap_or(0);
+    Some(cap.saturating_sub(spent).saturating_add(more)).filter(|left| *left > 0)
 }
 
 async fn pay(
@@ -260,13 +320,19 @@ async fn pay(
         tokio::time::sleep(scene.millis(0, 150)).await;
         let known = locked(&payments).clone();
         let again = scene.pick(&known).filter(|_| scene.chance(25));
+        let shopper = scene.below(SHOPPERS);
+        let greedy = if scene.chance(12) {
+            just_about(&region, scene, shopper).await
+        } else {
+            None
+        };
         let payment = again.unwrap_or_else(|| {
             number = number.saturating_add(1);
             let text = format!("{bank:04}{number:08}");
             Payment {
                 mark: text.into_bytes().try_into().unwrap_or_default(),
-                shopper: scene.below(SHOPPERS),
-                minor: i64::try_from(scene.between(500, 9_000)).unwrap_or(500),
+                shopper,
+                minor: greedy.unwrap_or(i64::try_from(scene.between(500, 9_000)).unwrap_or(500)),
             }
         });
         locked(&payments).push(payment.clone());
@@ -298,7 +364,9 @@ async fn ask(
                 world.scene.say(|| {
                     let replayed = given.is_replayed();
                     let (id, reason) = (answer.transaction_id, answer.reason);
-                    format!("edge {node}: {id} {reason:?} {:?} again {replayed}", answer.rung)
+                    let mark = String::from_utf8_lossy(&payment.mark);
+                    let rung = answer.rung;
+                    format!("edge {node}: {mark} {id} {reason:?} {rung:?} again {replayed}")
                 });
                 books.told(answer, node);
                 world.oracle.answered();
@@ -306,14 +374,26 @@ async fn ask(
                     answer.rung,
                     standin_core::answer::Rung::Primary | standin_core::answer::Rung::StandIn
                 );
-                if let Some(run) = world.net.node(node).filter(|_| on_log && !given.is_replayed()) {
+                if let Some(run) = world
+                    .net
+                    .node(node)
+                    .filter(|_| on_log && !given.is_replayed())
+                {
                     world.judge_durable(&payment.mark, &run);
                 }
                 return true;
             }
             Some(Err(refusal)) => {
                 let why = refusal.to_string();
-                world.scene.say(|| format!("edge {}: {why}", edge.gone.node));
+                let unknown = matches!(refusal, Refusal::Unknown);
+                if let Some(request) = request(payment, &edge).filter(|_| unknown) {
+                    let id = identity::transaction_id(&request, Operation::Authorize, None);
+                    books.refused(id, edge.gone.node);
+                }
+                let mark = String::from_utf8_lossy(&payment.mark).into_owned();
+                world
+                    .scene
+                    .say(|| format!("edge {}: {mark} {why}", edge.gone.node));
                 world.scene.note("refused", &[edge.gone.node]);
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -328,12 +408,24 @@ async fn ask_one(
     payment: &Payment,
 ) -> Option<Result<standin_edge::path::Given, Refusal>> {
     let bank = bank()?;
+    let request = request(payment, edge)?;
+    let answering = edge
+        .path
+        .answer(request, Budget::new(Instant::now(), &bank));
+    tokio::select! {
+        biased;
+        () = edge.gone.token.cancelled() => None,
+        answered = tokio::time::timeout(bank.deadline, answering) => answered.ok(),
+    }
+}
+
+fn request(payment: &Payment, edge: &Edge) -> Option<Authorization> {
     let key = format!(
         "{}{}",
         String::from_utf8_lossy(MARK),
         String::from_utf8_lossy(&payment.mark)
     );
-    let request = Authorization {
+    Some(Authorization {
         bank: slug()?,
         shopper: shopper(payment.shopper)?,
         amount: Money::from_minor(payment.minor, Currency::USD),
@@ -343,13 +435,7 @@ async fn ask_one(
         },
         bank_key: Some(key),
         received_at: edge.path.clock.now(),
-    };
-    let answering = edge.path.answer(request, Budget::new(Instant::now(), &bank));
-    tokio::select! {
-        biased;
-        () = edge.gone.token.cancelled() => None,
-        answered = tokio::time::timeout(bank.deadline, answering) => answered.ok(),
-    }
+    })
 }
 
 /// Waits until the log is in the ledger and every edge's own log is in the region's.
@@ -390,8 +476,11 @@ async fn settle(world: &Arc<World<Machine>>, region: &Region, books: &Books) {
     let Some(ledger) = region.servers.primary() else {
         return;
     };
+    let conflicts = ledger.conflicts(100_000).await.unwrap_or_default();
     match ledger.authorizations(None, 100_000).await {
-        Ok(rows) => books.close(&rows),
-        Err(error) => world.scene.wrong(|| format!("the ledger is not read: {error}")),
+        Ok(rows) => books.close(&rows, &conflicts),
+        Err(error) => world
+            .scene
+            .wrong(|| format!("the ledger is not read: {error}")),
     }
 }

@@ -55,9 +55,8 @@ pub struct Hooks<M: Replicable> {
     pub compact_upto: Box<dyn Fn(&Run<M>) -> u64 + Send + Sync>,
 }
 
-type Started<M> = Box<
-    dyn Fn(Group<M>, &Arc<Gone>, &Clocks, Arc<Mount>) -> Arc<dyn Holds<M>> + Send + Sync,
->;
+type Started<M> =
+    Box<dyn Fn(Group<M>, &Arc<Gone>, &Clocks, Arc<Mount>) -> Arc<dyn Holds<M>> + Send + Sync>;
 
 struct Machine {
     disk: SimDisk,
@@ -86,11 +85,7 @@ pub enum State {
 
 impl<M: Replicable> World<M> {
     /// A world without machines.
-    pub fn new(
-        scene: Arc<Scene>,
-        oracle: Arc<Oracle>,
-        hooks: Hooks<M>,
-    ) -> Arc<Self> {
+    pub fn new(scene: Arc<Scene>, oracle: Arc<Oracle>, hooks: Hooks<M>) -> Arc<Self> {
         let tasks = TaskTracker::new();
         Arc::new(Self {
             net: Net::new(Arc::clone(&scene), Arc::clone(&oracle), tasks.clone()),

@@ -413,10 +413,15 @@ impl<M: StateMachine> RaftLogReader<Types<M>> for Store<M> {
         start: u64,
         end: u64,
     ) -> Result<Vec<RaftEntry<M>>, StorageError<u64>> {
-        let entries = self
+        let mut entries = self
             .entries(start, end, READ_BYTES_MAX)
             .await
             .map_err(reading)?;
+        // Given up meanwhile: whoever lacks them gets a snapshot. What follows must not be sent in their
+        // place; of nothing the library makes a heartbeat, and looks again.
+        if entries.first().is_some_and(|first| first.index != start) {
+            entries.clear();
+        }
         decode(entries).ok_or_else(undecoded)
     }
 }

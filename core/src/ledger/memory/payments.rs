@@ -15,6 +15,7 @@ use crate::answer::Verdict;
 use crate::clock::Timestamp;
 use crate::entry::{Booking, LogPosition, Proposal};
 use crate::id::{Fingerprint, ShopperId, TransactionId, TripId};
+use crate::planted::{Planted, planted};
 use crate::trip::{Approval, TripSheet, TripStatus};
 
 /// What became of payments.
@@ -163,10 +164,13 @@ impl Payments {
 
     pub(super) fn book(&mut self, step: &DrainStep) -> Booked {
         let cursor = self.cursor(step.log);
-        if cursor != step.from {
+        if cursor != step.from && !planted(Planted::BookedTwice) {
             return Booked::Raced { cursor };
         }
         self.cursors.insert(step.log, step.to);
+        if planted(Planted::CursorOutside) && step.to.is_multiple_of(7) {
+            return Booked::Raced { cursor: step.to };
+        }
         let mut counts = BookedCounts::default();
         for booking in &step.outcomes {
             let count = match self.finalize(step.log, booking) {
@@ -187,6 +191,15 @@ impl Payments {
         Booked::Moved(counts)
     }
 
+    /// A planted bug's second booking.
+    fn add_again(&mut self, answer: &crate::answer::Answer) {
+        if let Some(row) = self.rows.get_mut(&(answer.shopper, answer.transaction_id)) {
+            let amount = row.answer.amount;
+            let sum = amount.minor().saturating_add(answer.amount.minor());
+            row.answer.amount = crate::money::Money::from_minor(sum, amount.currency());
+        }
+    }
+
     fn finalize(&mut self, log: Uuid, booking: &Booking) -> Finalized {
         let answer = &booking.answer;
         let id = answer.transaction_id;
@@ -196,6 +209,10 @@ impl Payments {
         let clash = match there.map(|row| (row.state, &row.answer)) {
             _ if claimed != answer.fingerprint => Some("other_fingerprint"),
             Some((AuthorizationState::Final | AuthorizationState::Reversed, old)) => {
+                if planted(Planted::BookedTwice) {
+                    self.add_again(answer);
+                    return Finalized::Now;
+                }
                 if rows::same_answer(old, answer) {
                     return Finalized::Before;
                 }

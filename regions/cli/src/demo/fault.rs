@@ -21,7 +21,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 /// How the primary is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// It answers.
     Up,

@@ -1,34 +1,32 @@
 //! After the load: waits until the log has drained, reconciles, and judges what everybody saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::Value;
 use standin_core::clock::SystemClock;
+use standin_core::ledger::AuthorizationRow;
 use standin_edge::app::Edge;
-use standin_reconcile::checker::{Check, DrainEvidence, Evidence, judge};
+use standin_reconcile::checker::{
+    Check, Copy, DrainEvidence, Evidence, Recovery, digest, judge_group,
+};
 use standin_reconcile::drain;
-use standin_reconcile::history::Attempt;
-use standin_reconcile::log::LogContents;
-use standin_reconcile::log::source::{LogSource, contents};
+use standin_reconcile::history::{Attempt, Outcome, Said};
+use standin_reconcile::log::source::{DirectoryLog, LogSource, contents};
+use standin_reconcile::log::{LogContents, LogRecord};
 use standin_reconcile::reconcile::{Inputs, Options, all_rows, run};
 use standin_reconcile::report::reconciliation::Reconciliation;
 use standin_reconcile::report::{LedgerFigures, WalFigures};
 use standin_reconcile::totals::is_final;
-use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::group::{Group, Killed};
 use crate::running::RunningLog;
 use crate::tombstones::DeskTombstones;
 
-/// How long the drain may take after the load.
-const DRAIN_MAX: Duration = Duration::from_secs(60);
 /// For one call to the ledger.
 const CALL_MAX: Duration = Duration::from_secs(30);
-/// Promises that need a crash to be judged, which the demo's edge never has.
-const NOT_JUDGED: [&str; 1] = ["S8"];
 
 /// What the facts say.
 pub(super) struct Judgement {
@@ -38,38 +36,23 @@ pub(super) struct Judgement {
     pub(super) ledger: LedgerFigures,
 }
 
-/// Answers in the log that are not booked yet, as the edge's status page counts them.
-pub(super) fn backlog(status: &Value) -> u64 {
-    let number = |path: &str| status.pointer(path).and_then(Value::as_u64).unwrap_or(0);
-    let booked = ["/drain/finalized", "/drain/already", "/drain/conflicts"];
-    let booked = booked
-        .into_iter()
-        .fold(0_u64, |sum, path| sum.saturating_add(number(path)));
-    number("/register/counts/answered").saturating_sub(booked)
+/// The same, and what is wrong beside it.
+pub(super) struct Judged {
+    pub(super) judgement: Judgement,
+    pub(super) complaints: Vec<String>,
 }
 
-/// Waits until everything in the log is booked and the drain has come to rest; says whether.
-pub(super) async fn await_drain(edge: &Edge, seen: impl Fn(u64)) -> bool {
-    let until = Instant::now()
-        .checked_add(DRAIN_MAX)
-        .unwrap_or_else(Instant::now);
-    loop {
-        let status = edge.status().await;
-        let batches = status.pointer("/drain/backlog").and_then(Value::as_u64);
-        let left = backlog(&status);
-        seen(left);
-        if left == 0 && batches == Some(0) {
-            return true;
-        }
-        if Instant::now() >= until {
-            return false;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Reconciles and judges.
-pub(super) async fn judge_all(edge: &Edge, history: &[Attempt]) -> anyhow::Result<Judgement> {
+/// Reconciles, stops the keepers, and judges what every client saw against every edge's log.
+///
+/// The platform's edge has learned the whole log, and its ledger is the one that is judged; with the
+/// ledgers embedded, every keeper's must hold the same (`ledgers`).
+pub(super) async fn judge_all(
+    edge: &Edge,
+    group: &Group,
+    killed: &Killed,
+    ledgers: &[(u64, u64)],
+    history: &[Attempt],
+) -> anyhow::Result<Judged> {
     let log: Arc<dyn LogSource> = Arc::new(RunningLog(edge.log()));
     let inputs = Inputs {
         ledger: edge.ledger(),
@@ -92,7 +75,36 @@ pub(super) async fn judge_all(edge: &Edge, history: &[Attempt]) -> anyhow::Resul
         .await
         .context("draining again")?;
     let wal = wal_figures(&log, &again);
-    let finals = rows.iter().filter(|row| is_final(row)).count();
+    let (finals, own) = finals_digest(&rows);
+    let mut complaints = Vec::new();
+    for (place, theirs) in group.places().zip(ledgers) {
+        if *theirs != (finals, own) {
+            complaints.push(format!(
+                "the ledger of edge {} holds {} final rows, and they are not the same as the {finals} \
+                 of the platform's",
+                place.node, theirs.0
+            ));
+        }
+    }
+    group.stop().await.context("stopping the edges")?;
+    let mut copies = Vec::new();
+    for place in group.places() {
+        let log = contents(&DirectoryLog::new(&place.wal)).await;
+        let log = log.with_context(|| format!("reading the log of edge {}", place.node))?;
+        copies.push((place.node, log));
+    }
+    let recoveries: Vec<Recovery> = copies
+        .iter()
+        .filter(|(node, _)| *node == killed.node)
+        .map(|(_, after)| recovery(killed, after, history))
+        .collect();
+    let copies: Vec<Copy<'_>> = copies
+        .iter()
+        .map(|(node, log)| Copy {
+            keeper: format!("edge-{node}"),
+            log,
+        })
+        .collect();
     let logs = [log];
     let drains = [again];
     let evidence = Evidence {
@@ -100,33 +112,77 @@ pub(super) async fn judge_all(edge: &Edge, history: &[Attempt]) -> anyhow::Resul
         rows: &rows,
         logs: &logs,
         drains: &drains,
-        recoveries: &[],
+        recoveries: &recoveries,
         reported: &reconciliation.totals,
     };
-    let mut checks = judge(&evidence);
-    checks.retain(|check| !NOT_JUDGED.contains(&check.id.as_str()));
-    let ledger = LedgerFigures {
-        authorizations: u64::try_from(finals).unwrap_or(u64::MAX),
-    };
-    Ok(Judgement {
+    let checks = judge_group(&evidence, &copies);
+    let judgement = Judgement {
         reconciliation,
         checks,
         wal,
-        ledger,
+        ledger: LedgerFigures {
+            authorizations: finals,
+        },
+    };
+    Ok(Judged {
+        judgement,
+        complaints,
     })
+}
+
+/// How many rows are final, and a digest of what they answer that does not depend on their order: when
+/// a row was booked is each edge's own.
+pub(super) fn finals_digest(rows: &[AuthorizationRow]) -> (u64, u64) {
+    let finals = rows.iter().filter(|row| is_final(row));
+    finals.fold((0, 0), |(count, sum): (u64, u64), row| {
+        (count.saturating_add(1), sum ^ digest(&row.answer))
+    })
+}
+
+/// What the killed leader's disk held of answers that banks had received by then, and what it holds
+/// after its return.
+fn recovery(killed: &Killed, after: &LogContents, history: &[Attempt]) -> Recovery {
+    let told: BTreeSet<_> = history
+        .iter()
+        .filter(|attempt| attempt.answered_at <= killed.at.as_millis())
+        .filter_map(|attempt| match &attempt.outcome {
+            Outcome::Answered { status, body, .. } => Said::read(*status, body).ok(),
+            Outcome::Refused { .. } | Outcome::NoReply => None,
+        })
+        .map(|said| said.transaction_id)
+        .collect();
+    let was_told = |record: &&LogRecord| {
+        let answer = record.first_answer();
+        answer.is_some_and(|answer| told.contains(&answer.transaction_id))
+    };
+    let place = |record: &LogRecord| (record.at, digest(&record.entry));
+    Recovery {
+        moment: format!("edge-{} killed", killed.node),
+        acked: killed
+            .log
+            .records
+            .iter()
+            .filter(was_told)
+            .map(place)
+            .collect(),
+        recovered: after.records.iter().map(place).collect(),
+    }
 }
 
 fn wal_figures(log: &LogContents, drained: &DrainEvidence) -> WalFigures {
     let entries = u64::try_from(log.answered().len()).unwrap_or(u64::MAX);
-    let above = |record: &&standin_reconcile::log::LogRecord| {
-        record.at.index > drained.cursor && record.first_answer().is_some()
-    };
+    let above =
+        |record: &&LogRecord| record.at.index > drained.cursor && record.first_answer().is_some();
     let backlog = log.records.iter().filter(above).count();
     let backlog = u64::try_from(backlog).unwrap_or(u64::MAX);
     WalFigures {
         entries,
         drained: entries.saturating_sub(backlog),
         backlog,
+        // Seen from outside, not read from the log.
+        members: 0,
+        leader_changes: 0,
+        longest_election_ms: 0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The bank's side of the demo: sends every payment at its moment and keeps what came back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use standin_reconcile::history::{Attempt, BodyHash, Expectation, Outcome, Said};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::group::Group;
 use super::plan::PaymentPlan;
 use super::stories::Want;
 use crate::bank::path_of;
@@ -19,22 +21,32 @@ use crate::tally::Tally;
 
 /// How long the bank waits for a reply before it gives up; an answer is late long before.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A 503 is tried again after this …
-const RETRY_AFTER: Duration = Duration::from_millis(100);
-/// … while so much of the deadline of one second has not passed.
-const RETRY_WITHIN: Duration = Duration::from_millis(700);
-/// What the history calls the edge.
-const EDGE: &str = "edge-1";
+/// After a 503 the next edge is asked after this; after no reply at all it is asked at once …
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// … while so much of the deadline of one second has not passed …
+const RETRY_WITHIN: Duration = Duration::from_millis(950);
+/// … and not more often than this.
+const ATTEMPTS_MAX: usize = 8;
 
 /// A bank, and somebody who would like to be one.
 #[derive(Clone)]
 pub(super) struct Bank {
     pub(super) id: BankId,
-    pub(super) pool: Pool,
+    pub(super) doors: Arc<Vec<Door>>,
+    /// Says which edges serve.
+    pub(super) group: Arc<Group>,
+    /// Payments begin at each edge in turn.
+    pub(super) turn: Arc<AtomicUsize>,
     pub(super) signer: Signer,
     pub(super) forger: Signer,
     pub(super) history: Arc<Mutex<Vec<Attempt>>>,
     pub(super) tally: Arc<Mutex<Tally>>,
+}
+
+/// One edge, as the bank reaches it.
+pub(super) struct Door {
+    pub(super) node: u64,
+    pub(super) pool: Pool,
 }
 
 // === impl Bank ===
@@ -56,15 +68,50 @@ impl Bank {
         .await
     }
 
-    /// Sends a payment; on a 503 again, as banks do, while the deadline has room for it.
-    async fn send(self, payment: PaymentPlan, intended: Instant, epoch: Timestamp) {
-        while self.attempt(&payment, intended, epoch).await {
-            tokio::time::sleep(RETRY_AFTER).await;
+    /// Closes its connections.
+    pub(super) async fn close(&self) {
+        for door in self.doors.iter() {
+            door.pool.clone().close().await;
         }
     }
 
-    /// One attempt; says whether there will be another.
-    async fn attempt(&self, payment: &PaymentPlan, intended: Instant, epoch: Timestamp) -> bool {
+    /// Sends a payment; without an answer to the next edge, as banks do, while the deadline has room
+    /// for it. It is the same request each time, so that it is paid once.
+    async fn send(self, payment: PaymentPlan, intended: Instant, epoch: Timestamp) {
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut turn = first;
+        for attempt in 1..=ATTEMPTS_MAX {
+            let Some((door, next)) = self.door(turn) else {
+                return;
+            };
+            turn = next;
+            let last = attempt == ATTEMPTS_MAX;
+            match self.attempt(door, &payment, intended, epoch, last).await {
+                Next::Done => return,
+                Next::AtOnce => {}
+                Next::AfterRest => tokio::time::sleep(RETRY_AFTER).await,
+            }
+        }
+    }
+
+    /// The edge whose turn it is, and whose turn is next. One that comes back is left out until it
+    /// serves; one that is dead is asked, and does not reply.
+    fn door(&self, turn: usize) -> Option<(&Door, usize)> {
+        let at = |turn: usize| self.doors.get(turn.checked_rem(self.doors.len())?);
+        let turns = (0..self.doors.len()).map(|more| turn.wrapping_add(more));
+        let serves = |turn: &usize| at(*turn).is_some_and(|door| self.group.serves(door.node));
+        let turn = turns.into_iter().find(serves).unwrap_or(turn);
+        at(turn).map(|door| (door, turn.wrapping_add(1)))
+    }
+
+    async fn attempt(
+        &self,
+        door: &Door,
+        payment: &PaymentPlan,
+        intended: Instant,
+        epoch: Timestamp,
+        last: bool,
+    ) -> Next {
         let signer = if payment.forged {
             &self.forger
         } else {
@@ -73,10 +120,20 @@ impl Bank {
         let sent_at = SystemClock.now();
         let call = Call::post(path_of(self.id.as_str()), payment.body.clone()).signed(signer);
         let deadline = intended.checked_add(PATIENCE).unwrap_or(intended);
-        let outcome = self.pool.call(call, deadline).await;
-        let again = is_503(&outcome)
-            && payment.want != Want::Refused(503)
-            && intended.elapsed().saturating_add(RETRY_AFTER) < RETRY_WITHIN;
+        let outcome = door.pool.call(call, deadline).await;
+        let next = match &outcome {
+            Ok(reply) if reply.status == 503 && payment.want != Want::Refused(503) => {
+                Next::AfterRest
+            }
+            Ok(_) => Next::Done,
+            Err(_) => Next::AtOnce,
+        };
+        let rest = match next {
+            Next::AfterRest => RETRY_AFTER,
+            Next::AtOnce | Next::Done => Duration::ZERO,
+        };
+        let has_time = intended.elapsed().saturating_add(rest) < RETRY_WITHIN;
+        let next = if has_time && !last { next } else { Next::Done };
         let latency = intended.elapsed();
         let answered_at = SystemClock.now();
         self.tally
@@ -85,10 +142,9 @@ impl Bank {
             .record(&outcome, latency);
         let outcome = outcome_of(&outcome);
         let attempt = Attempt {
-            expectation: Some(if again {
-                Expectation::Refused(503)
-            } else {
-                expectation(payment.want, &outcome)
+            expectation: Some(match next {
+                Next::Done => expectation(payment.want, &outcome),
+                Next::AtOnce | Next::AfterRest => Expectation::AskedAgain,
             }),
             payment: payment.name.clone(),
             transaction_id: payment.id,
@@ -96,7 +152,7 @@ impl Bank {
             shopper: payment.shopper,
             body: BodyHash::of(&payment.body),
             amount: payment.amount,
-            edge: EDGE.to_owned(),
+            edge: format!("edge-{}", door.node),
             verified: !payment.forged,
             intended_at: epoch.plus(payment.at).as_millis(),
             sent_at: sent_at.as_millis(),
@@ -108,12 +164,18 @@ impl Bank {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(attempt);
-        again
+        next
     }
 }
 
-fn is_503(outcome: &Result<Reply, CallError>) -> bool {
-    matches!(outcome, Ok(reply) if reply.status == 503)
+/// What a bank does after an attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    Done,
+    /// Asks the next edge.
+    AtOnce,
+    /// The same, a moment later.
+    AfterRest,
 }
 
 fn outcome_of(outcome: &Result<Reply, CallError>) -> Outcome {

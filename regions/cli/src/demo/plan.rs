@@ -44,9 +44,16 @@ pub(super) struct Timing {
     pub(super) hang_ms: u64,
     /// The primary is gone.
     pub(super) gone_ms: u64,
+    /// The leader of the log is killed, in the middle of the outage.
+    pub(super) kill_ms: u64,
+    /// It is started again.
+    pub(super) return_ms: u64,
     /// The primary is back.
     pub(super) back_ms: u64,
 }
+
+/// Longest time that the killed leader is away.
+const AWAY_MAX_MS: u64 = 2_000;
 
 /// Everything that is going to happen.
 #[derive(Debug)]
@@ -133,11 +140,14 @@ impl Timing {
     pub(super) fn new(rate: u64, seconds: u64) -> Self {
         let end_ms = seconds.saturating_mul(1_000);
         let part = |of: u64, parts: u64| end_ms.saturating_mul(of).checked_div(parts).unwrap_or(0);
+        let kill_ms = part(1, 2);
         Self {
             rate,
             end_ms,
             hang_ms: part(1, 3),
             gone_ms: part(1, 3).saturating_add(part(1, 15).min(2_000)),
+            kill_ms,
+            return_ms: kill_ms.saturating_add(part(1, 12).min(AWAY_MAX_MS)),
             back_ms: part(2, 3),
         }
     }

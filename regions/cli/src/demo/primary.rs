@@ -8,6 +8,7 @@ use standin_drill::servers::{Postgres, Redis, RedisOptions};
 use tokio::time::Instant;
 
 use super::fault::{State, Switch};
+use super::group::{Group, Killed};
 use super::plan::Timing;
 
 /// Name of the database made in a real Postgres.
@@ -115,8 +116,14 @@ pub(super) enum Server {
 // === impl Primary ===
 
 impl Primary {
-    /// Hangs, is gone and comes back when the timing says.
-    pub(super) async fn fail(&self, timing: Timing, start: Instant) -> anyhow::Result<()> {
+    /// Hangs, is gone and comes back when the timing says; meanwhile the leader of the log is killed
+    /// and comes back.
+    pub(super) async fn fail(
+        &self,
+        group: &Group,
+        timing: Timing,
+        start: Instant,
+    ) -> anyhow::Result<Killed> {
         let at = |ms: u64| {
             start
                 .checked_add(Duration::from_millis(ms))
@@ -124,22 +131,39 @@ impl Primary {
         };
         tokio::time::sleep_until(at(timing.hang_ms)).await;
         match self {
-            Self::Embedded(switch) => switch.set(State::Hung),
+            Self::Embedded(switch) => set_all(switch, group, State::Hung),
             Self::Real(postgres) => postgres.pause().context("stopping Postgres")?,
         }
         tokio::time::sleep_until(at(timing.gone_ms)).await;
         match self {
-            Self::Embedded(switch) => switch.set(State::Gone),
+            Self::Embedded(switch) => set_all(switch, group, State::Gone),
             Self::Real(postgres) => postgres.kill().await.context("killing Postgres")?,
         }
-        tokio::time::sleep_until(at(timing.back_ms)).await;
-        match self {
-            Self::Embedded(switch) => switch.set(State::Up),
-            Self::Real(postgres) => postgres
-                .restart()
-                .await
-                .context("starting Postgres again")?,
-        }
-        Ok(())
+        tokio::time::sleep_until(at(timing.kill_ms)).await;
+        let killed = group.kill_leader().await.context("killing the leader")?;
+        tokio::time::sleep_until(at(timing.return_ms)).await;
+        let returning = group.bring_back(killed.node);
+        let recovering = async {
+            tokio::time::sleep_until(at(timing.back_ms)).await;
+            match self {
+                Self::Embedded(switch) => set_all(switch, group, State::Up),
+                Self::Real(postgres) => postgres
+                    .restart()
+                    .await
+                    .context("starting Postgres again")?,
+            }
+            Ok(())
+        };
+        tokio::try_join!(
+            async { returning.await.context("the killed leader's return") },
+            recovering
+        )?;
+        Ok(killed)
     }
+}
+
+/// Every edge has a primary of its own embedded, and all of them fare alike.
+fn set_all(switch: &Switch, group: &Group, state: State) {
+    switch.set(state);
+    group.set_primary(state);
 }

@@ -46,7 +46,7 @@ pub(super) fn check(evidence: &Evidence<'_>, _index: &Index<'_>) -> Check {
     offences.into_check("S9", seen)
 }
 
-fn no_gap(log: &LogContents, offences: &mut Offences) {
+pub(super) fn no_gap(log: &LogContents, offences: &mut Offences) {
     // Batches without an entry hold no place.
     let from = |mut index: u64| {
         while log.blank.contains(&index) {

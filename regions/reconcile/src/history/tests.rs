@@ -109,6 +109,19 @@ fn what_is_wrong_and_what_is_no_answer_are_told_apart() {
             true,
             false,
         ),
+        (Outcome::NoReply, Expectation::AskedAgain, false, false),
+        (
+            Outcome::of_reply(503, b"", None),
+            Expectation::AskedAgain,
+            false,
+            false,
+        ),
+        (
+            Outcome::of_reply(200, APPROVED.as_bytes(), None),
+            Expectation::AskedAgain,
+            true,
+            false,
+        ),
     ];
     for (outcome, expectation, wrong, unanswered) in cases {
         let attempt = attempt(outcome, Some(expectation));

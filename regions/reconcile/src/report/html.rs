@@ -8,7 +8,7 @@ use standin_core::ledger::AuthorizationState;
 use super::chart::{Chart, charts};
 use super::reconciliation::{LogMatch, OutageProof, Reconciliation};
 use super::{DemoReport, PhaseReport};
-use crate::checker::{Check, PROMISES};
+use crate::checker::{Check, MAJORITY, PROMISES};
 use crate::totals::{Line, Totals, grouped, in_words};
 
 /// Everything the page shows.
@@ -65,9 +65,17 @@ pub fn demo(report: &DemoReport) -> Result<String, askama::Error> {
         about,
         tiles: vec![
             plain(report.requests, "requests"),
-            tile(report.no_answer, "without an answer"),
+            Tile {
+                ok: report.is_answered(),
+                ..tile(report.no_answer, "without an answer")
+            },
             tile(report.late, "late"),
             tile(report.wrong, "wrong"),
+            Tile {
+                ok: report.is_steady(),
+                ..tile(report.longest_gap_ms, "ms, the longest pause")
+            },
+            plain(report.wal.longest_election_ms, "ms, the longest election"),
             plain(report.wal.entries, "answers in the log"),
             plain(report.wal.drained, "of them in the ledger"),
             tile(report.wal.backlog, "still to drain"),
@@ -148,8 +156,13 @@ fn demo_verdict(report: &DemoReport) -> String {
         .filter(|check| !check.ok)
         .map(|check| check.id.as_str())
         .collect();
+    let unanswered = if report.is_answered() {
+        0
+    } else {
+        report.no_answer
+    };
     let mut wrong: Vec<String> = [
-        (report.no_answer, "without an answer"),
+        (unanswered, "without an answer"),
         (report.late, "late"),
         (report.wrong, "wrong"),
         (report.wal.backlog, "left in the log"),
@@ -158,6 +171,9 @@ fn demo_verdict(report: &DemoReport) -> String {
     .filter(|(count, _)| *count > 0)
     .map(|(count, what)| format!("{} {what}", grouped(&count.to_string())))
     .collect();
+    if !report.is_steady() {
+        wrong.push(format!("answers paused for {} ms", report.longest_gap_ms));
+    }
     if report.checks.is_empty() {
         wrong.push("nothing was checked".to_owned());
     }
@@ -192,6 +208,7 @@ fn tenths(ms: u64) -> String {
 fn promise(id: &str) -> &'static str {
     PROMISES
         .iter()
+        .chain([&MAJORITY])
         .find(|(known, _)| *known == id)
         .map_or("", |(_, words)| *words)
 }

@@ -144,6 +144,7 @@ fn report() -> DemoReport {
         late: 0,
         wrong: 0,
         retried: 0,
+        longest_gap_ms: 12,
         phases: vec![
             phase("primary", "primary"),
             phase("stand_in", "stand_in"),
@@ -153,6 +154,9 @@ fn report() -> DemoReport {
             entries: 4_400,
             drained: 4_400,
             backlog: 0,
+            members: 3,
+            leader_changes: 1,
+            longest_election_ms: 480,
         },
         ledger: LedgerFigures {
             authorizations: 4_400,
