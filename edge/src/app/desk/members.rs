@@ -225,11 +225,14 @@ mod tests {
         let all = |nodes: &[u64], votes| {
             let member = member.clone();
             let entry = move |node: u64| (node, (member.clone(), votes));
-            nodes.to_vec().into_iter().map(entry)
+            nodes.iter().copied().map(entry).collect::<Vec<_>>()
         };
         Group {
             own: 1,
-            members: all(keepers, true).chain(all(learners, false)).collect(),
+            members: [all(keepers, true), all(learners, false)]
+                .concat()
+                .into_iter()
+                .collect(),
             reachable: reachable.iter().copied().collect(),
             once: [9].into(),
         }

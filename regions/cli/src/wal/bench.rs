@@ -62,13 +62,13 @@ pub(super) struct Args {
 pub(super) struct Measured {
     pub(super) writers: usize,
     pub(super) appends: u64,
-    per_second: f64,
+    per_second: u64,
     p50_us: u64,
     p99_us: u64,
     max_us: u64,
     pub(super) write_mode: WriteMode,
-    /// Appends in one write, on average.
-    appends_per_write: f64,
+    /// Writes that made them durable.
+    writes: u64,
 }
 
 /// Keeps nothing.
@@ -142,16 +142,18 @@ pub(super) async fn measure(
     }
     let status = wal.status();
     wal.stop().await;
-    let writes = status.counters.batches.max(1);
+    let per_second = u128::from(all.len())
+        .saturating_mul(1_000_000)
+        .checked_div(took.as_micros());
     Ok(Measured {
         writers,
         appends: all.len(),
-        per_second: ratio(all.len(), 1) / took.as_secs_f64(),
+        per_second: u64::try_from(per_second.unwrap_or(0))?,
         p50_us: all.value_at_quantile(0.5),
         p99_us: all.value_at_quantile(0.99),
         max_us: all.max(),
         write_mode: status.write_mode,
-        appends_per_write: ratio(all.len(), writes),
+        writes: status.counters.batches,
     })
 }
 
@@ -187,10 +189,10 @@ async fn trim_until(wal: &Wal<Nothing>, end: Instant) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ratio(count: u64, of: u64) -> f64 {
-    // What is shown has three digits.
-    let short = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-    short(count) / short(of)
+/// One number by another, with one digit behind the point.
+fn tenths(count: u64, of: u64) -> String {
+    let tenths = count.saturating_mul(10).checked_div(of).unwrap_or(0);
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 fn show(runs: &[Measured]) {
@@ -206,11 +208,11 @@ fn show(runs: &[Measured]) {
         let ms = |us: u64| format!("{}.{:03}", us / 1_000, us % 1_000);
         rows.add_row([
             run.writers.to_string(),
-            format!("{:.0}", run.per_second),
+            run.per_second.to_string(),
             ms(run.p50_us),
             ms(run.p99_us),
             ms(run.max_us),
-            format!("{:.1}", run.appends_per_write),
+            tenths(run.appends, run.writes),
         ]);
     }
     align_right(&mut rows, 0..6);

@@ -1,3 +1,4 @@
+#![allow(clippy::arithmetic_side_effects, reason = "test code")]
 //! Against edges of this process and their folders.
 
 use std::collections::BTreeMap;
@@ -279,39 +280,32 @@ async fn refused(args: rebuild::Args) -> String {
     error.unwrap_err().downcast::<Refused>().unwrap().0
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_keeper_is_rebuilt_by_one_command() {
+/// Edges 1 to 3, which keep a log together that has three payments, and where their disks are.
+async fn group() -> (TempDir, [Edge; 3]) {
     let disks = tempfile::tempdir().unwrap();
-    let disk = |edge: u64| disks.path().join(edge.to_string());
-    let starting = [1, 2, 3].map(|edge| (edge, disk(edge)));
-    let [one, two, three] = &starting;
-    let (one, two, three) = tokio::join!(
-        start(one.0, &one.1, true),
-        start(two.0, &two.1, true),
-        start(three.0, &three.1, true)
-    );
-    let (one, two, three) = (one.unwrap(), two.unwrap(), three.unwrap());
+    let start = |edge: u64| {
+        let disk = disks.path().join(edge.to_string());
+        async move { start(edge, &disk, true).await.unwrap() }
+    };
+    let (one, two, three) = tokio::join!(start(1), start(2), start(3));
     for id in 1..=3 {
         one.log().propose(&proposal(id), soon()).await.unwrap();
     }
-    let healthy = admin(&two);
-    let why = refused(rebuild(&disk(3), 3, 4, &healthy)).await;
-    assert!(why.contains("in use: stop edge 3"), "{why}");
-    let why = refused(rebuild(&disk(3), 3, 4, &admin(&three))).await;
-    assert!(why.contains("edge 3 itself answers"), "{why}");
-    let why = refused(rebuild(&disk(3), 3, 3, &healthy)).await;
-    assert!(why.contains("another number"), "{why}");
-    assert_eq!(three.stop().await, Stopped::Clean);
-    let why = refused(rebuild(&disk(3), 2, 4, &admin(&one))).await;
-    assert!(why.contains("is of edge 3, not of edge 2"), "{why}");
+    (disks, [one, two, three])
+}
 
-    damage(&disk(3));
-    let again = start(3, &disk(3), true).await.map(drop);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_keeper_is_rebuilt_by_one_command() {
+    let (disks, [one, two, three]) = Box::pin(group()).await;
+    let disk = disks.path().join("3");
+    assert_eq!(three.stop().await, Stopped::Clean);
+    damage(&disk);
+    let again = start(3, &disk, true).await.map(drop);
     assert!(matches!(again, Err(StartError::Log(_))), "{again:?}");
+
     let (told, mut hears) = tokio::sync::mpsc::unbounded_channel();
-    let args = rebuild(&disk(3), 3, 4, &healthy);
+    let args = rebuild(&disk, 3, 4, &admin(&two));
     let mut tell = move |line: String| told.send(line).unwrap();
-    let rebuilding = args.rebuild(&mut tell);
     // The service manager starts the newcomer once it is told to, in the folder's old place.
     let manager = async {
         let mut lines = Vec::new();
@@ -322,39 +316,33 @@ async fn a_damaged_keeper_is_rebuilt_by_one_command() {
                 break;
             }
         }
-        (start(4, &disk(3), true).await.unwrap(), lines)
+        (start(4, &disk, true).await.unwrap(), lines)
     };
-    let (rebuilt, (four, lines)) = tokio::join!(rebuilding, manager);
+    let (rebuilt, (four, lines)) = tokio::join!(args.rebuild(&mut tell), manager);
     let rebuilt = rebuilt.unwrap();
     assert!(
         lines[0].starts_with("the folder of edge 3 is set aside"),
         "{lines:?}"
     );
     let aside = rebuilt.set_aside.unwrap();
-    assert_eq!(
-        inspect::examine(&aside).unwrap().node,
-        3,
-        "renamed, not deleted"
-    );
+    let node = inspect::examine(&aside).unwrap().node;
+    assert_eq!(node, 3, "renamed, not deleted");
     assert!(!rebuilt.advices_may_be_lost);
     assert!(rebuilt.added.changed && rebuilt.removed.changed);
     assert_eq!(rebuilt.removed.keepers, [1, 2, 4].into());
 
     // Run again it finds everything done.
-    let again = rebuild(&disk(3), 3, 4, &healthy);
+    let again = rebuild(&disk, 3, 4, &admin(&two));
     let again = again.rebuild(&mut |_line| {}).await.unwrap();
     assert_eq!(again.set_aside, None);
     assert!(!again.added.changed && !again.removed.changed);
 
     // It has what the others had, and the audit is in the log.
-    let knows = |edge: &Edge| {
-        let known = |id| TransactionId::from_bytes([id; 16]);
-        edge.log()
-            .read(|register| (1..=3).all(|id| register.knows(known(id))))
-    };
     four.log().propose(&proposal(4), soon()).await.unwrap();
-    assert!(knows(&four));
-    let (_, lines) = dumped(&disk(3), &[]);
+    let known = |id| TransactionId::from_bytes([id; 16]);
+    let knows = |id| four.log().read(|register| register.knows(known(id)));
+    assert!((1..=4).all(knows));
+    let (_, lines) = dumped(&disk, &[]);
     let orders: Vec<_> = lines
         .iter()
         .filter(|line| line["kind"] == "operator")
@@ -362,23 +350,64 @@ async fn a_damaged_keeper_is_rebuilt_by_one_command() {
         .collect();
     let once = ["keeper.add 4", "keeper.remove 3"];
     assert_eq!(orders, [once, once].concat());
+    for edge in [one, two, four] {
+        edge.stop().await;
+    }
+}
 
-    // By hand, and what is refused there.
-    let (four_admin, two_admin) = (admin(&four), admin(&two));
-    let member = |what, node, at: &str| {
-        let line = ["member", what, node, "--admin", at];
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_rebuilt_that_is_in_use_or_another_edges() {
+    let (disks, [one, two, three]) = Box::pin(group()).await;
+    let disk = disks.path().join("3");
+    for (args, expected) in [
+        (rebuild(&disk, 3, 4, &admin(&two)), "in use: stop edge 3"),
+        (
+            rebuild(&disk, 3, 4, &admin(&three)),
+            "edge 3 itself answers",
+        ),
+        (rebuild(&disk, 3, 3, &admin(&two)), "another number"),
+        (
+            rebuild(&disk, 2, 4, &admin(&one)),
+            "is of edge 3, not of edge 2",
+        ),
+    ] {
+        let why = refused(args).await;
+        assert!(why.contains(expected), "{why}");
+    }
+    assert!(inspect::examine(&disk).is_ok(), "it is where it was");
+    for edge in [one, two, three] {
+        edge.stop().await;
+    }
+    let alone = tempfile::tempdir().unwrap();
+    let edge = start(5, alone.path(), false).await.unwrap();
+    let why = refused(rebuild(&disk, 5, 6, &admin(&edge))).await;
+    assert!(why.contains("edge 5 itself answers"), "{why}");
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_are_changed_by_hand_and_shown() {
+    let (_disks, [one, two, three]) = Box::pin(group()).await;
+    let member = async |what, node, at: &Edge| {
+        let at = admin(at);
+        let line = ["member", what, node, "--admin", &at];
         let signed = ["--operator", "ada", "--reason", "drill", "--json"];
-        let line: Vec<String> = line.into_iter().chain(signed).map(Into::into).collect();
-        async move { run(line.iter().map(String::as_str)).await }
+        run(line.into_iter().chain(signed)).await
     };
-    assert_eq!(member("add", "9", &two_admin).await, 4);
-    assert_eq!(member("remove", "2", &two_admin).await, 4, "itself");
-    assert_eq!(member("remove", "2", &four_admin).await, 0);
-    assert_eq!(run(["status", "--admin", &four_admin]).await, 0);
-    let page = four.status().await;
+    assert_eq!(member("add", "9", &two).await, 4, "nobody knows it");
+    assert_eq!(member("add", "2", &two).await, 0, "it is one already");
+    assert_eq!(member("remove", "2", &two).await, 4, "itself");
+    assert_eq!(member("remove", "2", &one).await, 0);
+    assert_eq!(two.stop().await, Stopped::Clean);
+    let at = admin(&three);
+    assert_eq!(run(["status", "--admin", &at]).await, 0);
+    let page = three.status().await;
     let members: Vec<_> = status::members_of(&page);
-    assert_eq!(members.len(), 2);
-    assert_eq!(members[1][0], "4 (asked)");
+    let first = |row: &[String; 6]| row[0].clone();
+    assert_eq!(
+        members.iter().map(first).collect::<Vec<_>>(),
+        ["1", "3 (asked)"]
+    );
     let lines = status::of_edge(&page).join("\n");
     for part in [
         "log: term",
@@ -388,8 +417,9 @@ async fn a_damaged_keeper_is_rebuilt_by_one_command() {
     ] {
         assert!(lines.contains(part), "{part} in {lines}");
     }
-    for edge in [one, four] {
+    for edge in [one, three] {
         edge.stop().await;
     }
-    two.stop().await;
+    let gone = parse(["status", "--admin", &at]).run();
+    assert!(Box::pin(gone).await.is_err(), "no reply");
 }
