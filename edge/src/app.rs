@@ -166,20 +166,6 @@ struct Shared {
     progress: Arc<Progress>,
 }
 
-/// The region's log as this edge keeps it, this edge's own, and its links to the other keepers.
-struct Logs {
-    links: Option<Arc<Links>>,
-    log: Arc<Log>,
-    advices: Arc<Advices>,
-}
-
-/// Where banks and operators connect.
-struct Doors {
-    address: SocketAddr,
-    admin_address: SocketAddr,
-    servers: Vec<JoinHandle<server::Stopped>>,
-}
-
 // === impl Edge ===
 
 impl Edge {
@@ -193,21 +179,12 @@ impl Edge {
         let (tasks, stop_workers) = (TaskTracker::new(), CancellationToken::new());
         let metrics = Arc::new(Metrics::new()?);
         let alarms = Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock)));
-<<<<<<< HEAD
         let links = wiring::links(&config, Arc::clone(&clock), Arc::clone(&alarms)).await?;
         let founders = wiring::founders(&config, links.as_deref());
         let log = open_log(&config, links.as_ref()).await?;
         let advices = Arc::new(open_advices(&config, &log).await?);
         come_in(&log, founders.as_ref(), backends.is_embedded()).await?;
         keep(&log, founders, &tasks, &stop_workers);
-=======
-        let logs = Logs::open(&config, &clock, &alarms, backends.is_embedded());
-        let Logs {
-            links,
-            log,
-            advices,
-        } = logs.await?.kept(&config, &tasks, &stop_workers);
->>>>>>> tools
         journal.connect(Arc::clone(&log));
         if let Some(follower) = backends.rebuild(&log, config.keepers.is_some()).await? {
             tasks.spawn(follower.run(stop_workers.clone()));
@@ -247,16 +224,9 @@ impl Edge {
         let control: Arc<dyn Control> = Arc::<Desk>::clone(&desk);
         let stop_accepting = CancellationToken::new();
         let admin = Admin::new(control, metrics);
-<<<<<<< HEAD
         let doors = open_doors(&config, door, admin, &stop_accepting).await?;
         tasks.spawn(watchdog::run(Arc::clone(&desk), stop_workers.clone()));
         tracing::info!(address = %doors.address, admin = %doors.admin_address, "edge is open");
-=======
-        let doors = Doors::open(&config, door, admin, &stop_accepting).await?;
-        tasks.spawn(watchdog::run(Arc::clone(&desk), stop_workers.clone()));
-        let (address, admin_address) = (doors.address, doors.admin_address);
-        tracing::info!(%address, %admin_address, "edge is open");
->>>>>>> tools
         Ok(Self {
             address: doors.address,
             admin_address: doors.admin_address,
@@ -338,75 +308,6 @@ impl Edge {
             Stopped::Clean if !clean => Stopped::TimedOut,
             ended => ended,
         }
-    }
-}
-
-// === impl Logs ===
-
-impl Logs {
-    /// Opens them, and brings the node into its group.
-    async fn open(
-        config: &Config,
-        clock: &Arc<dyn Clock>,
-        alarms: &Arc<Alarms>,
-        embedded: bool,
-    ) -> Result<Self, StartError> {
-        let links = wiring::links(config, Arc::clone(clock), Arc::clone(alarms)).await?;
-        let log = open_log(config, links.as_ref()).await?;
-        let advices = Arc::new(open_advices(config, &log).await?);
-        let founders = wiring::founders(config, links.as_deref());
-        if !come_in(&log, founders.as_ref()).await? {
-            if embedded {
-                return Err(StartError::NoGroup);
-            }
-            tracing::warn!("the log's group is not reached; starting without its latest entries");
-        }
-        Ok(Self {
-            links,
-            log,
-            advices,
-        })
-    }
-
-    /// Starts what keeps the node in its group and its disk looked at.
-    fn kept(self, config: &Config, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
-        let scrubbing = (Arc::clone(&self.log), stop.clone());
-        tasks.spawn(async move { scrubbing.0.keep_scrubbing(scrubbing.1).await });
-        let founders = wiring::founders(config, self.links.as_deref());
-        let enrolling = (Arc::clone(&self.log), stop.clone());
-        tasks.spawn(async move {
-            let (log, stop) = enrolling;
-            log.keep_enrolling(founders.as_ref(), stop).await;
-        });
-        self
-    }
-}
-
-// === impl Doors ===
-
-impl Doors {
-    async fn open(
-        config: &Config,
-        door: Door,
-        admin: Admin,
-        stop_accepting: &CancellationToken,
-    ) -> Result<Self, StartError> {
-        let (address, banks) = listen_on(config.listen).await?;
-        let (admin_address, operators) = listen_on(config.admin_listen).await?;
-        let (door, admin) = (Arc::new(door), Arc::new(admin));
-        let admin_limits = ServerLimits {
-            connections: ADMIN_CONNECTIONS,
-            ..config.server
-        };
-        let stop = || stop_accepting.clone();
-        Ok(Self {
-            address,
-            admin_address,
-            servers: vec![
-                tokio::spawn(server::serve(banks, door, config.server, stop())),
-                tokio::spawn(server::serve(operators, admin, admin_limits, stop())),
-            ],
-        })
     }
 }
 
