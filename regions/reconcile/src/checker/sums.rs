@@ -28,7 +28,7 @@ pub(super) fn check(evidence: &Evidence<'_>, index: &Index<'_>) -> Check {
     told_equals_booked(evidence, index, &mut offences);
     if evidence.logs.iter().all(crate::log::LogContents::is_whole) {
         let logged = logged(index);
-        let drained = drained(evidence);
+        let drained = drained(evidence, index);
         if logged != drained {
             let (logged, drained) = (
                 in_words(&logged.approved_minor),
@@ -81,12 +81,17 @@ fn logged(index: &Index<'_>) -> Line {
     line
 }
 
-/// Rows that name one of the logs as their origin.
-fn drained(evidence: &Evidence<'_>) -> Line {
+/// Rows that name one of the logs as their origin, or that the primary made final by itself before the
+/// log heard of it by an advice.
+fn drained(evidence: &Evidence<'_>, index: &Index<'_>) -> Line {
     let logs: HashSet<_> = evidence.logs.iter().map(|log| log.incarnation).collect();
     let mut line = Line::default();
     for row in evidence.rows.iter().filter(|row| is_final(row)) {
-        if row.log.is_some_and(|(log, _)| logs.contains(&log)) {
+        let from_a_log = match row.log {
+            Some((log, _)) => logs.contains(&log),
+            None => index.advised.contains(&row.answer.transaction_id),
+        };
+        if from_a_log {
             line.add(row.answer.verdict, row.answer.amount);
         }
     }
