@@ -115,7 +115,11 @@ impl Disk {
             lost_unsynced: !not_synced.exists() || std::fs::read(&not_synced)?.is_empty(),
             kept_synced: std::fs::read(&synced).is_ok_and(|found| found == SYNCED.as_bytes()),
         };
-        std::fs::remove_file(&synced)?;
+        for canary in [&synced, &not_synced] {
+            if canary.exists() {
+                std::fs::remove_file(canary)?;
+            }
+        }
         Ok(loss)
     }
 }
