@@ -1,6 +1,8 @@
 //! The store directory this edge resolves merchants with: refreshed from the ledger, kept on disk
 //! for starting while the ledger is away.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,6 +133,12 @@ fn write(path: &Path, stores: &[Store]) -> Result<(), StoresError> {
         source,
     })?;
     let fresh = path.with_extension("new");
-    std::fs::write(&fresh, bytes).map_err(failed)?;
+    // Synced before it takes the old one's name: a power loss would else leave an empty file.
+    let synced = || {
+        let mut file = File::create(&fresh)?;
+        file.write_all(&bytes)?;
+        file.sync_all()
+    };
+    synced().map_err(failed)?;
     std::fs::rename(&fresh, path).map_err(failed)
 }

@@ -2,7 +2,7 @@
 //! remembers, and the judgement at the end.
 //!
 //! Read in this order: [`stage`] (the servers and the world on them), [`edge`] (the process under
-//! test), [`bank`] (requests, load and the recorded history), [`verdict`] (drained, stopped, judged
+//! test), [`group`] (several that keep one log together), [`bank`] (requests, load and the recorded history), [`verdict`] (drained, stopped, judged
 //! by the checker). [`wait`] is the only way anything here waits: for a condition, with a deadline.
 //!
 //! Machines are not switched off here, processes are killed: what the kernel holds survives, so
@@ -16,10 +16,12 @@
 
 pub mod bank;
 pub mod edge;
+pub mod group;
 pub mod stage;
 pub mod verdict;
 pub mod wait;
 
-pub use bank::{Bank, Payment, Told};
+pub use bank::{Bank, Banks, Payment, Told};
 pub use edge::{Edge, EdgeOptions, Programs};
+pub use group::{Group, GroupOptions};
 pub use stage::Stage;

@@ -13,7 +13,11 @@
 mod bank_side;
 mod commit_cut;
 mod crash;
+mod disks;
+mod failover;
+mod keepers;
 mod operators;
+mod partitions;
 mod primary;
 mod trip_cache;
 

@@ -137,6 +137,11 @@ impl Path {
 
     /// Makes an answer durable on this edge's disk, which is when the bank may hear of it.
     async fn tell(&self, proposal: Proposal, answer: Answer, budget: &Budget) -> Option<Given> {
+        // An edge that stood still finds its waits done and its time over: nobody listens any more.
+        if budget.is_over() {
+            tracing::warn!("no answer without the log: the deadline has passed");
+            return None;
+        }
         let advice = Entry::Advice(Box::new(Advice {
             proposal,
             answer: answer.clone(),

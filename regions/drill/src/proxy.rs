@@ -124,7 +124,18 @@ impl Proxy {
 
     /// The same, with a tap for each connection.
     pub async fn start_with(upstream: u16, tap: MakeTap) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), upstream, tap).await
+    }
+
+    /// The same on another address of this machine: what a host of a
+    /// [`Network`](crate::network::Network) can reach.
+    pub async fn start_at(address: Ipv4Addr, upstream: u16) -> io::Result<Self> {
+        let tap: MakeTap = Box::new(|| Box::new(NoTap));
+        Self::listen(SocketAddr::from((address, 0)), upstream, tap).await
+    }
+
+    async fn listen(address: SocketAddr, upstream: u16, tap: MakeTap) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let port = listener.local_addr()?.port();
         let (faults, watched) = watch::channel(Faults::default());
         let stop = CancellationToken::new();

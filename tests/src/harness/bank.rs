@@ -1,6 +1,6 @@
 //! A bank: signs, sends, retries, and remembers every attempt for the checker.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,8 +35,13 @@ pub struct Bank {
     signer: Signer,
     pool: Pool,
     edge: String,
+    patience: Duration,
     history: History,
 }
+
+/// One bank that knows several edges: it asks each in turn, and another one when it got no answer.
+#[derive(Clone, Debug)]
+pub struct Banks(pub Vec<Bank>);
 
 /// Every attempt of every bank of a scenario.
 #[derive(Clone, Debug, Default)]
@@ -191,8 +196,15 @@ impl Bank {
             signer: Signer::new(secret),
             pool: Pool::new(address.into(), connections),
             edge: edge.to_owned(),
+            patience: PATIENCE,
             history,
         }
+    }
+
+    /// The same bank, which waits for a reply no longer than this.
+    #[must_use]
+    pub fn patient_for(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Its slug.
@@ -215,7 +227,7 @@ impl Bank {
         let body = payment.body();
         let call = Call::post(Self::path(), body.clone()).signed(&self.signer);
         let (sent_at, began) = (SystemClock.now().as_millis(), Instant::now());
-        let told = self.pool.ask(call, PATIENCE).await;
+        let told = self.pool.ask(call, self.patience).await;
         let outcome = match &told {
             Ok(reply) => Outcome::of_reply(reply.status, &reply.body, reply.replayed.as_deref()),
             // Nothing was sent: that is no attempt.
@@ -284,22 +296,51 @@ impl Bank {
     /// Keeps `workers` requests in flight, each a new payment of one of `shoppers`, repeated until
     /// it is answered.
     pub fn load(&self, name: &str, workers: usize, shoppers: &[u64]) -> Load {
+        Banks(vec![self.clone()]).load(name, workers, shoppers)
+    }
+}
+
+// === impl Banks ===
+
+impl Banks {
+    /// Asks the edge whose turn it is, then the next one, until one answers; fails the test after
+    /// `within`.
+    pub async fn pay_until_answered(
+        &self,
+        payment: &Payment,
+        first: usize,
+        within: Duration,
+    ) -> Told {
+        let tries = AtomicUsize::new(first);
+        until(&format!("an answer to {}", payment.key), within, || async {
+            let told = self.nth(tries.fetch_add(1, Ordering::Relaxed)).pay(payment);
+            let told = told.await;
+            told.is_answer().then_some(told)
+        })
+        .await
+    }
+
+    /// [`Bank::load`] over all edges, each worker and payment beginning at another one.
+    pub fn load(&self, name: &str, workers: usize, shoppers: &[u64]) -> Load {
         let (stop, answered) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
         let mut set = JoinSet::new();
         for worker in 0..workers {
-            let (bank, stop, answered) = (self.clone(), stop.clone(), Arc::clone(&answered));
+            let (banks, stop, answered) = (self.clone(), stop.clone(), Arc::clone(&answered));
             let (name, shoppers) = (name.to_owned(), shoppers.to_vec());
             set.spawn(async move {
+                let mut turn = worker;
                 for (number, shopper) in (0_i64..).zip(shoppers.iter().cycle().skip(worker)) {
                     if stop.is_cancelled() {
                         break;
                     }
                     let key = format!("{name}-{worker}-{number}");
                     let payment = Payment::new(key, *shopper, 100_i64.saturating_add(number % 400));
-                    while !bank.pay(&payment).await.is_answer() {
+                    turn = turn.wrapping_add(1);
+                    while !banks.nth(turn).pay(&payment).await.is_answer() {
                         if stop.is_cancelled() {
                             return Some(payment);
                         }
+                        turn = turn.wrapping_add(1);
                         tokio::time::sleep(BACK_OFF).await;
                     }
                     answered.fetch_add(1, Ordering::Relaxed);
@@ -312,6 +353,11 @@ impl Bank {
             workers: set,
             answered,
         }
+    }
+
+    fn nth(&self, turn: usize) -> &Bank {
+        let at = turn.checked_rem(self.0.len()).unwrap_or(0);
+        self.0.get(at).expect("a bank knows an edge")
     }
 }
 

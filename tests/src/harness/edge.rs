@@ -1,12 +1,16 @@
 //! The edge under test: a child process with its own folder, ports and log.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fs::File;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use standin_cli::client::{Call, Pool, Reply};
+use standin_drill::network::{End, Network};
 use standin_drill::process::{Process, free_port};
 
 use super::bank::{Bank, SECRET, SLUG};
@@ -20,6 +24,8 @@ pub const STOP_MAX: Duration = Duration::from_secs(20);
 /// How long draining what is left may take.
 pub const DRAIN_MAX: Duration = Duration::from_secs(40);
 const ASK_MAX: Duration = Duration::from_secs(5);
+/// How long a look at an edge that may hang is waited for.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 const KEY: &str = "c3RhbmRpbi10ZXN0cy1kZXBsb3ltZW50LWtleSEh";
 
 /// The programs built for tests; a test gives them by `env!("CARGO_BIN_EXE_…")`.
@@ -34,6 +40,12 @@ pub struct Programs {
 /// How an edge is set up.
 #[derive(Clone, Debug)]
 pub struct EdgeOptions {
+    /// Its number.
+    pub id: u64,
+    /// Its folder; one in the stage's when absent.
+    pub folder: Option<PathBuf>,
+    /// The host of a network it runs on; this machine when absent.
+    pub host: Option<(Arc<Network>, u8)>,
     /// Connection text of the ledger.
     pub postgres: String,
     /// Redis to read from, the local one first.
@@ -53,7 +65,11 @@ pub struct EdgeOptions {
 /// An edge as a child process. Dropping it kills it.
 #[derive(Debug)]
 pub struct Edge {
+    id: u64,
     programs: Programs,
+    host: Option<(Arc<Network>, u8)>,
+    /// To the admin listener of an edge on a host of its own: it is on loopback there.
+    _relay: Option<Process>,
     folder: PathBuf,
     address: SocketAddr,
     admin_address: SocketAddr,
@@ -68,6 +84,9 @@ impl EdgeOptions {
     /// On the servers of a stage, with budgets that a busy machine does not overrun by itself.
     pub fn on(stage: &Stage) -> Self {
         Self {
+            id: 1,
+            folder: None,
+            host: None,
             postgres: stage.postgres_url(),
             redis: vec![stage.redis.url()],
             redis_home: stage.redis.url(),
@@ -78,12 +97,21 @@ impl EdgeOptions {
         }
     }
 
+    /// Where it is reached.
+    pub fn address(&self) -> IpAddr {
+        let at = |(network, host): &(Arc<Network>, u8)| network.address(End::Host(*host)).into();
+        self.host.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), at)
+    }
+
     fn text(&self, folder: &Path, address: SocketAddr, admin: SocketAddr) -> String {
         let [deadline, trip_cache, postgres, wal] = self.budgets_ms;
         let Self {
             postgres: url,
             redis,
             redis_home,
+            id,
+            folder: _,
+            host: _,
             policy: _,
             budgets_ms: _,
             breaker_failures,
@@ -96,7 +124,7 @@ impl EdgeOptions {
 listen = "{address}"
 admin_listen = "{admin}"
 region = "test"
-edge_id = 1
+edge_id = {id}
 deployment_key = "{KEY}"
 policy = {policy:?}
 
@@ -158,15 +186,34 @@ impl Edge {
 
     /// Writes an edge's files without starting it.
     pub fn set_up(programs: Programs, stage: &Stage, options: &EdgeOptions) -> Self {
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let (address, admin) = (local(free_port().unwrap()), local(free_port().unwrap()));
-        let folder = stage.folder().join(format!("edge-{}", address.port()));
-        std::fs::create_dir(&folder).unwrap();
+        let address = SocketAddr::new(options.address(), free_port().unwrap());
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
+        let own = || stage.folder().join(format!("edge-{}", address.port()));
+        let folder = options.folder.clone().unwrap_or_else(own);
+        std::fs::create_dir_all(&folder).unwrap();
         let text = options.text(&folder, address, admin);
-        std::fs::write(folder.join("edge.toml"), text).unwrap();
-        std::fs::write(folder.join("policy.toml"), &options.policy).unwrap();
+        // Synced: the disk may lose its power, and an operator's files were there long before.
+        for (name, text) in [("edge.toml", &text), ("policy.toml", &options.policy)] {
+            let mut file = File::create(folder.join(name)).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            file.sync_all().unwrap();
+        }
+        for synced in folder.ancestors().take(2) {
+            File::open(synced).unwrap().sync_all().unwrap();
+        }
+        let (relay, admin) = match &options.host {
+            None => (None, admin),
+            Some((network, host)) => {
+                let log = folder.join("relay.log");
+                let (relay, at) = network.open_loopback(*host, admin.port(), &log).unwrap();
+                (Some(relay), at)
+            }
+        };
         Self {
+            id: options.id,
             programs,
+            host: options.host.clone(),
+            _relay: relay,
             folder,
             address,
             admin_address: admin,
@@ -174,6 +221,16 @@ impl Edge {
             process: None,
             history: stage.history.clone(),
         }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Its configuration file.
@@ -198,7 +255,8 @@ impl Edge {
 
     /// The bank of the harness at this edge, with at most `connections` connections.
     pub fn bank(&self, connections: usize) -> Bank {
-        Bank::new(self.address, "edge-1", connections, self.history.clone())
+        let name = format!("edge-{}", self.id);
+        Bank::new(self.address, &name, connections, self.history.clone())
     }
 
     /// Starts the process on the same folder and ports, and waits until it is ready.
@@ -209,8 +267,12 @@ impl Edge {
 
     /// Starts the process without waiting.
     pub fn spawn(&mut self) {
-        assert!(self.process.is_none(), "the edge already runs");
-        let mut command = Command::new(self.programs.edge);
+        assert!(!self.runs(), "the edge already runs");
+        let program = Path::new(self.programs.edge);
+        let mut command = match &self.host {
+            None => Command::new(program),
+            Some((network, host)) => network.command(*host, program),
+        };
         command.arg("--config").arg(self.config());
         command.current_dir(&self.folder);
         let log = self.folder.join("edge.log");
@@ -242,6 +304,27 @@ impl Edge {
     /// The process; fails the test when it does not run.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("the edge runs")
+    }
+
+    /// Whether it was started and has not ended.
+    pub fn runs(&mut self) -> bool {
+        let process = self.process.as_mut();
+        process.is_some_and(|process| process.status().is_none())
+    }
+
+    /// Waits until the process ends by itself.
+    pub async fn ends(&mut self, within: Duration) -> ExitStatus {
+        let mut process = self.process.take().expect("the edge runs");
+        match process.ended(within).await {
+            Ok(status) => status,
+            Err(error) => panic!("{error}\n{}", process.tail()),
+        }
+    }
+
+    /// `/statusz`, if it answers.
+    pub async fn look(&self) -> Option<Value> {
+        let asked = self.admin.ask(Call::get("/statusz"), LOOK_MAX).await;
+        serde_json::from_slice(&asked.ok()?.body).ok()
     }
 
     /// Kills the process at once and waits until it is gone.

@@ -16,7 +16,9 @@ use standin_core::money::Currency;
 use standin_core::trip::{Item, ItemStatus, Order, OrderStatus, TripChange, TripEvent, TripSheet};
 use standin_core::trip_cache::TripCache;
 use standin_core::trip_cache::redis::{RedisConfig, RedisTripCache};
-use standin_drill::servers::{Postgres, PostgresOptions, Redis, RedisOptions};
+use standin_drill::servers::{
+    Postgres, PostgresOptions, Redis, RedisOptions, Replicated, ReplicatedOptions,
+};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
@@ -45,6 +47,8 @@ pub const WIDE_POLICY: &str = include_str!("wide-policy.toml");
 pub struct Stage {
     /// The primary.
     pub postgres: Postgres,
+    /// Its standby, when it has one.
+    pub standby: Option<Postgres>,
     /// The trip cache.
     pub redis: Redis,
     /// The ledger, as the harness looks into it.
@@ -73,18 +77,32 @@ impl Stage {
 
     /// [`Stage::set`] with settings of `postgresql.conf`.
     pub async fn set_with(settings: Vec<(String, String)>) -> Self {
-        let mut all = vec![("fsync".to_owned(), "off".to_owned())];
-        all.extend(settings);
-        let options = PostgresOptions {
-            settings: all,
-            copy_of: Some(saved_cluster().await),
-            ..PostgresOptions::default()
-        };
         let (postgres, redis) = tokio::join!(
-            Postgres::start_with(options),
+            Postgres::start_with(quick(settings).await),
             Redis::start(RedisOptions::default()),
         );
-        let (postgres, redis) = (postgres.unwrap(), redis.unwrap());
+        Self::set_on(postgres.unwrap(), None, redis.unwrap()).await
+    }
+
+    /// [`Stage::set`] with a standby, which the primary's commits wait for or not.
+    pub async fn set_with_standby(synchronous: bool) -> Self {
+        let options = ReplicatedOptions {
+            primary: quick(Vec::new()).await,
+            standbys: 1,
+            synchronous,
+        };
+        let (servers, redis) = tokio::join!(
+            Replicated::start(options),
+            Redis::start(RedisOptions::default()),
+        );
+        let Replicated {
+            primary,
+            mut standbys,
+        } = servers.unwrap();
+        Self::set_on(primary, standbys.pop(), redis.unwrap()).await
+    }
+
+    async fn set_on(postgres: Postgres, standby: Option<Postgres>, redis: Redis) -> Self {
         let url = postgres.create_database(DATABASE).await.unwrap();
         let ledger = Arc::new(PostgresLedger::connect(&patient(url)).unwrap());
         ledger.migrate().await.unwrap();
@@ -107,6 +125,7 @@ impl Stage {
         let heart = Heart::start(Arc::clone(&cache));
         Self {
             postgres,
+            standby,
             redis,
             ledger,
             cache,
@@ -124,9 +143,25 @@ impl Stage {
         self.folder.path()
     }
 
-    /// Connection text of the ledger.
+    /// Connection text of the ledger: of every server it may be on.
     pub fn postgres_url(&self) -> String {
-        self.postgres.url(DATABASE)
+        let Some(standby) = &self.standby else {
+            return self.postgres.url(DATABASE);
+        };
+        let (first, second) = (self.postgres.port(), standby.port());
+        format!(
+            "postgres://standin@127.0.0.1:{first},127.0.0.1:{second}/{DATABASE}\
+             ?target_session_attrs=read-write"
+        )
+    }
+
+    /// Makes the standby the primary; the harness looks into that one from now on. Nothing happens
+    /// to the old one.
+    pub async fn promote(&mut self) {
+        let standby = self.standby.as_ref().expect("the stage has a standby");
+        standby.promote().await.unwrap();
+        let url = standby.url(DATABASE);
+        self.ledger = Arc::new(PostgresLedger::connect(&patient(url)).unwrap());
     }
 
     /// Runs statements in the ledger's database.
@@ -293,6 +328,17 @@ pub(super) fn patient(url: String) -> PostgresConfig {
     config.create_timeout = Duration::from_secs(10);
     config.application_name = "harness".to_owned();
     config
+}
+
+/// A server that is there at once and whose disk is memory.
+async fn quick(settings: Vec<(String, String)>) -> PostgresOptions {
+    let mut all = vec![("fsync".to_owned(), "off".to_owned())];
+    all.extend(settings);
+    PostgresOptions {
+        settings: all,
+        copy_of: Some(saved_cluster().await),
+        ..PostgresOptions::default()
+    }
 }
 
 /// An empty cluster, made once for every test process that comes after.

@@ -1,5 +1,12 @@
 //! The end of a scenario: everything is drained, the edge stops in order, and the checker judges
 //! what every client saw against the ledger and the log on disk.
+//!
+//! Of a group every keeper's log is read: what they have all applied has to be the same on each
+//! ([`group`]), and what only several logs show is judged here beside the checker.
+
+mod group;
+
+pub use group::{end_of_group, end_of_group_with};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -57,13 +64,18 @@ pub async fn judge_all(stage: &Stage, edge: &Edge, recoveries: &[Recovery]) -> E
         recoveries,
         reported: &Totals::of_rows(rows.iter().filter(|row| is_final(row))),
     });
-    for check in &checks {
+    pass(&checks);
+    let [log] = logs;
+    End { rows, log, checks }
+}
+
+/// Prints what was judged; fails the test on any breach.
+fn pass(checks: &[Check]) {
+    for check in checks {
         let word = if check.ok { "ok" } else { "BREACH" };
         println!("{} {word}: {}", check.id, check.detail);
     }
-    let [log] = logs;
     assert!(checks.iter().all(|check| check.ok), "{checks:#?}");
-    End { rows, log, checks }
 }
 
 fn by_reason(rows: &[AuthorizationRow]) -> BTreeMap<(Rung, Reason), u64> {
