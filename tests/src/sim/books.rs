@@ -254,7 +254,10 @@ impl Books {
                     self.scene
                         .wrong(|| format!("S3: {id} was told {said:?}, booked as {booked:?}"));
                 }
-                if said.verdict == Verdict::Approved && row.reversed > 0 && !conflicting {
+                // Told again while the log could not be asked, it rests on that edge's disk.
+                let alone = kept.lost.contains(&said.edge) && !kept.heard.contains(id);
+                let back = row.reversed > 0 && !conflicting && !alone;
+                if said.verdict == Verdict::Approved && back {
                     let back = row.reversed;
                     self.scene
                         .wrong(|| format!("S16: {id} was told {said:?}, and {back} went back"));

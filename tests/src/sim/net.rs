@@ -171,6 +171,9 @@ impl<M: Replicable> Net<M> {
     async fn carry(self: Arc<Self>, from: Arc<Gone>, to: u64, request: Bytes) -> Option<Bytes> {
         let said = look_into_request(&request);
         self.note("request", from.node, to, said);
+        if let Said::AskVote { term } = said {
+            self.oracle.spoke(from.node, term);
+        }
         self.travel(from.node, to).await?;
         let run = self.node(to)?;
         let reply = tokio::select! {
@@ -182,6 +185,9 @@ impl<M: Replicable> Net<M> {
             return None;
         }
         let said = look_into_reply(&reply);
+        if let Said::Voted { term, .. } = said {
+            self.oracle.spoke(to, term);
+        }
         if let Said::Voted {
             term,
             node,

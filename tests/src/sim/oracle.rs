@@ -157,25 +157,27 @@ impl Oracle {
         }
     }
 
-    /// What a node says of itself.
-    pub fn status(&self, node: u64, term: u64, leads: bool) {
-        // A group that was not founded yet, or a library that has said nothing yet.
-        if term == 0 {
-            return;
-        }
+    /// A node speaks in a term: it has it durably, and never speaks in an earlier one again.
+    pub fn spoke(&self, node: u64, term: u64) {
         let mut seen = locked(&self.seen);
-        let before = seen.terms.get(&node).copied().unwrap_or(0);
+        let before = *seen
+            .terms
+            .entry(node)
+            .and_modify(|known| *known = term.max(*known))
+            .or_insert(term);
         if term < before {
             self.scene
                 .wrong(|| format!("node {node} went back from term {before} to {term}"));
         }
-        seen.terms.insert(node, term.max(before));
-        if leads {
-            let leader = *seen.leaders.entry(term).or_insert(node);
-            if leader != node {
-                self.scene
-                    .wrong(|| format!("nodes {leader} and {node} both lead term {term}"));
-            }
+    }
+
+    /// A node leads, as far as it knows.
+    pub fn leads(&self, node: u64, term: u64) {
+        let mut seen = locked(&self.seen);
+        let leader = *seen.leaders.entry(term).or_insert(node);
+        if leader != node {
+            self.scene
+                .wrong(|| format!("nodes {leader} and {node} both lead term {term}"));
         }
     }
 

@@ -424,8 +424,9 @@ impl<M: Replicable> World<M> {
     pub fn look(&self) {
         for run in self.net.nodes() {
             let status = run.group().status();
-            let leads = status.leader == Some(status.node);
-            self.oracle.status(status.node, status.term, leads);
+            if status.leader == Some(status.node) {
+                self.oracle.leads(status.node, status.term);
+            }
             let used = self
                 .disk(status.node)
                 .map_or(0, |disk| disk.segment_bytes());
