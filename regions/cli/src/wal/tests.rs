@@ -338,7 +338,9 @@ async fn a_damaged_keeper_is_rebuilt_by_one_command() {
     assert!(!again.added.changed && !again.removed.changed);
 
     // It has what the others had, and the audit is in the log.
-    four.log().propose(&proposal(4), soon()).await.unwrap();
+    let committed = four.log().commit(&proposal(4), soon()).await.unwrap();
+    let applied = committed.applied().index;
+    four.log().wait_for(applied).await.unwrap();
     let known = |id| TransactionId::from_bytes([id; 16]);
     let knows = |id| four.log().read(|register| register.knows(known(id)));
     assert!((1..=4).all(knows));
