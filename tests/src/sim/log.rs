@@ -17,6 +17,8 @@ use super::world::{Hooks, World};
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(700);
+/// Rest after a refusal.
+const REFUSED_REST: Duration = Duration::from_millis(200);
 const CLIENTS: u64 = 4;
 /// Simulated milliseconds of faults.
 const FAULTS_MS: u64 = 3_000;
@@ -104,7 +106,8 @@ async fn ask(world: &Arc<World<Till>>, mark: &Mark, bytes: &Bytes, tries: u32) -
             Err(error) => {
                 world.scene.note("not told", &[run.node()]);
                 if error.fate() == Fate::NotBegun {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    // A log whose disk was full tries again after a second.
+                    tokio::time::sleep(REFUSED_REST).await;
                 }
             }
         }
