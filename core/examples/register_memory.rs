@@ -70,6 +70,7 @@ fn proposal(number: u64) -> Result<Proposal, Failure> {
     let shopper: ShopperId = shopper.try_into()?;
     Ok(Proposal {
         edge: 1,
+        start: 1,
         request: Authorization {
             bank: "first-bank".parse()?,
             shopper,

@@ -84,6 +84,8 @@ pub struct LateMark {
     pub transaction_id: TransactionId,
     /// The edge; the mark says nothing of what others proposed.
     pub edge: u64,
+    /// Which start of it; nor of what another start of it did.
+    pub start: u64,
 }
 
 /// Money that comes back to the trip.
@@ -127,6 +129,8 @@ pub struct Grant {
 pub struct Proposal {
     /// The edge that proposes.
     pub edge: u64,
+    /// Which start of it: another one does not know what this one told.
+    pub start: u64,
     /// What the bank asked.
     pub request: Authorization,
     /// Identity of the payment.
@@ -391,6 +395,7 @@ mod tests {
         let id = TransactionId::from_bytes([4; 16]);
         Proposal {
             edge: 1,
+            start: 1,
             request: Authorization {
                 bank: "first".parse().unwrap(),
                 shopper: "123".parse().unwrap(),
@@ -558,6 +563,7 @@ mod tests {
             Entry::Late(LateMark {
                 transaction_id: id,
                 edge: 2,
+                start: 3,
             }),
             Entry::Heard(id),
             Entry::Told(id),

@@ -165,6 +165,12 @@ impl Advices {
         self.incarnation
     }
 
+    /// The same, as proposals and late marks name it.
+    pub fn start(&self) -> u64 {
+        let (high, low) = self.incarnation.as_u64_pair();
+        high ^ low
+    }
+
     /// The answer this edge gave a payment, as long as the log may not have it.
     ///
     /// # Errors

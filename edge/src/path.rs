@@ -700,6 +700,7 @@ impl Making<'_> {
         let other = |seen: &&Approval| seen.transaction_id != id;
         Proposal {
             edge: self.path.log.edge(),
+            start: self.path.advices.start(),
             request: self.request.clone(),
             transaction_id: id,
             fingerprint,

@@ -32,7 +32,7 @@ impl Register {
         let turned = answer.verdict != proposal.reason.verdict();
         self.counts.turned = self.counts.turned.saturating_add(u64::from(turned));
         self.count(&answer);
-        let record = Record::answered(&answer, at, proposal.edge);
+        let record = Record::answered(&answer, at, proposal);
         self.payments.insert(id, record, self.log_time_ms);
         Outcome::Answered(Box::new(answer))
     }

@@ -52,7 +52,7 @@ pub struct Conflict {
 /// What is kept for it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Corrections {
-    /// Payments that edges marked late: by which edge, and when, in log time.
+    /// Payments that edges marked late: by which start of an edge, and when, in log time.
     late: BTreeMap<TransactionId, BTreeMap<u64, u64>>,
     conflicts: VecDeque<Conflict>,
     /// Answers that gave way to an advice before they were surely drained, and where they were given.
@@ -96,7 +96,7 @@ impl Corrections {
 
     /// Since when the edge whose entry it was has marked a payment late.
     fn late_since(&self, id: TransactionId, record: &Record) -> Option<u64> {
-        self.late.get(&id)?.get(&record.edge).copied()
+        self.late.get(&id)?.get(&record.start).copied()
     }
 }
 
@@ -143,7 +143,7 @@ impl Register {
         }
         let Some(record) = self.payments.get(id).cloned() else {
             let over = self.count_advice(advice);
-            let record = Record::answered(answer, at, proposal.edge);
+            let record = Record::answered(answer, at, proposal);
             self.payments.insert(id, record, self.log_time_ms);
             self.payments.set(id, Flag::Over, over);
             self.advised(id);
@@ -163,7 +163,7 @@ impl Register {
             Some(logged) => {
                 // The bank holds the advice's bytes, and the log's only if it heard of them: surely not
                 // when they are of the same edge's own entry, unless they were told again.
-                let own = record.edge == proposal.edge;
+                let own = record.start == proposal.start;
                 if logged != *answer && own && !record.is(Flag::Heard) {
                     self.payments.replace(id, answer);
                 }
@@ -297,12 +297,12 @@ impl Register {
             return;
         }
         let id = mark.transaction_id;
-        let heard = |record: &Record| record.is(Flag::Heard) || record.edge != mark.edge;
+        let heard = |record: &Record| record.is(Flag::Heard) || record.start != mark.start;
         if self.payments.get(id).is_some_and(heard) {
             return;
         }
         let marks = self.corrections.late.entry(id).or_default();
-        if marks.insert(mark.edge, self.log_time_ms).is_none() {
+        if marks.insert(mark.start, self.log_time_ms).is_none() {
             self.counts.late = self.counts.late.saturating_add(1);
         }
     }

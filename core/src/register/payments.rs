@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Answer;
-use crate::entry::LogPosition;
+use crate::entry::{LogPosition, Proposal};
 use crate::id::TransactionId;
 
 /// Every payment that is remembered.
@@ -29,6 +29,8 @@ pub(super) struct Record {
     pub(super) at: LogPosition,
     /// The edge whose entry it was.
     pub(super) edge: u64,
+    /// Which start of that edge.
+    pub(super) start: u64,
     flags: u8,
 }
 
@@ -73,11 +75,12 @@ impl Flag {
 // === impl Record ===
 
 impl Record {
-    pub(super) fn answered(answer: &Answer, at: LogPosition, edge: u64) -> Self {
+    pub(super) fn answered(answer: &Answer, at: LogPosition, by: &Proposal) -> Self {
         Self {
             fate: Fate::Answered(Packed::of(answer)),
             at,
-            edge,
+            edge: by.edge,
+            start: by.start,
             flags: 0,
         }
     }
@@ -87,6 +90,7 @@ impl Record {
             fate: Fate::Tombstoned,
             at,
             edge: 0,
+            start: 0,
             flags: 0,
         }
     }

@@ -44,6 +44,7 @@ fn trip(number: u128, version: u64) -> Trip {
 fn proposal(key: u8, amount: i64, cap: i64, trip: Trip) -> Proposal {
     Proposal {
         edge: 1,
+        start: 1,
         request: Authorization {
             bank: "acme".parse().unwrap(),
             shopper: trip.shopper,

@@ -41,6 +41,11 @@ impl Path {
         budget: &Budget,
     ) -> Result<Given, Refusal> {
         let transaction_id = proposal.transaction_id;
+        // This edge told the bank before, and its applied state has not heard of it yet: that stands,
+        // so nothing else may be said of it, and no mark either.
+        if self.told.contains(transaction_id) {
+            return Err(Refusal::Unknown);
+        }
         if held && let Some(given) = self.on_primary_only(&proposal, budget).await? {
             return Ok(given);
         }
@@ -51,6 +56,7 @@ impl Path {
         let mark = Entry::Late(LateMark {
             transaction_id,
             edge: self.log.edge(),
+            start: self.advices.start(),
         });
         if let Err(error) = self.advices.keep(&mark, soon(MARK_WITHIN)).await {
             tracing::error!(transaction = %transaction_id, %error, "a late mark is not durable");

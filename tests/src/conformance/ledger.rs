@@ -298,6 +298,7 @@ pub fn propose(sheet: &TripSheet, key: &str, amount: i64, cap: i64) -> Proposal 
     let secret = DeploymentKey::new(vec![7; 32]).unwrap();
     Proposal {
         edge: 1,
+        start: 1,
         code: secret.code(&request.bank, id, &print),
         request,
         transaction_id: id,

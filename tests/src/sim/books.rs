@@ -318,8 +318,11 @@ fn describe(entry: &Entry, outcome: &Outcome) -> String {
     };
     match entry {
         Entry::Authorize(one) => format!(
-            "log: edge {} proposes {} {:?} {:?}: {came}",
-            one.edge, one.transaction_id, one.reason, one.rung
+            "log: edge {:?} proposes {} {:?} {:?}: {came}",
+            (one.edge, one.start),
+            one.transaction_id,
+            one.reason,
+            one.rung
         ),
         Entry::Advice(one) => format!(
             "log: edge {} advises {} {:?} {:?}: {came}",

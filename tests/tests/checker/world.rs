@@ -194,6 +194,7 @@ fn propose(n: u64, random: &mut Random) -> Proposal {
     mac[..8].copy_from_slice(&random.next().to_be_bytes());
     Proposal {
         edge: 1,
+        start: 1,
         transaction_id: identity::transaction_id(&request, Operation::Authorize, Some(trip.id)),
         fingerprint: identity::fingerprint(&request),
         code: Code::from_mac(&mac),

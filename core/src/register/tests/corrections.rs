@@ -40,6 +40,7 @@ fn late(key: u8, edge: u64) -> Entry {
     Entry::Late(LateMark {
         transaction_id: id(key),
         edge,
+        start: edge,
     })
 }
 
@@ -239,7 +240,7 @@ fn a_late_mark_says_nothing_of_what_another_edge_answered() {
     ));
     register.apply(at(2), 0, &late(1, 2));
     let mut other = proposal(2, 100, 1_000, trip(1, 1));
-    other.edge = 3;
+    (other.edge, other.start) = (3, 3);
     register.apply(at(3), 0, &late(2, 2));
     answered(apply(&mut register, 4, 0, other));
     assert!(register.overdue(RETRY_MS, 2 * RETRY_MS).is_empty());

@@ -88,6 +88,7 @@ fn soon() -> Instant {
 fn proposal(id: u8) -> Entry {
     Entry::Authorize(Box::new(Proposal {
         edge: 1,
+        start: 1,
         request: Authorization {
             bank: "first".parse().unwrap(),
             shopper: "123".parse().unwrap(),

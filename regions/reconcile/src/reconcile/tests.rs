@@ -99,6 +99,7 @@ fn proposal(n: u64, rung: Rung) -> Proposal {
     };
     Proposal {
         edge: 1,
+        start: 1,
         transaction_id: identity::transaction_id(&request, Operation::Authorize, None),
         fingerprint: identity::fingerprint(&request),
         code: Code::from_mac(&[n as u8; 32]),
