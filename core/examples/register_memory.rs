@@ -4,6 +4,8 @@
 //! two payments a trip, one trip a shopper, none drained. Says resident bytes a payment, before and
 //! after, as Linux counts them.
 
+#![allow(clippy::disallowed_methods, reason = "measures how long it takes")]
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 

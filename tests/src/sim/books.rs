@@ -220,6 +220,7 @@ impl Books {
     }
 
     /// S1, S3, S4, S15, once everything is drained.
+    #[allow(clippy::too_many_lines, reason = "one promise after the other")]
     pub fn close(&self, rows: &[AuthorizationRow], conflicts: &[ConflictRow]) {
         let mut kept = locked(&self.kept);
         kept.conflicts

@@ -165,6 +165,7 @@ impl Region {
         log
     }
 
+    #[allow(clippy::too_many_lines, reason = "every part of an edge, once")]
     fn build(
         &self,
         log: &Arc<Log>,

@@ -58,6 +58,7 @@ struct Payment {
 }
 
 /// Runs one simulation of three keepers and two other edges.
+#[allow(clippy::too_many_lines, reason = "the course of a run, in order")]
 pub async fn simulate(scene: Arc<Scene>) -> Arc<World<Machine>> {
     let clocks = Clocks::new(0);
     let clock: Arc<dyn Clock> = Arc::new(clocks.clone());

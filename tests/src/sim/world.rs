@@ -26,6 +26,9 @@ const BUDGET_BYTES: u64 = 2 * 1024 * 1024;
 /// Which group it is.
 pub const INCARNATION: Uuid = Uuid::from_u128(0x5117);
 
+/// Up to where a node may give its log up.
+pub type CompactUpto<M> = Box<dyn Fn(&Run<M>) -> u64 + Send + Sync>;
+
 /// The world of one simulation.
 pub struct World<M: Replicable> {
     /// What its parts share.
@@ -52,7 +55,7 @@ pub struct Hooks<M: Replicable> {
     /// Makes of a log that was opened whatever holds it.
     pub started: Started<M>,
     /// Up to where a node's log may be given up.
-    pub compact_upto: Box<dyn Fn(&Run<M>) -> u64 + Send + Sync>,
+    pub compact_upto: CompactUpto<M>,
 }
 
 type Started<M> =

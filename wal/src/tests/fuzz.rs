@@ -286,6 +286,7 @@ fn members() -> Membership<u64, Member> {
     Membership::new(vec![[1, 2, 3].into()], nodes)
 }
 
+#[allow(clippy::too_many_lines, reason = "one of every kind")]
 fn messages() -> (Vec<Bytes>, Vec<Bytes>) {
     let entry = |index, payload| RaftEntry::<Notes> {
         log_id: log_id(3, index),
