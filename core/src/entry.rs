@@ -84,7 +84,7 @@ pub struct LateMark {
     pub transaction_id: TransactionId,
     /// The edge; the mark says nothing of what others proposed.
     pub edge: u64,
-    /// Which start of it; nor of what another start of it did.
+    /// Which start of it.
     pub start: u64,
 }
 

@@ -8,7 +8,7 @@
 //! - an approval stands only if the trip's approvals (the log's and those the entry saw) fit the
 //!   cap of the trip's highest version, the trip is not closed, and the limits the entry names
 //!   hold; otherwise it becomes a decline;
-//! - an advice, which was given already, always stands ([`corrections`]).
+//! - an advice, which was given already, always stands (`corrections`).
 //!
 //! What was approved while standing in counts by hour and by outage; an outage that comes back within
 //! an hour goes on counting, so that a flapping primary does not renew the limits.

@@ -9,8 +9,8 @@
 //! cancelled, its wait is the caller's; a future dropped half-way closes its connection. Lock order
 //! everywhere: epoch, cursor, transaction ids, orders, trips, authorizations, each in id order.
 //!
-//! Of several hosts the one that takes writes is found anew for every connection ([`hosts`]); a
-//! server whose epoch is below one seen before writes nothing ([`epoch`]).
+//! Of several hosts the one that takes writes is found anew for every connection (`hosts`); a
+//! server whose epoch is below one seen before writes nothing (`epoch`).
 //!
 //! Absent on purpose: TLS (connections are loopback or a private network for now), LISTEN/NOTIFY,
 //! advisory locks, SERIALIZABLE, anything else that engines speaking the protocol lack.

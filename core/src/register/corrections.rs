@@ -52,7 +52,7 @@ pub struct Conflict {
 /// What is kept for it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Corrections {
-    /// Payments that edges marked late: by which start of an edge, and when, in log time.
+    /// Payments that edges marked late: by which edge, and when, in log time.
     late: BTreeMap<TransactionId, BTreeMap<u64, u64>>,
     conflicts: VecDeque<Conflict>,
     /// Answers that gave way to an advice before they were surely drained, and where they were given.
@@ -96,7 +96,7 @@ impl Corrections {
 
     /// Since when the edge whose entry it was has marked a payment late.
     fn late_since(&self, id: TransactionId, record: &Record) -> Option<u64> {
-        self.late.get(&id)?.get(&record.start).copied()
+        self.late.get(&id)?.get(&record.edge).copied()
     }
 }
 
@@ -297,12 +297,12 @@ impl Register {
             return;
         }
         let id = mark.transaction_id;
-        let heard = |record: &Record| record.is(Flag::Heard) || record.start != mark.start;
+        let heard = |record: &Record| record.is(Flag::Heard) || record.edge != mark.edge;
         if self.payments.get(id).is_some_and(heard) {
             return;
         }
         let marks = self.corrections.late.entry(id).or_default();
-        if marks.insert(mark.start, self.log_time_ms).is_none() {
+        if marks.insert(mark.edge, self.log_time_ms).is_none() {
             self.counts.late = self.counts.late.saturating_add(1);
         }
     }
