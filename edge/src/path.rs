@@ -1,5 +1,5 @@
 //! One authorization, in order. This file is the design's section 2 as code; read [`Path::answer`].
-//! What happens when the log cannot commit is [`unsettled`].
+//! What happens when the log cannot commit is `path/unsettled.rs`.
 //!
 //! Steps 1 to 3 (accept, authenticate, understand) happen at the door; steps 4 to 11 here. Every
 //! wait is under the request's [`Budget`]. A decline is an answer; a [`Refusal`] is none.

@@ -2,7 +2,7 @@
 //! what every client saw against the ledger and the log on disk.
 //!
 //! Of a group every keeper's log is read: what they have all applied has to be the same on each
-//! ([`group`]), and what only several logs show is judged here beside the checker.
+//! (`group`), and what only several logs show is judged here beside the checker.
 
 mod group;
 
