@@ -84,8 +84,6 @@ pub struct LateMark {
     pub transaction_id: TransactionId,
     /// The edge; the mark says nothing of what others proposed.
     pub edge: u64,
-    /// Which start of it.
-    pub start: u64,
 }
 
 /// Money that comes back to the trip.
@@ -563,7 +561,6 @@ mod tests {
             Entry::Late(LateMark {
                 transaction_id: id,
                 edge: 2,
-                start: 3,
             }),
             Entry::Heard(id),
             Entry::Told(id),

@@ -15,7 +15,7 @@ use standin_core::answer::{Answer, Rung, Verdict};
 use standin_core::decide::{FloorLimits, Tally};
 use standin_core::entry::{Advice, Entry};
 use standin_core::id::{Fingerprint, ShopperId, TransactionId};
-use standin_wal::{Applied, Fate, ProposeError, StateMachine, Wal};
+use standin_wal::{Applied, ProposeError, StateMachine, Wal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -135,9 +135,7 @@ impl Kept {
         let kept = (index, Box::new(answer.clone()));
         self.answers.insert(answer.transaction_id, kept);
     }
-}
 
-impl Kept {
     fn spent_by(&self, incarnation: Uuid) -> Tally {
         let (start, spent) = self.spent;
         if start == incarnation {
@@ -165,7 +163,7 @@ impl Advices {
         self.incarnation
     }
 
-    /// The same, as proposals and late marks name it.
+    /// The same, as proposals name it.
     pub fn start(&self) -> u64 {
         let (high, low) = self.incarnation.as_u64_pair();
         high ^ low
@@ -342,14 +340,4 @@ pub enum KeepError {
     /// The edge's own log did not take it, or not in time.
     #[error(transparent)]
     Wal(#[from] ProposeError),
-}
-
-impl KeepError {
-    /// Whether it may be kept all the same.
-    pub fn fate(&self) -> Fate {
-        match self {
-            Self::Encode(_) => Fate::NotBegun,
-            Self::Wal(error) => error.fate(),
-        }
-    }
 }

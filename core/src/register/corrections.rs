@@ -119,6 +119,16 @@ impl Register {
         self.corrections.conflicts.iter()
     }
 
+    /// Whether a payment is an approval that its own edge has marked late, and that nobody was told
+    /// since.
+    pub fn is_late(&self, id: TransactionId) -> bool {
+        let Some(record) = self.payments.get(id) else {
+            return false;
+        };
+        let approved = |answer: Answer| answer.verdict == Verdict::Approved;
+        self.corrections.late_since(id, record).is_some() && record.answer().is_some_and(approved)
+    }
+
     /// Approvals that were marked late at least `window_ms` of log time ago and that nobody was told
     /// since; `now_ms` is a log time that is surely reached.
     pub fn overdue(&self, window_ms: u64, now_ms: u64) -> Vec<(TransactionId, ShopperId)> {

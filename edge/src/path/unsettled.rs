@@ -56,7 +56,6 @@ impl Path {
         let mark = Entry::Late(LateMark {
             transaction_id,
             edge: self.log.edge(),
-            start: self.advices.start(),
         });
         if let Err(error) = self.advices.keep(&mark, soon(MARK_WITHIN)).await {
             tracing::error!(transaction = %transaction_id, %error, "a late mark is not durable");
@@ -166,12 +165,10 @@ impl Path {
     /// before it or after it, and gives the money back unless the log has heard that the bank was told.
     pub(super) fn may_be_taken_back(&self, answer: &Answer) -> bool {
         let id = answer.transaction_id;
-        let in_the_log = || {
-            let overdue = self.log.read(|register| register.overdue(0, u64::MAX));
-            overdue.iter().any(|(late, _)| *late == id)
-        };
         answer.verdict == Verdict::Approved
-            && (self.marked.contains(id) || self.advices.has_marked(id) || in_the_log())
+            && (self.marked.contains(id)
+                || self.advices.has_marked(id)
+                || self.log.read(|register| register.is_late(id)))
     }
 
     /// The ledger's final row, after the log has heard that the bank is told it: an edge may have
@@ -185,18 +182,9 @@ impl Path {
         if answer.verdict == Verdict::Declined {
             return Ok(Given::booked(answer));
         }
-        match self.log.propose(&Entry::Heard(id), budget.wal()).await {
-            // Of what the log has not heard of, it takes nothing back.
-            Ok(Outcome::Known(_) | Outcome::Noted) => Ok(Given::booked(answer)),
-            Ok(Outcome::Tombstoned) => Err(Refusal::Released),
-            Ok(_) => Err(Refusal::Unknown),
-            Err(error) => {
-                tracing::debug!(%error, "the log has not heard that a booked answer is told");
-                let kept = self.advices.keep(&Entry::Told(id), budget.deadline()).await;
-                kept.map_err(|_not_durable| Refusal::Unknown)?;
-                Ok(Given::booked(answer))
-            }
-        }
+        // Of what the log does not know, it takes nothing back.
+        self.hear(id, budget).await?;
+        Ok(Given::booked(answer))
     }
 
     /// A stored answer, after the log has heard that the bank is told it again.
@@ -212,18 +200,38 @@ impl Path {
         if ours || recalled.heard || recalled.answer.verdict == Verdict::Declined {
             return Ok(Given::applied(recalled));
         }
+        match self.hear(id, budget).await? {
+            Heard::Known(recalled) => Ok(Given::applied(recalled)),
+            Heard::Kept => Ok(Given::applied(recalled)),
+            Heard::NotKnown => Err(Refusal::Unknown),
+        }
+    }
+
+    /// Has the log hear that a bank is told an answer again, or keeps here that it was.
+    async fn hear(&self, id: TransactionId, budget: &Budget) -> Result<Heard, Refusal> {
         match self.log.propose(&Entry::Heard(id), budget.wal()).await {
-            Ok(Outcome::Known(recalled)) => Ok(Given::applied(recalled)),
+            Ok(Outcome::Known(recalled)) => Ok(Heard::Known(recalled)),
+            Ok(Outcome::Noted) => Ok(Heard::NotKnown),
             Ok(Outcome::Tombstoned) => Err(Refusal::Released),
             Ok(_) => Err(Refusal::Unknown),
             Err(error) => {
                 tracing::debug!(%error, "the log has not heard that an answer is told again");
                 let kept = self.advices.keep(&Entry::Told(id), budget.deadline()).await;
                 kept.map_err(|_not_durable| Refusal::Unknown)?;
-                Ok(Given::applied(recalled))
+                Ok(Heard::Kept)
             }
         }
     }
+}
+
+/// Where it is durable that a bank is told an answer again.
+enum Heard {
+    /// In the log, which says what the answer is.
+    Known(Recalled),
+    /// Nowhere: the log knows no answer of the payment.
+    NotKnown,
+    /// On this edge's disk; the log was not reached.
+    Kept,
 }
 
 fn before(deadline: Instant, margin: Duration) -> Instant {

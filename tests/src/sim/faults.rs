@@ -169,10 +169,10 @@ fn compact<M: Replicable>(world: &Arc<World<M>>) {
     });
 }
 
-/// Spoils the disk of a machine that is down, or is taken down for it; one at a time.
-async fn spoil<M: Replicable>(world: &Arc<World<M>>) {
+/// Takes a machine down whose disk is whole, if every other one's is.
+fn take_down<M: Replicable>(world: &Arc<World<M>>) -> Option<u64> {
     if world.is_wounded() {
-        return;
+        return None;
     }
     let whole: Vec<u64> = world
         .machines()
@@ -180,12 +180,16 @@ async fn spoil<M: Replicable>(world: &Arc<World<M>>) {
         .filter(|(_, state, _)| matches!(state, State::Up | State::Down))
         .map(|(node, ..)| node)
         .collect();
-    let Some(node) = world.scene.pick(&whole) else {
-        return;
-    };
+    let node = world.scene.pick(&whole)?;
     if let Some(run) = world.net.node(node) {
         world.end(&run);
     }
+    Some(node)
+}
+
+/// Spoils the disk of a machine that is down, or is taken down for it; one at a time.
+async fn spoil<M: Replicable>(world: &Arc<World<M>>) {
+    let Some(node) = take_down(world) else { return };
     let Some(disk) = world.disk(node) else { return };
     // As the next start will find it.
     disk.settle();
@@ -206,21 +210,7 @@ async fn spoil<M: Replicable>(world: &Arc<World<M>>) {
 
 /// A machine loses its disk: another one comes in its place.
 fn wipe<M: Replicable>(world: &Arc<World<M>>) {
-    if world.is_wounded() {
-        return;
-    }
-    let whole: Vec<u64> = world
-        .machines()
-        .into_iter()
-        .filter(|(_, state, _)| matches!(state, State::Up | State::Down))
-        .map(|(node, ..)| node)
-        .collect();
-    let Some(node) = world.scene.pick(&whole) else {
-        return;
-    };
-    if let Some(run) = world.net.node(node) {
-        world.end(&run);
-    }
+    let Some(node) = take_down(world) else { return };
     world.scene.note("wipe", &[node]);
     world.set_state(node, State::Retired);
     world.tasks.spawn(Arc::clone(world).replace(node));

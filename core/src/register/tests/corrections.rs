@@ -40,7 +40,6 @@ fn late(key: u8, edge: u64) -> Entry {
     Entry::Late(LateMark {
         transaction_id: id(key),
         edge,
-        start: edge,
     })
 }
 
