@@ -179,16 +179,21 @@ async fn b2_the_same_request_at_every_edge_at_once_is_one_payment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "fails now and then; the cause is not known yet"]
 async fn b4_a_retry_elsewhere_while_the_first_edge_hangs_is_the_same_payment() {
     const ROUNDS: u64 = 6;
+    // A quick edge has told everything before it is paused: then there are more rounds.
+    const ROUNDS_MAX: u64 = 40;
     let mut random = Random(seed());
     let stage = Stage::set().await;
     let shoppers = stage.trips(1, SHOPPERS, 10_000_000).await;
     let mut group = Group::start(PROGRAMS, &stage, GroupOptions::on(&stage)).await;
     let banks = group.banks(WORKERS + 2);
-    let mut hung = 0;
-    for round in 0..ROUNDS {
+    let (mut hung, mut rounds) = (0, 0);
+    for round in 0..ROUNDS_MAX {
+        if round >= ROUNDS && hung > 0 {
+            break;
+        }
+        rounds += 1;
         let first = 1 + random.below(3);
         let (one, other) = (first as usize - 1, first as usize % 3);
         let payments: Vec<Payment> = (0..WORKERS as u64)
@@ -208,7 +213,8 @@ async fn b4_a_retry_elsewhere_while_the_first_edge_hangs_is_the_same_payment() {
             })
         };
         // The moment is what is random: before, amid and after what the edge does for them.
-        tokio::time::sleep(Duration::from_micros(random.below(15_000))).await;
+        let within = if round < ROUNDS { 15_000 } else { 3_000 };
+        tokio::time::sleep(Duration::from_micros(random.below(within))).await;
         group.edge(first).process().pause().unwrap();
         group.led_by(SOON, |id| id != first).await;
         let mut elsewhere = Vec::new();
@@ -230,7 +236,7 @@ async fn b4_a_retry_elsewhere_while_the_first_edge_hangs_is_the_same_payment() {
             assert_eq!(again.reply().body, there.reply().body, "{}", payment.key);
         }
     }
-    println!("injected: {ROUNDS} pauses with requests at the edge; {hung} got no reply there");
+    println!("injected: {rounds} pauses with requests at the edge; {hung} got no reply there");
     assert!(hung > 0, "no request was caught by a pause");
     let end = verdict::end_of_group(&stage, &mut group).await;
     end.all_approved();
