@@ -54,8 +54,6 @@ mod times;
 pub use enroll::EnrollError;
 pub use members::{Change, MemberError};
 
-/// Segments that must still fit the budget for anything to be proposed.
-const SEGMENTS_SPARE: u64 = 2;
 /// How long a node that stops waits for the library.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -290,6 +288,7 @@ impl<M: Replicable> Group<M> {
         };
         tasks.spawn(carrier.run(waiting));
         tasks.spawn(follow(Arc::clone(&inner), stop.clone()));
+        tasks.spawn(room::make_way(Arc::clone(&inner), stop.clone()));
         Ok(Self { inner, tasks, stop })
     }
 
@@ -418,7 +417,7 @@ impl<M: Replicable> Group<M> {
             learners: membership.learner_ids().collect(),
             matched: matched(metrics.replication.as_ref()),
             quorum_age_ms: metrics.millis_since_quorum_ack,
-            last_index: metrics.last_log_index.unwrap_or(0),
+            last_index: inner.store.last_index(),
             applied_index: inner.applied_index().unwrap_or(0),
             snapshot_index: metrics.snapshot.map(|last| last.index),
             first_index: inner.store.first_index(),
@@ -533,9 +532,7 @@ impl<M: Replicable> Inner<M> {
         match request {
             Request::Append(mut append) => {
                 let (sent, fitting) = (append.len(), self.count_fitting(&append));
-                if fitting == 0 && sent > 0 {
-                    return Response::Busy;
-                }
+                // Without an entry it still says who leads.
                 let last = append.keep(fitting);
                 let Some(request) = append.into_request::<M>() else {
                     return Response::Failed("an entry does not decode".to_owned());
@@ -546,6 +543,10 @@ impl<M: Replicable> Inner<M> {
                 }
                 match self.raft.append_entries(request).await {
                     Ok(openraft::raft::AppendEntriesResponse::Success) if fitting < sent => {
+                        // The library lets a node that took nothing rest for a while.
+                        if fitting == 0 {
+                            return Response::Busy;
+                        }
                         Response::AppendedTo(last)
                     }
                     Ok(response) => Response::appended(response),
@@ -607,7 +608,7 @@ impl<M: Replicable> Inner<M> {
 
     /// One entry, if this node leads.
     async fn write(&self, proposals: Vec<Bytes>) -> Result<Outcomes<M>, WriteError> {
-        if self.store.files().segments_left() < SEGMENTS_SPARE {
+        if !self.has_room_to_lead() {
             return Err(WriteError::Full);
         }
         let written = {

@@ -67,7 +67,7 @@ struct File {
     seen: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Sector>,
-    /// Where writes began and ended, in order: what rot must not touch is the last of them.
+    /// Where finished writes began and ended, in order: what rot must not touch is the last of them.
     written: Vec<(usize, usize)>,
     /// A sync or a write of it failed: nothing may be written any more.
     failed: bool,
@@ -254,10 +254,7 @@ impl Platter {
         let named: BTreeSet<usize> = self.names.values().copied().collect();
         self.files.retain(|file, _| named.contains(file));
         for file in self.files.values_mut() {
-            let pending = std::mem::take(&mut file.pending);
-            if let Some(first) = pending.iter().map(|sector| sector.offset).min() {
-                file.written.retain(|(_, end)| *end <= first);
-            }
+            let pending = file.take_pending();
             let count = u64::try_from(pending.len()).unwrap_or(0);
             let prefix = dice.below(count.saturating_add(1));
             for (at, sector) in (0_u64..).zip(pending) {
@@ -290,6 +287,15 @@ impl Platter {
 }
 
 impl File {
+    /// What is not durable yet. It may be lost, and the last write before it is the last one then.
+    fn take_pending(&mut self) -> Vec<Sector> {
+        let pending = std::mem::take(&mut self.pending);
+        if let Some(first) = pending.iter().map(|sector| sector.offset).min() {
+            self.written.retain(|(_, end)| *end <= first);
+        }
+        pending
+    }
+
     fn sync(&mut self) -> Vec<Mark> {
         let mut found = Vec::new();
         let mut run: Vec<u8> = Vec::new();
@@ -487,8 +493,10 @@ impl SegmentFile for Handle {
         if !put(&mut file.seen, from, whole) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let end = from.saturating_add(whole.len());
-        file.written.push((from, end));
+        if !fails {
+            let end = from.saturating_add(whole.len());
+            file.written.push((from, end));
+        }
         let mut at = from;
         for chunk in whole.chunks(SECTOR) {
             file.pending.push(Sector {
@@ -520,7 +528,7 @@ impl SegmentFile for Handle {
         if let Some(failing) = fails {
             file.failed = true;
             if failing == Failing::SyncDropping {
-                file.pending.clear();
+                drop(file.take_pending());
             }
             return Err(io::Error::other("input/output error"));
         }

@@ -37,14 +37,18 @@ type Waiting<M> = Pending<<M as StateMachine>::Outcome>;
 struct Load<M: Replicable> {
     inner: Arc<Inner<M>>,
     waiting: Vec<Waiting<M>>,
+    /// An earlier try may have been begun, and may still come to be.
+    perhaps_begun: bool,
 }
 
 /// What became of carrying a batch once.
 enum Carried<O> {
     /// By proposal.
     Outcomes(Vec<(Applied, O)>),
-    /// To be carried again: it was not begun, or nobody knows.
+    /// To be carried again: it was not begun.
     Again,
+    /// To be carried again, and nobody knows whether it was begun.
+    Perhaps,
     /// Not begun, and the leader takes nothing more.
     Full,
     /// This node has failed or stopped.
@@ -80,6 +84,7 @@ impl<M: Replicable> Carrier<M> {
             let load = Load {
                 inner: Arc::clone(&self.inner),
                 waiting,
+                perhaps_begun: false,
             };
             let stop = self.stop.clone();
             self.tasks.spawn(load.run(slot, stop));
@@ -130,6 +135,10 @@ impl<M: Replicable> Load<M> {
                     self.tell(outcomes);
                     break;
                 }
+                // A try before this one may still be committed.
+                Ok(Carried::Full) if self.perhaps_begun => {
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
                 Ok(Carried::Full) => {
                     self.fail(|| ProposeError::Full);
                     break;
@@ -139,6 +148,10 @@ impl<M: Replicable> Load<M> {
                     break;
                 }
                 Ok(Carried::Again) => tokio::time::sleep(AGAIN_AFTER).await,
+                Ok(Carried::Perhaps) => {
+                    self.perhaps_begun = true;
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
                 Err(_elapsed) => {}
             }
         }
@@ -176,7 +189,7 @@ impl<M: Replicable> Load<M> {
             return match inner.write(proposals).await {
                 Ok(outcomes) => Carried::Outcomes(outcomes),
                 Err(WriteError::Full) => Carried::Full,
-                Err(WriteError::Unknown) => Carried::Again,
+                Err(WriteError::Unknown) => Carried::Perhaps,
                 Err(WriteError::Ended) => Carried::Ended,
             };
         }
@@ -210,13 +223,16 @@ impl<M: Replicable> Load<M> {
         let reply = tokio::select! {
             biased;
             reply = call => reply,
-            () = deposed => return Carried::Again,
+            () = deposed => return Carried::Perhaps,
         };
         let reply = match reply {
             Ok(reply) => decode::<Response>(&reply),
-            Err(error @ (TransportError::Unreachable(_) | TransportError::NoReply(_))) => {
+            Err(error) => {
                 tracing::debug!(%error, leader, "proposals were not carried");
-                return Carried::Again;
+                return match error {
+                    TransportError::Unreachable(_) => Carried::Again,
+                    TransportError::NoReply(_) => Carried::Perhaps,
+                };
             }
         };
         match reply {
@@ -225,10 +241,11 @@ impl<M: Replicable> Load<M> {
                     .iter()
                     .map(|one| Some((one.applied(), M::outcome_from_bytes(&one.outcome)?)))
                     .collect();
-                decoded.map_or(Carried::Again, Carried::Outcomes)
+                decoded.map_or(Carried::Perhaps, Carried::Outcomes)
             }
             Some(Response::Busy) => Carried::Full,
-            Some(_) | None => Carried::Again,
+            Some(Response::NotLeader(_)) => Carried::Again,
+            Some(_) | None => Carried::Perhaps,
         }
     }
 

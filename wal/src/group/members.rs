@@ -213,6 +213,7 @@ impl<M: Replicable> Inner<M> {
             keepers,
             learners,
             matched,
+            segments_left: self.store.files().segments_left(),
         }
     }
 

@@ -426,6 +426,44 @@ async fn a_disk_too_full_for_a_spare_segment_is_met_before_an_append_and_not_in_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_is_full_makes_way_for_a_keeper_that_has_room() {
+    let (groups, disks) = with_budgets([64; 3]).await;
+    propose(&groups[0], "first").await.unwrap();
+    settle(&groups).await;
+    let leader = groups[0].status().leader.unwrap();
+    let full = &groups[usize::try_from(leader - 1).unwrap()];
+    let fill_until = async |done: &dyn Fn() -> bool| {
+        let until = Instant::now() + SOON;
+        for number in 0.. {
+            if done() {
+                return;
+            }
+            assert!(Instant::now() < until, "{:?}", full.status());
+            let text = format!("{number:05} {}", "x".repeat(9_000));
+            let soon = Instant::now() + Duration::from_secs(1);
+            drop(full.propose(text.into(), soon).await);
+        }
+    };
+    fill_until(&|| full.status().spares > 0).await;
+    let disk = &disks[usize::try_from(leader - 1).unwrap()];
+    disk.fail(Failing::Create, 0, std::io::ErrorKind::StorageFull);
+    fill_until(&|| full.status().leader != Some(leader)).await;
+    // Through the node that is full, too: it carries what it cannot keep.
+    propose(full, "the others go on").await.unwrap();
+    let status = full.status();
+    assert!(!status.poisoned, "{status:?}");
+    disk.heal();
+    for group in &groups {
+        let upto = group.status().applied_index;
+        group.compact(upto).await.unwrap();
+    }
+    settle(&groups).await;
+    assert_eq!(notes(&groups[0]), notes(&groups[1]));
+    assert_eq!(notes(&groups[0]), notes(&groups[2]));
+    stop(&groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scrub_finds_rot_in_a_closed_segment_and_in_the_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let log = Config {

@@ -35,6 +35,8 @@ struct Inner<M> {
     members: Mutex<StoredMembership<u64, Member>>,
     snapshot: Mutex<Option<Snapshot>>,
     kept: News<Kept>,
+    /// Held while a snapshot is written: one at a time, and never an older one over a newer.
+    keeping: tokio::sync::Mutex<()>,
     /// Numbers the snapshots made here.
     made: Mutex<u64>,
 }
@@ -97,6 +99,7 @@ impl<M: StateMachine + Replicable> Machine<M> {
             members: Mutex::new(members),
             snapshot: Mutex::new(snapshot),
             kept: News::new(kept),
+            keeping: tokio::sync::Mutex::new(()),
             made: Mutex::new(0),
         })))
     }
@@ -153,9 +156,15 @@ impl<M: StateMachine + Replicable> Machine<M> {
         }
     }
 
+    /// Writes a snapshot durably, unless a newer one is there: one of the leader's may have come while
+    /// this one was made here, and the log below it may be gone.
     async fn keep(&self, snapshot: Snapshot) -> io::Result<()> {
         let inner = Arc::clone(&self.0);
         let upto = snapshot.meta.last_log_id.map(|last| last.index);
+        let _in_turn = self.0.keeping.lock().await;
+        if self.0.kept.get().upto > upto {
+            return Ok(());
+        }
         let writing = move || {
             snapshot.write(inner.dir.as_ref())?;
             *locked(&inner.snapshot) = Some(snapshot);

@@ -83,6 +83,8 @@ pub(crate) struct Standing {
     pub(crate) learners: BTreeMap<u64, Member>,
     /// Of who leads: the last entry that each node has told it is durable there.
     pub(crate) matched: BTreeMap<u64, u64>,
+    /// Segments that it could begin.
+    pub(crate) segments_left: u64,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -353,6 +353,7 @@ fn messages() -> (Vec<Bytes>, Vec<Bytes>) {
                 .collect(),
             learners: BTreeMap::new(),
             matched: BTreeMap::from([(2, 7)]),
+            segments_left: 3,
         }),
     ];
     (
