@@ -56,15 +56,9 @@ pub struct Group {
 // === impl GroupOptions ===
 
 impl GroupOptions {
-    /// Three keepers on this machine. No edge has a reserve: whoever cannot write ahead approves
-    /// through Postgres or not at all.
+    /// Three keepers on this machine.
     pub fn on(stage: &Stage) -> Self {
-        let mut edge = EdgeOptions::on(stage);
-        let reserve =
-            "floor = \"75.00\"\nwindow_ms = 1\nreserve = { amount = \"10000.00\", count = 200 }";
-        let none = "floor = \"0.01\"\nwindow_ms = 1\nreserve = { amount = \"0.01\", count = 1 }";
-        assert!(edge.policy.contains(reserve), "the policy's reserve");
-        edge.policy = edge.policy.replace(reserve, none);
+        let edge = EdgeOptions::on(stage);
         Self {
             keepers: 3,
             edge,

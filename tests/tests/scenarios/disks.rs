@@ -148,7 +148,6 @@ async fn d2_a_write_or_sync_that_fails_ends_the_keeper_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "known defect: a keeper whose disk is full holds the others up"]
 async fn d1_a_full_disk_of_one_keeper_stops_nobody_else() {
     let stage = Stage::set().await;
     let small = Disk::tmpfs(stage.folder(), "small", 24 * 1024).unwrap();
