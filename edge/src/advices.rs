@@ -283,19 +283,23 @@ impl Advices {
         let Some(last) = batches.last().map(|batch| batch.index) else {
             return Ok(());
         };
-        let mut told = false;
+        let mut told = None;
         for proposal in batches.iter().flat_map(|batch| &batch.proposals) {
             let Ok(Record::Told { entry, .. }) = postcard::from_bytes(proposal) else {
                 continue;
             };
             let entry = Entry::decode(&entry).map_err(|error| text(&error))?;
             let deadline = soon(CARRY_WITHIN);
-            let taken = self.log.propose(&entry, deadline).await;
-            taken.map_err(|error| text(&error))?;
-            told = true;
+            let taken = self.log.commit(&entry, deadline).await;
+            let taken = taken.map_err(|error| text(&error))?;
+            told = told.max(Some(taken.applied().index));
         }
         // Its own word that it was carried needs no word.
-        if told {
+        if let Some(told) = told {
+            // What is forgotten here has to be known from the region's log.
+            let here = tokio::time::timeout(CARRY_WITHIN, self.log.wait_for(told)).await;
+            let here = here.map_err(|error| text(&error))?;
+            here.map_err(|error| text(&error))?;
             let carried = self.write(&Record::Carried(last), soon(CARRY_WITHIN)).await;
             carried.map_err(|error| text(&error))?;
             let trimmed = self.kept.trim(last.saturating_add(1)).await;

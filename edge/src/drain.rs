@@ -3,8 +3,10 @@
 //! One step books the outcomes of some batches as final rows and moves the cursor by
 //! compare-and-set in the same transaction, so that a second drainer is harmless and a step whose
 //! commit is unknown is simply tried again. The node that leads the log drains; the others look how
-//! far it is. (An embedded ledger is each edge's own, and each edge drains into it.) It yields to live
-//! traffic: after each step it rests as long as the step took.
+//! far it is. (An embedded ledger is each edge's own, and each edge drains into it.) A leader that came
+//! by a snapshot may not have what is to be drained: where the cursor stands still though there is
+//! something to book, the others do it. It yields to live traffic: after each step it rests as long as
+//! the step took.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +35,10 @@ const TRIM_MARGIN_MS: u64 = 10 * 60 * 1_000;
 const REST_MAX: Duration = Duration::from_millis(50);
 /// How often a node that has nothing to drain looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// So long may the cursor stand still before a node that does not lead drains.
+const STANDS_MAX: Duration = Duration::from_secs(3);
+/// So long may nobody have what is to be drained before an operator hears of it.
+const MISSING_MAX: Duration = Duration::from_secs(15);
 
 /// How the drain behaves.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +138,12 @@ struct Haul {
     to: u64,
 }
 
+/// Where the cursor was seen, and since when it stands there.
+struct Seen {
+    cursor: u64,
+    since: Instant,
+}
+
 impl Default for DrainConfig {
     fn default() -> Self {
         Self {
@@ -146,6 +158,27 @@ impl Default for DrainConfig {
     }
 }
 
+// === impl Seen ===
+
+impl Seen {
+    fn at(cursor: u64) -> Self {
+        Self {
+            cursor,
+            since: Instant::now(),
+        }
+    }
+
+    fn see(&mut self, cursor: u64) {
+        if cursor != self.cursor {
+            *self = Self::at(cursor);
+        }
+    }
+
+    fn stands(&self) -> bool {
+        self.since.elapsed() >= STANDS_MAX
+    }
+}
+
 // === impl Drain ===
 
 impl Drain {
@@ -153,18 +186,21 @@ impl Drain {
     pub async fn run(self, stop: CancellationToken) {
         let mut told = 0;
         let mut cursor = None;
+        let mut seen = Seen::at(0);
         let mut trimmed_at = Instant::now();
         loop {
             let began = Instant::now();
-            let drains = self.config.embedded || self.log.leads();
+            let leads = self.config.embedded || self.log.leads();
+            let stands_in = !leads && seen.stands();
             let step = async {
-                if !drains {
-                    return self.find_cursor().await;
-                }
-                let from = match cursor {
+                let from = match cursor.filter(|_| leads) {
                     Some(cursor) => cursor,
                     None => self.find_cursor().await?,
                 };
+                seen.see(from);
+                if !leads && (!stands_in || !seen.stands()) {
+                    return Ok(from);
+                }
                 cursor = Some(from);
                 let next = self.log.wait_for(from.saturating_add(1));
                 // Who leads may change while there is nothing to drain.
@@ -181,17 +217,34 @@ impl Drain {
                 stepped = step => stepped,
             };
             let rest = match stepped {
-                Ok(_) if !drains => {
+                Ok(now_at) if !leads => {
                     cursor = None;
-                    LOOK_AGAIN
+                    let left = self.log.status().applied_index > now_at;
+                    if stands_in && left {
+                        // It stays this node's until somebody else moves it.
+                        seen.cursor = now_at;
+                        began.elapsed().min(REST_MAX)
+                    } else {
+                        if !left {
+                            seen = Seen::at(now_at);
+                        }
+                        LOOK_AGAIN
+                    }
                 }
                 Ok(now_at) => {
+                    seen.see(now_at);
                     cursor = Some(now_at);
                     told = self.tell(told, now_at).await;
                     began.elapsed().min(REST_MAX)
                 }
                 Err(error) => {
-                    self.complain(&error);
+                    let waits = !leads || seen.since.elapsed() < MISSING_MAX;
+                    if !(waits && matches!(error, DrainError::Read(ReadError::Trimmed { .. }))) {
+                        self.complain(&error);
+                    }
+                    if !leads {
+                        seen = Seen::at(seen.cursor);
+                    }
                     cursor = None;
                     self.config.retry_after
                 }

@@ -122,8 +122,8 @@ pub enum Refusal {
     /// No time is left.
     #[error("the deadline passed before the payment was decided")]
     Deadline,
-    /// This edge knows no store yet.
-    #[error("this edge knows no store yet")]
+    /// This edge knows no store yet, or not what its earlier starts answered.
+    #[error("this edge knows no store yet, or has not caught up with the log")]
     NotReady,
     /// Proposed, but not known to be committed: it may still become the answer.
     #[error("the answer was not durable in time")]
@@ -213,6 +213,14 @@ impl Given {
         }
     }
 
+    /// It was given before.
+    fn again(self) -> Self {
+        Self {
+            replayed: true,
+            ..self
+        }
+    }
+
     /// The answer.
     pub fn answer(&self) -> &Answer {
         &self.answer
@@ -238,6 +246,8 @@ impl Path {
         if self.stores.load().is_empty() {
             return Err(Refusal::NotReady);
         }
+        // Before it is asked what is known of the payment: what is known later must not count.
+        let knows_its_past = self.knows_its_past();
         let fingerprint = identity::fingerprint(&request);
         let route = self.route();
         let sight = self
@@ -251,6 +261,7 @@ impl Path {
             .await?
         {
             Recollection::Given(given) => return Ok(given),
+            Recollection::Mine(_) if !knows_its_past => return Err(Refusal::NotReady),
             Recollection::Mine(guard) => guard,
         };
         self.limit(&request)?;
@@ -270,7 +281,10 @@ impl Path {
             .await?;
         let (proposal, held) = match asked {
             Asked::Propose { proposal, held } => (proposal, held),
-            Asked::Booked(answer) => return self.tell_booked(answer, &budget).await,
+            Asked::Booked(answer) => {
+                let proposal = making.on_primary();
+                return self.tell_booked(proposal, answer, &budget).await;
+            }
         };
         let entry = Entry::Authorize(proposal);
         let written = self
@@ -288,6 +302,14 @@ impl Path {
         self.told.insert(payment.id);
         self.afterwards.answered(&given);
         Ok(given)
+    }
+
+    /// Whether what earlier starts of this edge told banks is known here. It was committed before this
+    /// start asked the log for its reserve, so it is in the applied state once that is. Until then a
+    /// payment that an earlier start answered could be proposed again and marked late, and what the bank
+    /// was told be given back.
+    pub fn knows_its_past(&self) -> bool {
+        self.advices.granted().is_some()
     }
 
     /// Step 4: the trip, and how old it is. From the primary when the cache has none or an old one.

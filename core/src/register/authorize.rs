@@ -17,6 +17,10 @@ impl Register {
             Recall::Unknown => {}
             Recall::Known(recalled) => {
                 self.counts.repeated = self.counts.repeated.saturating_add(1);
+                // What it saw of its trip is news all the same.
+                if let Some(trip) = &proposal.trip {
+                    self.trips.see(proposal, trip, self.log_time_ms);
+                }
                 return Outcome::Known(recalled);
             }
             Recall::OtherFingerprint => return Outcome::OtherFingerprint,

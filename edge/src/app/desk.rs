@@ -116,6 +116,9 @@ impl Desk {
         if self.path.stores.load().is_empty() {
             return Err("no store is known yet");
         }
+        if !self.path.knows_its_past() {
+            return Err("the log has not been caught up with yet");
+        }
         if self.shared.log.read(Register::is_full) {
             return Err("the register has its declared size");
         }

@@ -85,7 +85,9 @@ impl Path {
         let advised = tokio::time::timeout_at(until, self.ledger.advise(advice)).await;
         match advised {
             Ok(Ok(Advised::Final)) => Ok(self.tell(proposal, answer, budget).await),
-            Ok(Ok(Advised::Stored(answer))) => self.tell_booked(answer, budget).await.map(Some),
+            Ok(Ok(Advised::Stored(answer))) => {
+                self.tell_booked(proposal, answer, budget).await.map(Some)
+            }
             Ok(Ok(Advised::OtherFingerprint)) => {
                 Err(Refusal::OtherFingerprint(answer.transaction_id))
             }
@@ -172,18 +174,29 @@ impl Path {
     }
 
     /// The ledger's final row, after the log has heard that the bank is told it: an edge may have
-    /// marked it late.
+    /// marked it late. What the primary turned final by itself, the log may never have heard of: whoever
+    /// was to advise it may have lost its disk first. So this edge advises it, too.
     pub(super) async fn tell_booked(
         &self,
+        proposal: Proposal,
         answer: Box<Answer>,
         budget: &Budget,
     ) -> Result<Given, Refusal> {
         let id = answer.transaction_id;
-        if answer.verdict == Verdict::Declined {
-            return Ok(Given::booked(answer));
+        if answer.rung == Rung::PrimaryOnly {
+            let proposal = Proposal {
+                rung: answer.rung,
+                reason: answer.reason,
+                approved_before: answer.approved_before,
+                ..proposal
+            };
+            let told = self.tell(proposal, *answer, budget).await;
+            return told.map(Given::again).ok_or(Refusal::Unknown);
         }
-        // Of what the log does not know, it takes nothing back.
-        self.hear(id, budget).await?;
+        if answer.verdict == Verdict::Approved {
+            // Of what the log does not know, it takes nothing back.
+            self.hear(id, budget).await?;
+        }
         Ok(Given::booked(answer))
     }
 

@@ -274,7 +274,12 @@ impl Books {
             let Some(said) = late.filter(|_| !stands && !kept.lost.contains(edge)) else {
                 continue;
             };
-            if back != said.amount {
+            // The primary had a decline by another edge's advice first: it held nothing, and both are kept.
+            let declined = kept.conflicts.contains(id)
+                && rows
+                    .get(id)
+                    .is_some_and(|row| row.answer.verdict == Verdict::Declined);
+            if back != said.amount && !declined {
                 self.scene.wrong(|| {
                     format!("{id} was approved too late to be told, and {back} went back: {said:?}")
                 });

@@ -493,7 +493,10 @@ impl SegmentFile for Handle {
         if !put(&mut file.seen, from, whole) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        if !fails {
+        if whole.iter().all(|byte| *byte == 0) {
+            // A torn write is taken away; the one before it is the last again.
+            file.written.retain(|(_, end)| *end <= from);
+        } else if !fails {
             let end = from.saturating_add(whole.len());
             file.written.push((from, end));
         }

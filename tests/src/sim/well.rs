@@ -24,7 +24,8 @@ pub async fn make_well<M: Replicable>(world: &Arc<World<M>>) -> bool {
     let mut settled = false;
     while Instant::now() < until && world.scene.verdict().is_none() {
         for (node, state, _) in world.machines() {
-            if let Some(disk) = world.disk(node) {
+            let disks = [world.disk(node), world.own_disk(node)];
+            for disk in disks.into_iter().flatten() {
                 disk.heal();
             }
             if state != State::Retired && state != State::Up {
