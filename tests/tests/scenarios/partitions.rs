@@ -98,11 +98,11 @@ async fn p4_a_keeper_or_the_leader_cut_off_from_the_others_one_way_or_both() {
     for way in WAYS {
         let leader = scene.group.led(SOON).await;
         let others = scene.group.others(leader);
-        scene.cut(end(leader), &others, way, 40).await;
+        scene.cut(end(leader), &others, way, 80).await;
         let leader = scene.group.led(SOON).await;
         let follower = leader % 3 + 1;
         let others = scene.group.others(follower);
-        scene.cut(end(follower), &others, way, 40).await;
+        scene.cut(end(follower), &others, way, 80).await;
     }
     scene.stage.postgres.restart().await.unwrap();
     scene.finish().await;
@@ -116,13 +116,13 @@ async fn p4_a_link_between_two_keepers_that_carries_one_way_only() {
     for way in WAYS {
         let leader = scene.group.led(SOON).await;
         scene
-            .cut(end(leader), &[end(leader % 3 + 1)], way, 40)
+            .cut(end(leader), &[end(leader % 3 + 1)], way, 80)
             .await;
         let leader = scene.group.led(SOON).await;
         let (one, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
         // Two followers have little to say to each other: one of them asks for votes soon.
         scene.group.cut(end(one), &[end(leader)], false, true);
-        scene.cut(end(one), &[end(other)], way, 40).await;
+        scene.cut(end(one), &[end(other)], way, 80).await;
         scene.group.heal(end(one), &[end(leader)], false, true);
     }
     scene.stage.postgres.restart().await.unwrap();
