@@ -34,6 +34,8 @@ use crate::tape::{Random, Tape};
 use crate::time::TimeSource;
 use crate::wal::{Config, StateMachine};
 
+/// How often entries are read again because some were taken back meanwhile.
+const READS_MAX: usize = 16;
 /// Bytes of the entries kept in memory.
 const RECENT_BYTES_MAX: usize = 64 << 20;
 /// Bytes of entries given to one replication at once.
@@ -76,6 +78,8 @@ struct Tail {
     vote: Option<StoredVote>,
     committed: Option<At>,
     log_time_ms: u64,
+    /// How often entries were taken back since the log was opened.
+    truncations: u64,
 }
 
 // === impl Store ===
@@ -203,13 +207,25 @@ impl<M: StateMachine> Store<M> {
     }
 
     /// Entries from `from` up to, not including, `end`, as far as they are there; of more than
-    /// `bytes_max` only the first ones, at least one.
+    /// `bytes_max` only the first ones, at least one. All are of one moment: what was taken back
+    /// meanwhile would be followed by what came in its place, in a log that never was.
     pub(crate) async fn entries(
         &self,
         from: u64,
         end: u64,
         bytes_max: usize,
     ) -> io::Result<Vec<Entry>> {
+        for _ in 0..READS_MAX {
+            let before = locked(&self.0.tail).truncations;
+            let entries = self.entries_once(from, end, bytes_max).await;
+            if locked(&self.0.tail).truncations == before {
+                return entries;
+            }
+        }
+        Err(io::Error::other("entries were taken back at every read"))
+    }
+
+    async fn entries_once(&self, from: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let (from, end, kept) = {
             let tail = locked(&self.0.tail);
             let from = from.max(tail.first_index);
@@ -328,6 +344,7 @@ impl Tail {
 
     /// Forgets the entries from `from` on; `before` is the one before it, if there is one.
     fn truncate(&mut self, from: u64, before: Option<At>) {
+        self.truncations = self.truncations.saturating_add(1);
         while self.recent.back().is_some_and(|last| last.index >= from) {
             if let Some(last) = self.recent.pop_back() {
                 self.recent_bytes = self.recent_bytes.saturating_sub(weight(&last));
