@@ -35,6 +35,8 @@ const TRIM_MARGIN_MS: u64 = 10 * 60 * 1_000;
 const REST_MAX: Duration = Duration::from_millis(50);
 /// How often a node that has nothing to drain looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Batches after which a log whose budget is half spent hears of the cursor.
+const TELL_SOON: u64 = 64;
 /// So long may the cursor stand still before a node that does not lead drains.
 const STANDS_MAX: Duration = Duration::from_secs(3);
 /// So long may nobody have what is to be drained before an operator hears of it.
@@ -138,6 +140,26 @@ struct Haul {
     to: u64,
 }
 
+/// What a node has to do with the drain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It leads, or the ledger is its own: it drains.
+    Leads,
+    /// Nobody has moved the cursor for long: it drains.
+    StandsIn,
+    /// It looks how far the drain is.
+    Looks,
+}
+
+/// How far this node knows the drain to be.
+struct Place {
+    /// Where the cursor is, if this node moved it last.
+    cursor: Option<u64>,
+    /// What the log was told of it.
+    told: u64,
+    seen: Seen,
+}
+
 /// Where the cursor was seen, and since when it stands there.
 struct Seen {
     cursor: u64,
@@ -184,70 +206,43 @@ impl Seen {
 impl Drain {
     /// Drains until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
-        let mut told = 0;
-        let mut cursor = None;
-        let mut seen = Seen::at(0);
+        let mut place = Place {
+            cursor: None,
+            told: 0,
+            seen: Seen::at(0),
+        };
         let mut trimmed_at = Instant::now();
         loop {
             let began = Instant::now();
-            let leads = self.config.embedded || self.log.leads();
-            let stands_in = !leads && seen.stands();
-            let step = async {
-                let from = match cursor.filter(|_| leads) {
-                    Some(cursor) => cursor,
-                    None => self.find_cursor().await?,
-                };
-                seen.see(from);
-                if !leads && (!stands_in || !seen.stands()) {
-                    return Ok(from);
-                }
-                cursor = Some(from);
-                let next = self.log.wait_for(from.saturating_add(1));
-                // Who leads may change while there is nothing to drain.
-                match tokio::time::timeout(LOOK_AGAIN, next).await {
-                    Ok(there) => there.map_err(DrainError::Stopped)?,
-                    // A primary that failed over may have lost what was drained last.
-                    Err(_nothing) => return self.find_cursor().await,
-                }
-                self.step(from).await
-            };
-            let stepped = tokio::select! {
+            let role = self.role(&place.seen);
+            let turned = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                stepped = step => stepped,
+                turned = self.turn(role, &mut place) => turned,
             };
-            let rest = match stepped {
-                Ok(now_at) if !leads => {
-                    cursor = None;
-                    let left = self.log.status().applied_index > now_at;
-                    if stands_in && left {
-                        // It stays this node's until somebody else moves it.
-                        seen.cursor = now_at;
-                        began.elapsed().min(REST_MAX)
-                    } else {
-                        if !left {
-                            seen = Seen::at(now_at);
-                        }
-                        LOOK_AGAIN
-                    }
-                }
-                Ok(now_at) => {
-                    seen.see(now_at);
-                    cursor = Some(now_at);
-                    told = self.tell(told, now_at).await;
+            let rest = match (turned, role) {
+                (Ok(now_at), Role::Leads) => {
+                    place.seen.see(now_at);
+                    place.cursor = Some(now_at);
+                    place.told = self.tell(place.told, now_at).await;
                     began.elapsed().min(REST_MAX)
                 }
-                Err(error) => {
-                    let waits = !leads || seen.since.elapsed() < MISSING_MAX;
-                    if !(waits && matches!(error, DrainError::Read(ReadError::Trimmed { .. }))) {
-                        self.complain(&error);
+                (Ok(now_at), _) => {
+                    let left = self.log.status().applied_index > now_at;
+                    match role {
+                        // It stays this node's until somebody else moves it.
+                        Role::StandsIn if left => {
+                            place.seen.cursor = now_at;
+                            began.elapsed().min(REST_MAX)
+                        }
+                        _ if left => LOOK_AGAIN,
+                        _ => {
+                            place.seen = Seen::at(now_at);
+                            LOOK_AGAIN
+                        }
                     }
-                    if !leads {
-                        seen = Seen::at(seen.cursor);
-                    }
-                    cursor = None;
-                    self.config.retry_after
                 }
+                (Err(error), _) => self.failed(&error, role, &mut place),
             };
             if trimmed_at.elapsed() >= self.config.trim_every {
                 trimmed_at = Instant::now();
@@ -259,6 +254,55 @@ impl Drain {
                 () = tokio::time::sleep(rest) => {}
             }
         }
+    }
+
+    fn role(&self, seen: &Seen) -> Role {
+        if self.config.embedded || self.log.leads() {
+            Role::Leads
+        } else if seen.stands() {
+            Role::StandsIn
+        } else {
+            Role::Looks
+        }
+    }
+
+    /// One step, or one look; says where the cursor is now.
+    async fn turn(&self, role: Role, place: &mut Place) -> Result<u64, DrainError> {
+        let from = match place.cursor.take().filter(|_| role == Role::Leads) {
+            Some(cursor) => cursor,
+            None => self.find_cursor().await?,
+        };
+        place.seen.see(from);
+        let drains = match role {
+            Role::Leads => true,
+            // Somebody else may have moved it.
+            Role::StandsIn => place.seen.stands(),
+            Role::Looks => false,
+        };
+        if !drains {
+            return Ok(from);
+        }
+        let next = self.log.wait_for(from.saturating_add(1));
+        // Who leads may change while there is nothing to drain.
+        match tokio::time::timeout(LOOK_AGAIN, next).await {
+            Ok(there) => there.map_err(DrainError::Stopped)?,
+            // A primary that failed over may have lost what was drained last.
+            Err(_nothing) => return self.find_cursor().await,
+        }
+        self.step(from).await
+    }
+
+    /// How long to rest after a turn that failed.
+    fn failed(&self, error: &DrainError, role: Role, place: &mut Place) -> Duration {
+        let missing = matches!(error, DrainError::Read(ReadError::Trimmed { .. }));
+        let others_may = role != Role::Leads || place.seen.since.elapsed() < MISSING_MAX;
+        if !(missing && others_may) {
+            self.complain(error);
+        }
+        if role != Role::Leads {
+            place.seen = Seen::at(place.seen.cursor);
+        }
+        self.config.retry_after
     }
 
     /// A ledger that is away is the breaker's news; everything else needs an operator.
@@ -471,7 +515,13 @@ impl Drain {
     /// that is durable, so that answers may be forgotten and entries given up. Never in embedded mode:
     /// there the ledger is rebuilt from the log, all of it.
     async fn tell(&self, told: u64, cursor: u64) -> u64 {
-        if self.config.embedded || cursor.saturating_sub(told) < self.config.tell_every {
+        let status = self.log.status();
+        // A log that runs full must hear sooner what it may give up; not of each batch, each word of it
+        // is a batch.
+        let half = status.bytes_used > status.budget_bytes.div_euclid(2);
+        let early = if half { TELL_SOON } else { u64::MAX };
+        let every = self.config.tell_every.min(early);
+        if self.config.embedded || cursor.saturating_sub(told) < every {
             return told;
         }
         let Some(log) = self.log.incarnation() else {
@@ -488,9 +538,9 @@ impl Drain {
                 return told;
             }
         };
-        let drained = Entry::Drained(confirmed);
-        match self.log.propose(&drained, soon(self.config.step_max)).await {
-            Ok(_applied) => confirmed,
+        let by = soon(self.config.step_max);
+        match self.log.tell_drained(confirmed, by).await {
+            Ok(()) => confirmed,
             Err(error) => {
                 tracing::debug!(%error, "the log has not heard of the cursor");
                 told

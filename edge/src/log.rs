@@ -177,6 +177,17 @@ impl Log {
         Ok(self.group.propose(bytes, deadline).await?)
     }
 
+    /// Tells the log that everything up to the batch `cursor` is drained. It may use the last of the room:
+    /// what is drained can be given up.
+    ///
+    /// # Errors
+    /// As [`Log::propose`].
+    pub async fn tell_drained(&self, cursor: u64, deadline: Instant) -> Result<(), LogError> {
+        let bytes = Bytes::from(Entry::Drained(cursor).encode()?);
+        let told = self.group.propose_to_make_room(bytes, deadline).await;
+        told.map(drop).map_err(LogError::from)
+    }
+
     /// Reads the applied state of this node. The closure must be short: apply waits for it.
     pub fn read<R>(&self, look: impl FnOnce(&Register) -> R) -> R {
         self.group.read(|machine| look(machine.register()))

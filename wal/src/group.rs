@@ -310,6 +310,34 @@ impl<M: Replicable> Group<M> {
         }
     }
 
+    /// The same for a proposal after which entries can be given up. Where this node leads, it may use the
+    /// room that is kept from others.
+    ///
+    /// # Errors
+    /// As [`Group::propose`].
+    pub async fn propose_to_make_room(
+        &self,
+        proposal: Bytes,
+        deadline: Instant,
+    ) -> Result<Committed<M::Outcome>, ProposeError> {
+        let inner = &self.inner;
+        if inner.leader() != Some(inner.config.log.node.0) || inner.has_room_to_lead() {
+            return self.propose(proposal, deadline).await;
+        }
+        if !inner.has_room_to_make_more() {
+            return Err(ProposeError::Full);
+        }
+        let unknown = |why| Err(ProposeError::Unknown { why });
+        match tokio::time::timeout_at(deadline, inner.commit(vec![proposal])).await {
+            Ok(Ok(outcomes)) => match outcomes.into_iter().next() {
+                Some((at, outcome)) => Ok(Committed::new(at, outcome)),
+                None => unknown(Why::Stopped),
+            },
+            Ok(Err(WriteError::Ended)) => unknown(Why::Stopped),
+            Ok(Err(WriteError::Full | WriteError::Unknown)) | Err(_) => unknown(Why::Deadline),
+        }
+    }
+
     /// Reads the applied state of this node. The closure must be short: apply waits for it.
     pub fn read<R>(&self, look: impl FnOnce(&M) -> R) -> R {
         self.inner.machine.read(look)
@@ -611,6 +639,11 @@ impl<M: Replicable> Inner<M> {
         if !self.has_room_to_lead() {
             return Err(WriteError::Full);
         }
+        self.commit(proposals).await
+    }
+
+    /// One entry, whatever room there is.
+    async fn commit(&self, proposals: Vec<Bytes>) -> Result<Outcomes<M>, WriteError> {
         let written = {
             // Stamps come to the library in the order in which they were made.
             let _in_turn = self.stamping.lock().await;

@@ -102,8 +102,8 @@ fn wal(from: &Settings) -> Read<WalConfig> {
     if !wal.segment_bytes.is_multiple_of(4_096) {
         return wrong("wal.segment_bytes", "must be a multiple of 4096");
     }
-    if wal.budget_bytes < wal.segment_bytes.saturating_mul(2) {
-        return wrong("wal.budget_bytes", "must hold two segments at least");
+    if wal.budget_bytes < wal.segment_bytes.saturating_mul(4) {
+        return wrong("wal.budget_bytes", "must hold four segments at least");
     }
     Ok(wal)
 }

@@ -128,7 +128,7 @@ fn a_fault_names_its_key_and_what_is_right() {
         (
             EXAMPLE.replace("4294967296", "67108864"),
             vec![],
-            "wal.budget_bytes: must hold two segments",
+            "wal.budget_bytes: must hold four segments",
         ),
         (
             EXAMPLE.replace("\"auto\"", "\"on\""),

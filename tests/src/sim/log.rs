@@ -12,7 +12,7 @@ use super::faults;
 use super::oracle::{Oracle, Told};
 use super::scene::{digest, locked};
 use super::till::{Till, payment};
-use super::well::{is_level, make_well};
+use super::well::{give_room, is_level, make_well};
 use super::world::{Hooks, World};
 
 /// How long a client waits for an answer.
@@ -115,27 +115,6 @@ async fn ask(world: &Arc<World<Till>>, mark: &Mark, bytes: &Bytes, tries: u32) -
     false
 }
 
-/// Gives up what was applied where half of the budget is spent, as a drain allows: a group whose budget
-/// is spent is right not to answer.
-async fn drain(world: &Arc<World<Till>>) {
-    for run in world.net.nodes() {
-        let status = run.group().status();
-        if status.bytes_used.saturating_mul(2) <= status.budget_bytes {
-            continue;
-        }
-        world
-            .scene
-            .note("drain", &[run.node(), status.applied_index]);
-        let compacted =
-            tokio::time::timeout(PATIENCE, run.group().compact(status.applied_index)).await;
-        if !matches!(compacted, Ok(Ok(()))) {
-            world
-                .scene
-                .wrong(|| format!("L7: node {} does not compact: {compacted:?}", run.node()));
-        }
-    }
-}
-
 /// Everything that can be whole is made whole; then the group must answer at every node, and what was
 /// told must be so everywhere.
 async fn get_well(world: &Arc<World<Till>>, payments: &Payments) {
@@ -150,7 +129,7 @@ async fn get_well(world: &Arc<World<Till>>, payments: &Payments) {
         let Some((_, bytes)) = known.iter().find(|(known, _)| *known == mark) else {
             continue;
         };
-        drain(world).await;
+        give_room(world).await;
         if !ask(world, &mark, bytes, 12).await {
             world
                 .scene

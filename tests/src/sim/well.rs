@@ -12,6 +12,8 @@ use super::world::{State, World};
 
 /// Simulated time in which a healed group must be well again.
 const WELL_WITHIN: Duration = Duration::from_secs(30);
+/// Simulated time in which a node must give up what it need not keep.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
 
 /// Heals everything and starts everything; false when something is wrong, too late among it.
 pub async fn make_well<M: Replicable>(world: &Arc<World<M>>) -> bool {
@@ -32,6 +34,7 @@ pub async fn make_well<M: Replicable>(world: &Arc<World<M>>) -> bool {
                 faults::start_one(world).await;
             }
         }
+        give_room(world).await;
         world.look();
         if !world.is_wounded() && is_level(world) {
             settled = true;
@@ -49,6 +52,30 @@ pub async fn make_well<M: Replicable>(world: &Arc<World<M>>) -> bool {
         return false;
     }
     true
+}
+
+/// Gives up what may go where half of the budget is spent, as a region does in the course of its days: a
+/// group whose budget is spent is right not to answer, and a node without room not to follow.
+pub async fn give_room<M: Replicable>(world: &World<M>) {
+    for run in world.net.nodes() {
+        let status = run.group().status();
+        let upto = world.compact_upto(&run);
+        let half = status.budget_bytes.div_euclid(2);
+        if status.bytes_used <= half || upto <= status.first_index {
+            continue;
+        }
+        world.scene.note("room", &[run.node(), upto]);
+        let compacted = tokio::time::timeout(ROOM_WITHIN, run.group().compact(upto));
+        tokio::select! {
+            biased;
+            () = run.gone.token.cancelled() => {}
+            compacted = compacted => if compacted.is_err() {
+                world
+                    .scene
+                    .wrong(|| format!("L7: node {} does not compact", run.node()));
+            },
+        }
+    }
 }
 
 /// Whether every machine that is to run runs, knows the leader, and has applied as much as the others.

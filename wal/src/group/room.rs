@@ -13,7 +13,9 @@ use crate::raft::Replicable;
 use crate::raft::wire::{Append, Standing};
 
 /// So many segments have to be left for a leader to take proposals.
-const SEGMENTS_SPARE: u64 = 2;
+const SEGMENTS_SPARE: u64 = 3;
+/// And so many for those after which entries can be given up: refused too, they would never be.
+const SEGMENTS_RESERVED: u64 = 2;
 /// How often a leader looks whether it has room.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Silent for so many elections, a leader that nobody followed speaks again.
@@ -36,6 +38,11 @@ impl<M: Replicable> Inner<M> {
     /// Whether a leader may take proposals.
     pub(super) fn has_room_to_lead(&self) -> bool {
         self.store.files().segments_left() >= SEGMENTS_SPARE
+    }
+
+    /// Whether a leader may take a proposal that makes room.
+    pub(super) fn has_room_to_make_more(&self) -> bool {
+        self.store.files().segments_left() >= SEGMENTS_RESERVED
     }
 
     /// Whether another keeper could lead at once: it has room and everything this node has.

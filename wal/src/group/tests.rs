@@ -464,6 +464,37 @@ async fn a_leader_whose_disk_is_full_makes_way_for_a_keeper_that_has_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_full_takes_what_makes_room_and_then_more() {
+    let (groups, _disks) = with_budgets([8; 3]).await;
+    propose(&groups[0], "first").await.unwrap();
+    let leader = groups[0].status().leader.unwrap();
+    let leader = &groups[usize::try_from(leader - 1).unwrap()];
+    let until = Instant::now() + SOON;
+    let full = loop {
+        assert!(Instant::now() < until, "{:?}", leader.status());
+        let soon = Instant::now() + Duration::from_secs(1);
+        let text = "x".repeat(9_000);
+        if let Err(error) = leader.propose(text.into(), soon).await {
+            break error;
+        }
+    };
+    assert_eq!(full, ProposeError::Full);
+    let soon = Instant::now() + SOON;
+    let told = leader.propose_to_make_room("drained".into(), soon).await;
+    told.unwrap();
+    settle(&groups).await;
+    for group in &groups {
+        let upto = group.status().applied_index;
+        group.compact(upto).await.unwrap();
+    }
+    propose(leader, "there is room again").await.unwrap();
+    settle(&groups).await;
+    assert_eq!(notes(&groups[0]), notes(&groups[1]));
+    assert_eq!(notes(&groups[0]), notes(&groups[2]));
+    stop(&groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scrub_finds_rot_in_a_closed_segment_and_in_the_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let log = Config {
