@@ -1,8 +1,9 @@
 //! The files of an open log, as everyone who touches them shares them.
 
 use std::io;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::disk::SegmentDir;
 use crate::format::{BLOCK, frame_bytes};
@@ -16,6 +17,11 @@ use crate::status::Counters;
 use crate::time::TimeSource;
 use crate::wal::Config;
 
+/// Longest wait for a spare segment. A disk that takes longer counts as one without room.
+const SPARE_WITHIN: Duration = Duration::from_secs(1);
+/// A truncation before entries, and a mark behind them.
+const BESIDE_ENTRIES: u64 = BLOCK.saturating_mul(2);
+
 /// Segments and the small files beside them.
 pub(crate) struct Files {
     pub(crate) config: Config,
@@ -28,6 +34,8 @@ pub(crate) struct Files {
     pub(crate) slots: Mutex<Slots>,
     /// A copy of what the slots say, so that appending never waits for a trim.
     pub(crate) trim_index: AtomicU64,
+    /// Bytes left in the last segment by what is written.
+    pub(crate) active_left: AtomicU64,
     /// When the write under way began, by the monotonic clock in microseconds plus 1; 0: none is.
     pub(crate) writing_since: AtomicU64,
     pub(crate) spares: Arc<Spares>,
@@ -77,22 +85,49 @@ impl Files {
         left.min(self.spares_ready())
     }
 
-    /// How many of these payloads fit into so many new segments behind a truncation, each in a frame
-    /// of its own.
-    pub(crate) fn count_fitting(&self, payloads: &[usize], segments: u64) -> usize {
+    /// How many of these payloads, each in a frame of its own, fit behind what is written and into so
+    /// many new segments; and how many of those they begin.
+    pub(crate) fn count_fitting(&self, payloads: &[usize], segments: u64) -> (usize, u64) {
         let room = self.config.segment_bytes.saturating_sub(BLOCK);
-        let (mut begun, mut left) = (1_u64, room.saturating_sub(BLOCK));
-        let fits = |payload: &&usize| {
-            let bytes = frame_bytes(**payload).and_then(|bytes| u64::try_from(bytes).ok());
+        let mut left = self.active_left.load(Ordering::Relaxed);
+        left = left.saturating_sub(BESIDE_ENTRIES);
+        let (mut count, mut begun) = (0_usize, 0_u64);
+        for payload in payloads {
+            let bytes = frame_bytes(*payload).and_then(|bytes| u64::try_from(bytes).ok());
             let bytes = bytes.unwrap_or(u64::MAX);
-            if bytes > left {
-                begun = begun.saturating_add(1);
-                left = room;
+            let begins = u64::from(bytes > left);
+            if begun.saturating_add(begins) > segments {
+                break;
             }
+            begun = begun.saturating_add(begins);
+            left = if begins > 0 { room } else { left };
             left = left.saturating_sub(bytes);
-            begun <= segments
+            count = count.saturating_add(1);
+        }
+        (count, begun)
+    }
+
+    /// Waits until so many segments are made, and says how many are: fewer if the budget or the disk
+    /// has no place for them, or the disk takes too long. What has to be written is begun only in a
+    /// segment that is there, so that a full disk is met here and not inside a write.
+    pub(crate) async fn foresee(&self, segments: u64) -> u64 {
+        let wanted = usize::try_from(segments)
+            .unwrap_or(usize::MAX)
+            .min(SPARES_MAX);
+        let made = async {
+            loop {
+                let ended = self.spares.ended.get();
+                self.make_spares(wanted);
+                if self.spares.at_hand() >= wanted || !self.spares.is_making() {
+                    break;
+                }
+                self.spares.ended.wait_for(|now| *now != ended).await;
+            }
         };
-        payloads.iter().take_while(fits).count()
+        if wanted > 0 && tokio::time::timeout(SPARE_WITHIN, made).await.is_err() {
+            tracing::warn!("a spare segment takes long to be made");
+        }
+        u64::try_from(self.spares.at_hand()).unwrap_or(u64::MAX)
     }
 
     /// Durable bytes are not what was written. Whoever waits for it is told; nothing is changed.

@@ -28,7 +28,6 @@ use crate::files::locked;
 use crate::format::record_bytes;
 use crate::hands::off_runtime;
 use crate::news::News;
-use crate::planted::{Planted, planted};
 use crate::raft::machine::Machine;
 use crate::raft::network::{Links, Transport, TransportError};
 use crate::raft::store::Store;
@@ -91,6 +90,8 @@ pub(crate) struct Inner<M: Replicable> {
     clock: Mutex<LogClock>,
     /// Held from the stamp of an entry until the library has it.
     stamping: tokio::sync::Mutex<()>,
+    /// Held while entries of a leader's are appended.
+    appending: tokio::sync::Mutex<()>,
     told: News<Told>,
     queue: mpsc::Sender<Pending<M::Outcome>>,
     queued_bytes: AtomicUsize,
@@ -272,6 +273,7 @@ impl<M: Replicable> Group<M> {
             transport,
             clock: Mutex::new(clock),
             stamping: tokio::sync::Mutex::new(()),
+            appending: tokio::sync::Mutex::new(()),
             told: News::default(),
             queue,
             queued_bytes: AtomicUsize::new(0),
@@ -324,6 +326,8 @@ impl<M: Replicable> Group<M> {
         if inner.leader() != Some(inner.config.log.node.0) || inner.has_room_to_lead() {
             return self.propose(proposal, deadline).await;
         }
+        // Out of time, it finds out below.
+        drop(tokio::time::timeout_at(deadline, inner.foresee_the_next_segment()).await);
         if !inner.has_room_to_make_more() {
             return Err(ProposeError::Full);
         }
@@ -558,29 +562,7 @@ impl<M: Replicable> Inner<M> {
             return Response::Failed("this node has not enrolled yet".to_owned());
         }
         match request {
-            Request::Append(mut append) => {
-                let (sent, fitting) = (append.len(), self.count_fitting(&append));
-                // Without an entry it still says who leads.
-                let last = append.keep(fitting);
-                let Some(request) = append.into_request::<M>() else {
-                    return Response::Failed("an entry does not decode".to_owned());
-                };
-                if planted(Planted::AckUnread) && !request.entries.is_empty() {
-                    drop(self.raft.append_entries(request).await);
-                    return Response::appended(openraft::raft::AppendEntriesResponse::Success);
-                }
-                match self.raft.append_entries(request).await {
-                    Ok(openraft::raft::AppendEntriesResponse::Success) if fitting < sent => {
-                        // The library lets a node that took nothing rest for a while.
-                        if fitting == 0 {
-                            return Response::Busy;
-                        }
-                        Response::AppendedTo(last)
-                    }
-                    Ok(response) => Response::appended(response),
-                    Err(error) => failed(&error),
-                }
-            }
+            Request::Append(append) => self.append(append).await,
             Request::Vote { vote, last } => {
                 let request = openraft::raft::VoteRequest {
                     vote: vote.vote(),
@@ -636,6 +618,7 @@ impl<M: Replicable> Inner<M> {
 
     /// One entry, if this node leads.
     async fn write(&self, proposals: Vec<Bytes>) -> Result<Outcomes<M>, WriteError> {
+        self.foresee_the_next_segment().await;
         if !self.has_room_to_lead() {
             return Err(WriteError::Full);
         }

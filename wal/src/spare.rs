@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use crate::disk::{SegmentDir, SegmentFile};
 use crate::files::locked;
 use crate::format::SegmentHeader;
+use crate::news::News;
 use crate::segment::Segment;
 use crate::state::NEW_SUFFIX;
 
@@ -32,6 +33,8 @@ pub(crate) struct Spares {
     dir: Arc<dyn SegmentDir>,
     bytes: u64,
     pool: Mutex<Pool>,
+    /// How many were made or could not be.
+    pub(crate) ended: News<u64>,
 }
 
 /// Joins what is under way when the log ends: it must not outlive the lock of the directory.
@@ -69,12 +72,24 @@ impl Spares {
             dir,
             bytes,
             pool: Mutex::default(),
+            ended: News::new(0),
         }
     }
 
     /// How many are ready.
     pub(crate) fn ready(&self) -> usize {
         locked(&self.pool).ready.len()
+    }
+
+    /// How many can be had without new space: those that are ready, and worn files.
+    pub(crate) fn at_hand(&self) -> usize {
+        let pool = locked(&self.pool);
+        pool.ready.len().saturating_add(pool.worn.len())
+    }
+
+    /// Whether one is under way.
+    pub(crate) fn is_making(&self) -> bool {
+        locked(&self.pool).is_making
     }
 
     /// What all of them take on disk, the one under way too.
@@ -226,6 +241,8 @@ impl Spares {
                 tracing::warn!(%error, "a spare segment could not be made");
             }
         }
+        drop(pool);
+        self.ended.set(self.ended.get().saturating_add(1));
     }
 }
 

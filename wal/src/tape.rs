@@ -105,6 +105,7 @@ impl Tape {
             segments: Mutex::new(walk.segments),
             places: Mutex::new(walk.places),
             trim_index: AtomicU64::new(walk.slots.state().trim_index),
+            active_left: AtomicU64::new(0),
             writing_since: AtomicU64::new(0),
             slots: Mutex::new(walk.slots),
             counters: Mutex::new(Counters::default()),
@@ -126,6 +127,7 @@ impl Tape {
             _making: making,
             _lock: recovered.lock,
         };
+        tape.tell_what_is_left();
         if end.more {
             tape.mark()
                 .map_err(during("ending a write that was torn"))?;
@@ -205,6 +207,7 @@ impl Tape {
         );
         let took_us = self.put_down(bytes)?;
         self.offset = end;
+        self.tell_what_is_left();
         self.writes = trailer.write;
         self.unmarked = true;
         let segment = self.active.header.number;
@@ -245,6 +248,7 @@ impl Tape {
         self.active.file.write_at(&block, self.offset)?;
         self.active.file.sync_data()?;
         self.offset = self.offset.saturating_add(BLOCK);
+        self.tell_what_is_left();
         self.writes = trailer.write;
         self.unmarked = false;
         let mut counters = locked(&self.files.counters);
@@ -337,8 +341,17 @@ impl Tape {
         self.has_rotated = true;
         self.active = segment;
         self.offset = BLOCK;
+        self.tell_what_is_left();
         self.writes = 0;
         Ok(())
+    }
+
+    fn tell_what_is_left(&self) {
+        let header = &self.active.header;
+        let continued = header.version == FORMAT_VERSION;
+        let end = if continued { header.segment_bytes } else { 0 };
+        let left = end.saturating_sub(self.offset);
+        self.files.active_left.store(left, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use super::{Inner, NodeId};
+use super::{Inner, NodeId, Response};
+use crate::planted::{Planted, planted};
 use crate::raft::Replicable;
 use crate::raft::wire::{Append, Standing};
 
@@ -16,6 +17,8 @@ use crate::raft::wire::{Append, Standing};
 const SEGMENTS_SPARE: u64 = 3;
 /// And so many for those after which entries can be given up: refused too, they would never be.
 const SEGMENTS_RESERVED: u64 = 2;
+/// So many batches may be on their way to a leader's disk.
+const BATCHES_AHEAD: u64 = 8;
 /// How often a leader looks whether it has room.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Silent for so many elections, a leader that nobody followed speaks again.
@@ -25,14 +28,64 @@ const SILENT_ELECTIONS: u32 = 4;
 const SNAPSHOT_MARGIN_BYTES: u64 = 1 << 20;
 
 impl<M: Replicable> Inner<M> {
+    /// Appends what a leader sends, as far as it fits.
+    pub(super) async fn append(&self, mut append: Append) -> Response {
+        // What fits is counted when what came before it is written.
+        let _in_turn = match append.len() {
+            0 => None,
+            _ => Some(self.appending.lock().await),
+        };
+        let (sent, fitting) = (append.len(), self.count_fitting(&append).await);
+        // Without an entry it still says who leads.
+        let last = append.keep(fitting);
+        let Some(request) = append.into_request::<M>() else {
+            return Response::Failed("an entry does not decode".to_owned());
+        };
+        if planted(Planted::AckUnread) && !request.entries.is_empty() {
+            drop(self.raft.append_entries(request).await);
+            return Response::appended(openraft::raft::AppendEntriesResponse::Success);
+        }
+        match self.raft.append_entries(request).await {
+            Ok(openraft::raft::AppendEntriesResponse::Success) if fitting < sent => {
+                // The library lets a node that took nothing rest for a while.
+                if fitting == 0 {
+                    return Response::Busy;
+                }
+                Response::AppendedTo(last)
+            }
+            Ok(response) => Response::appended(response),
+            Err(error) => Response::Failed(error.to_string()),
+        }
+    }
+
     /// How many of the entries that a leader sends fit. One that does not would end this node's log:
     /// it is refused before it gets there, which costs this node its vote on the entry and no more.
-    pub(super) fn count_fitting(&self, append: &Append) -> usize {
+    async fn count_fitting(&self, append: &Append) -> usize {
         let files = self.store.files();
+        let payloads = append.payloads();
         // The last segment is for what a new leader has to write before it leads.
         let kept = u64::from(append.has_proposals());
-        let segments = files.segments_left().saturating_sub(kept);
-        files.count_fitting(&append.payloads(), segments)
+        let (_all, wanted) = files.count_fitting(&payloads, u64::MAX);
+        let made = if wanted > 0 {
+            files.foresee(wanted).await
+        } else {
+            0
+        };
+        match files.segments_left().checked_sub(kept) {
+            Some(left) => files.count_fitting(&payloads, left.min(made)).0,
+            None => 0,
+        }
+    }
+
+    /// Waits, near the end of a segment, until the next one is made or it is known that the disk has no
+    /// place for it, which is what the leader asks next.
+    pub(super) async fn foresee_the_next_segment(&self) {
+        let files = self.store.files();
+        let batch = u64::try_from(self.config.log.batch_bytes_max).unwrap_or(u64::MAX);
+        let near = batch.saturating_mul(BATCHES_AHEAD);
+        if files.active_left.load(Ordering::Relaxed) < near {
+            files.foresee(1).await;
+        }
     }
 
     /// Whether a leader may take proposals.
