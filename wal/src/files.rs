@@ -1,8 +1,7 @@
 //! The files of an open log, as everyone who touches them shares them.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::disk::SegmentDir;
@@ -14,6 +13,8 @@ use crate::segment::Segment;
 use crate::spare::{SPARES_MAX, Spares};
 use crate::state::{Identity, Slots};
 use crate::status::Counters;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::time::TimeSource;
 use crate::wal::Config;
 
@@ -87,7 +88,7 @@ impl Files {
 
     /// How many of these payloads, each in a frame of its own, fit behind what is written and into so
     /// many new segments; and how many of those they begin.
-    pub(crate) fn count_fitting(&self, payloads: &[usize], segments: u64) -> (usize, u64) {
+    fn count_fitting(&self, payloads: &[usize], segments: u64) -> (usize, u64) {
         let room = self.config.segment_bytes.saturating_sub(BLOCK);
         let mut left = self.active_left.load(Ordering::Relaxed);
         left = left.saturating_sub(BESIDE_ENTRIES);
@@ -105,6 +106,20 @@ impl Files {
             count = count.saturating_add(1);
         }
         (count, begun)
+    }
+
+    /// How many of these payloads can be taken in so that the disk has room for them; `kept` segments
+    /// have to be left besides.
+    pub(crate) async fn admit(&self, payloads: &[usize], kept: u64) -> usize {
+        let (_all, wanted) = self.count_fitting(payloads, u64::MAX);
+        let made = match wanted {
+            0 => 0,
+            _ => self.foresee(wanted).await,
+        };
+        match self.segments_left().checked_sub(kept) {
+            Some(left) => self.count_fitting(payloads, left.min(made)).0,
+            None => 0,
+        }
     }
 
     /// Waits until so many segments are made, and says how many are: fewer if the budget or the disk

@@ -8,8 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +37,8 @@ use crate::scrub::Damage;
 use crate::segment::Batch;
 use crate::shared::Phase;
 use crate::status::Counters;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::time::{LogClock, TimeSource};
 use crate::wal::{Answer, Committed, Config, NodeId, ProposeError, ReadError, Stopped, Why};
 
@@ -173,7 +174,8 @@ pub struct GroupStatus {
 // === impl GroupConfig ===
 
 impl GroupConfig {
-    /// Elections after 150 to 300 ms, four batches under way.
+    /// Elections after 150 to 300 ms, two batches under way: while one is on disk the next is on its way,
+    /// and more only divide the same proposals among more entries (docs/benchmarks.md).
     #[must_use]
     pub fn new(log: Config, incarnation: Uuid) -> Self {
         Self {
@@ -181,7 +183,7 @@ impl GroupConfig {
             incarnation,
             heartbeat: Duration::from_millis(50),
             election: [Duration::from_millis(150), Duration::from_millis(300)],
-            batches_max: 4,
+            batches_max: 2,
             enrolls: false,
         }
     }

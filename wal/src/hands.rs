@@ -10,6 +10,13 @@ pub(crate) async fn off_runtime<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     match dir.pace() {
+        // A thread of the runtime is none of shuttle's: who asks does it, and others may come first.
+        #[cfg(feature = "shuttle")]
+        None => {
+            crate::sync::thread::yield_now();
+            Ok(work())
+        }
+        #[cfg(not(feature = "shuttle"))]
         None => tokio::task::spawn_blocking(work)
             .await
             .map_err(io::Error::other),

@@ -12,6 +12,8 @@ pub mod disk;
 pub mod inspect;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "shuttle")]
+pub mod threads;
 
 mod appender;
 mod files;
@@ -30,6 +32,7 @@ mod shared;
 mod spare;
 mod state;
 mod status;
+mod sync;
 mod tape;
 mod time;
 mod wal;

@@ -4,9 +4,11 @@
 //! order): what a node does follows from what happened to it alone, which is what a simulation
 //! replays.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Notify;
+
+use crate::sync::Mutex;
 
 /// The value; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,12 @@ impl<T: Copy> News<T> {
     /// Replaces the value and wakes whoever waits.
     pub(crate) fn set(&self, value: T) {
         *self.0.value.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        self.0.changed.notify_waiters();
+    }
+
+    /// Changes the value and wakes whoever waits.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut T)) {
+        change(&mut self.0.value.lock().unwrap_or_else(PoisonError::into_inner));
         self.0.changed.notify_waiters();
     }
 

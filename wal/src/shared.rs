@@ -1,14 +1,15 @@
 //! What the handle and the disk thread have in common: the queue in, the tail out.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::files::{Files, locked};
 use crate::format::record_bytes;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Condvar, Mutex, RwLock};
 use crate::wal::{Answer, ProposeError, StateMachine, Why};
 
 /// A proposal and who waits for it.

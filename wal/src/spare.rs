@@ -9,8 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use crate::disk::{SegmentDir, SegmentFile};
 use crate::files::locked;
@@ -18,6 +17,8 @@ use crate::format::SegmentHeader;
 use crate::news::News;
 use crate::segment::Segment;
 use crate::state::NEW_SUFFIX;
+use crate::sync::Mutex;
+use crate::sync::thread::{self, JoinHandle};
 
 /// So many spares are ready or under way.
 pub(crate) const SPARES_MAX: usize = 2;
@@ -129,7 +130,7 @@ impl Spares {
             return;
         }
         let this = Arc::clone(self);
-        let thread = std::thread::Builder::new().name("wal-spare".to_owned());
+        let thread = thread::Builder::new().name("wal-spare".to_owned());
         match thread.spawn(move || this.make(worn, number, now_ms)) {
             Ok(making) => pool.making = Some(making),
             Err(error) => {
@@ -242,7 +243,7 @@ impl Spares {
             }
         }
         drop(pool);
-        self.ended.set(self.ended.get().saturating_add(1));
+        self.ended.update(|ended| *ended = ended.saturating_add(1));
     }
 }
 

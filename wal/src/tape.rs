@@ -5,8 +5,7 @@
 //! be written any more: the owner poisons the log.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::disk::SegmentDir;
 use crate::files::{Files, locked};
@@ -22,6 +21,8 @@ use crate::segment::{Frame, Segment};
 use crate::spare::{Making, SPARES_MAX, Spares};
 use crate::state::{Kind, State};
 use crate::status::{Counters, SLOW_SYNC_US};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::TimeSource;
 use crate::wal::Config;
 

@@ -1,9 +1,7 @@
 //! The handle of a log: propose, read, wait, trim, stop.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot, watch};
@@ -20,6 +18,9 @@ use crate::segment::{Batch, Frame};
 use crate::shared::{Pending, Phase, Position, Queue, Shared};
 use crate::state::{Identity, Kind};
 use crate::status::Status;
+use crate::sync::atomic::Ordering;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex, RwLock};
 use crate::tape::{Random, Tape};
 use crate::time::TimeSource;
 
@@ -96,7 +97,7 @@ impl<M: StateMachine> Wal<M> {
                 thread: Mutex::new(None),
             });
         }
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("wal-disk".to_owned())
             .spawn(move || appender.run())
             .map_err(during("starting the disk thread"))?;

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::{SegmentDir, SegmentFile};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 mod power;
 

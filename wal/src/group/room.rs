@@ -62,19 +62,9 @@ impl<M: Replicable> Inner<M> {
     /// it is refused before it gets there, which costs this node its vote on the entry and no more.
     async fn count_fitting(&self, append: &Append) -> usize {
         let files = self.store.files();
-        let payloads = append.payloads();
         // The last segment is for what a new leader has to write before it leads.
         let kept = u64::from(append.has_proposals());
-        let (_all, wanted) = files.count_fitting(&payloads, u64::MAX);
-        let made = if wanted > 0 {
-            files.foresee(wanted).await
-        } else {
-            0
-        };
-        match files.segments_left().checked_sub(kept) {
-            Some(left) => files.count_fitting(&payloads, left.min(made)).0,
-            None => 0,
-        }
+        files.admit(&append.payloads(), kept).await
     }
 
     /// Waits, near the end of a segment, until the next one is made or it is known that the disk has no

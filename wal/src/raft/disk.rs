@@ -5,7 +5,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +17,8 @@ use crate::planted::{Planted, planted};
 use crate::segment::{Entry, Segment};
 use crate::shared::Phase;
 use crate::state::{State, StoredVote};
+use crate::sync::atomic::Ordering;
+use crate::sync::mpsc::{Receiver, RecvTimeoutError};
 use crate::tape::{Draft, Room, Tape};
 
 /// Most bytes put down by one write.
@@ -259,9 +260,7 @@ impl DiskThread {
     /// Removes the segments before the last one that begins at or below `index`.
     fn give_up_below(&self, index: u64) -> io::Result<()> {
         let files = &self.files;
-        files
-            .trim_index
-            .store(index, std::sync::atomic::Ordering::Relaxed);
+        files.trim_index.store(index, Ordering::Relaxed);
         let gone: Vec<Arc<Segment>> = {
             let mut segments = locked(&files.segments);
             let begins = |segment: &Arc<Segment>| segment.header.first_index <= index;

@@ -4,7 +4,7 @@
 //! entry before it, on every node alike.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use openraft::storage::RaftStateMachine;
@@ -21,6 +21,7 @@ use crate::hands::off_runtime;
 use crate::news::News;
 use crate::planted::{Planted, planted};
 use crate::recovery::OpenError;
+use crate::sync::{Mutex, RwLock};
 use crate::wal::{Applied, StateMachine};
 
 /// The state machine of a group on this node, shared with those who read it.

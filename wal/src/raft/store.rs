@@ -9,9 +9,7 @@ use std::fmt::Debug;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock};
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{LeaderId, LogId, OptionalSend, RaftLogReader, StorageError, StorageIOError, Vote};
@@ -30,11 +28,14 @@ use crate::recovery::{End, OpenError, during};
 use crate::segment::{Entry, Frame};
 use crate::shared::Phase;
 use crate::state::{Kind, State, StoredVote};
+use crate::sync::Mutex;
+use crate::sync::mpsc::{SyncSender, sync_channel};
+use crate::sync::thread::{self, JoinHandle};
 use crate::tape::{Random, Tape};
 use crate::time::TimeSource;
 use crate::wal::{Config, StateMachine};
 
-/// How often entries are read again because some were taken back meanwhile.
+/// How often entries are read again because some were taken back or given up meanwhile.
 const READS_MAX: usize = 16;
 /// Bytes of the entries kept in memory.
 const RECENT_BYTES_MAX: usize = 64 << 20;
@@ -50,6 +51,7 @@ struct Inner {
     files: Arc<Files>,
     tasks: Tasks,
     tail: Mutex<Tail>,
+    changes: News<Changes>,
     phase: News<Phase>,
     snapshots: OnceLock<News<Kept>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -78,9 +80,18 @@ struct Tail {
     vote: Option<StoredVote>,
     committed: Option<At>,
     log_time_ms: u64,
-    /// How often entries were taken back since the log was opened.
-    truncations: u64,
 }
+
+/// How often entries were taken back or given up since the log was opened. Whoever reads while it
+/// changes may find half of it done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Changes {
+    begun: u64,
+    ended: u64,
+}
+
+/// A change under way; over when dropped.
+struct Changing(News<Changes>);
 
 // === impl Store ===
 
@@ -120,7 +131,7 @@ impl<M: StateMachine> Store<M> {
             (Tasks::Here(tasks), None)
         } else {
             let (tasks, waiting) = sync_channel(TASKS_MAX);
-            let thread = std::thread::Builder::new()
+            let thread = thread::Builder::new()
                 .name("wal-disk".to_owned())
                 .spawn(move || hand.run(&waiting))
                 .map_err(during("starting the disk thread"))?;
@@ -130,6 +141,7 @@ impl<M: StateMachine> Store<M> {
             files,
             tasks,
             tail: Mutex::new(tail),
+            changes: News::default(),
             phase,
             snapshots: OnceLock::new(),
             thread: Mutex::new(thread),
@@ -191,6 +203,47 @@ impl<M: StateMachine> Store<M> {
         }
     }
 
+    /// Appends entries; `done` hears when they are durable.
+    pub(crate) async fn put(
+        &mut self,
+        entries: Vec<Entry>,
+        done: Done,
+    ) -> Result<(), StorageError<u64>> {
+        let Some(first) = entries.first().map(|first| first.index) else {
+            done(Ok(()));
+            return Ok(());
+        };
+        // The library truncates before it appends elsewhere; should it ever not, what is on disk must
+        // still be what it believes.
+        if first < locked(&self.0.tail).next_index {
+            self.truncate(log_id(0, first)).await?;
+        }
+        let (next_index, is_empty, committed) = {
+            let tail = locked(&self.0.tail);
+            let committed = tail.committed.map_or(0, |(index, _)| index);
+            (tail.next_index, tail.last.is_none(), committed)
+        };
+        if first != next_index && is_empty {
+            let _changing = self.changing();
+            self.run(|done| Task::BeginAt { index: first, done })
+                .await
+                .map_err(writing)?;
+            locked(&self.0.tail).first_index = first;
+        }
+        let task = Task::Append {
+            entries: entries.clone(),
+            committed,
+            done,
+        };
+        {
+            let mut tail = locked(&self.0.tail);
+            for entry in entries {
+                tail.push(entry);
+            }
+        }
+        self.send(task).map_err(writing)
+    }
+
     async fn run(&self, task: impl FnOnce(Done) -> Task) -> io::Result<()> {
         let (done, told) = oneshot::channel();
         self.send(task(tell(done)))?;
@@ -208,7 +261,8 @@ impl<M: StateMachine> Store<M> {
 
     /// Entries from `from` up to, not including, `end`, as far as they are there; of more than
     /// `bytes_max` only the first ones, at least one. All are of one moment: what was taken back
-    /// meanwhile would be followed by what came in its place, in a log that never was.
+    /// meanwhile would be followed by what came in its place, in a log that never was, and what was given
+    /// up meanwhile would seem damaged.
     pub(crate) async fn entries(
         &self,
         from: u64,
@@ -216,13 +270,22 @@ impl<M: StateMachine> Store<M> {
         bytes_max: usize,
     ) -> io::Result<Vec<Entry>> {
         for _ in 0..READS_MAX {
-            let before = locked(&self.0.tail).truncations;
+            let changes = &self.0.changes;
+            changes.wait_for(|now| now.begun == now.ended).await;
+            let before = changes.get();
             let entries = self.entries_once(from, end, bytes_max).await;
-            if locked(&self.0.tail).truncations == before {
+            if before.begun == before.ended && changes.get() == before {
                 return entries;
             }
         }
-        Err(io::Error::other("entries were taken back at every read"))
+        Err(io::Error::other("the log changed at every read"))
+    }
+
+    /// Entries are about to be taken back or given up.
+    fn changing(&self) -> Changing {
+        let changes = self.0.changes.clone();
+        changes.update(|now| now.begun = now.begun.saturating_add(1));
+        Changing(changes)
     }
 
     async fn entries_once(&self, from: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
@@ -253,6 +316,12 @@ impl<M: StateMachine> Store<M> {
             entries.push(entry);
         }
         Ok(entries)
+    }
+}
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        self.0.update(|now| now.ended = now.ended.saturating_add(1));
     }
 }
 
@@ -344,7 +413,6 @@ impl Tail {
 
     /// Forgets the entries from `from` on; `before` is the one before it, if there is one.
     fn truncate(&mut self, from: u64, before: Option<At>) {
-        self.truncations = self.truncations.saturating_add(1);
         while self.recent.back().is_some_and(|last| last.index >= from) {
             if let Some(last) = self.recent.pop_back() {
                 self.recent_bytes = self.recent_bytes.saturating_sub(weight(&last));
@@ -512,45 +580,14 @@ impl<M: StateMachine> RaftLogStorage<Types<M>> for Store<M> {
         I: IntoIterator<Item = RaftEntry<M>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries: Vec<Entry> = entries.into_iter().map(to_disk).collect();
-        let Some(first) = entries.first().map(|first| first.index) else {
-            callback.log_io_completed(Ok(()));
-            return Ok(());
-        };
-        // The library truncates before it appends elsewhere; should it ever not, what is on disk must
-        // still be what it believes.
-        if first < locked(&self.0.tail).next_index {
-            self.truncate(log_id(0, first)).await?;
-        }
-        let (next_index, is_empty, committed) = {
-            let tail = locked(&self.0.tail);
-            let committed = tail.committed.map_or(0, |(index, _)| index);
-            (tail.next_index, tail.last.is_none(), committed)
-        };
-        if first != next_index && is_empty {
-            self.run(|done| Task::BeginAt { index: first, done })
-                .await
-                .map_err(writing)?;
-            locked(&self.0.tail).first_index = first;
-        }
+        let entries = entries.into_iter().map(to_disk).collect();
         let done: Done = if planted(Planted::ToldBeforeWritten) {
             callback.log_io_completed(Ok(()));
             Box::new(drop)
         } else {
             Box::new(|result| callback.log_io_completed(result))
         };
-        let task = Task::Append {
-            entries: entries.clone(),
-            committed,
-            done,
-        };
-        {
-            let mut tail = locked(&self.0.tail);
-            for entry in entries {
-                tail.push(entry);
-            }
-        }
-        self.send(task).map_err(writing)
+        self.put(entries, done).await
     }
 
     async fn truncate(&mut self, log_id: LogId<u64>) -> Result<(), StorageError<u64>> {
@@ -565,6 +602,7 @@ impl<M: StateMachine> RaftLogStorage<Types<M>> for Store<M> {
                 found.or(purged)
             }
         };
+        let _changing = self.changing();
         self.run(|done| Task::Truncate { from, done })
             .await
             .map_err(writing)?;
@@ -587,6 +625,7 @@ impl<M: StateMachine> RaftLogStorage<Types<M>> for Store<M> {
         }
         let next = log_id.index.saturating_add(1);
         let term = upto.1;
+        let _changing = self.changing();
         self.run(|done| Task::Purge { next, term, done })
             .await
             .map_err(writing)?;

@@ -45,11 +45,35 @@ impl<M: StateMachine> Wal<M> {
     ) -> Result<Vec<Batch>, ReadError> {
         let files = Arc::clone(&self.shared.files);
         let durable = self.shared.position.borrow().index;
-        let reading = move || read_batches(&files, durable, from_index.max(1), bytes_max);
+        let reading = move || read_whole(&files, durable, from_index.max(1), bytes_max);
         off_runtime(self.shared.dir.as_ref(), reading)
             .await
             .map_err(|_cancelled| ReadError::Cancelled)?
     }
+}
+
+/// What is trimmed while it is read seems damaged: it is looked for again, and not found.
+fn read_whole(
+    files: &Files,
+    committed: u64,
+    from_index: u64,
+    bytes_max: usize,
+) -> Result<Vec<Batch>, ReadError> {
+    loop {
+        let before = first_index(files);
+        let read = read_batches(files, committed, from_index, bytes_max);
+        // Each turn takes a trim.
+        if read.is_ok() || first_index(files) == before {
+            return read;
+        }
+    }
+}
+
+fn first_index(files: &Files) -> u64 {
+    let segments = locked(&files.segments);
+    segments
+        .first()
+        .map_or(1, |segment| segment.header.first_index)
 }
 
 fn read_batches(
