@@ -102,8 +102,8 @@ pub fn run(seed: u64, options: Options) -> Report {
         let scene = Arc::new(Scene::new(seed, options.told));
         SCENE.set(Some(Arc::clone(&scene)));
         let counts = match options.what {
-            What::Log => log::simulate(Arc::clone(&scene)).await.oracle.counts(),
-            What::Edges => region::simulate(Arc::clone(&scene)).await.oracle.counts(),
+            What::Log => log::simulate(Arc::clone(&scene)).await.close(),
+            What::Edges => region::simulate(Arc::clone(&scene)).await.close(),
         };
         Report {
             seed,

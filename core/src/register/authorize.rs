@@ -57,11 +57,12 @@ impl Register {
             tallies.of(trip.shopper, &proposal.request.bank, log_time_ms)
         };
         let slack = i64::from(planted(Planted::CapOffByOne));
-        let reason = match before.checked_add(amount) {
+        let sum = before.checked_add(amount);
+        let reason = match sum.map(|sum| sum.saturating_sub(slack)) {
             _ if record.closed => Reason::NotShopping,
             _ if record.is_double_swipe(proposal, log_time_ms) => Reason::DoubleSwipe,
             None => Reason::OverCap,
-            Some(sum) if sum.saturating_sub(slack) > record.cap => Reason::OverCap,
+            Some(sum) if sum > record.cap => Reason::OverCap,
             Some(sum) => match &proposal.limits {
                 Limits::Cap => proposal.reason,
                 Limits::StandIn(limits) => {

@@ -27,6 +27,8 @@ struct Kept {
     conflicts: BTreeSet<TransactionId>,
     /// What was given up before it was answered.
     tombstoned: BTreeSet<TransactionId>,
+    /// What each start of an edge proposed of a payment, and what it advised.
+    decided: BTreeMap<(TransactionId, u64, u64), Decided>,
     /// Payments that a bank got no answer to, and from which edges.
     refused: BTreeSet<(TransactionId, u64)>,
     /// Payments that the log heard were told again.
@@ -48,6 +50,13 @@ pub struct Said {
     exposed: bool,
     /// By which edge.
     edge: u64,
+}
+
+/// One start's verdicts on one payment: whether it approves.
+#[derive(Default)]
+struct Decided {
+    proposed: BTreeSet<bool>,
+    advised: BTreeSet<bool>,
 }
 
 #[derive(Default)]
@@ -129,6 +138,7 @@ impl Books {
         };
         self.scene.say(|| describe(&entry, &outcome));
         let mut kept = locked(&self.kept);
+        self.decided(&mut kept, &entry);
         match (&entry, &outcome) {
             (Entry::Authorize(proposal), Outcome::Answered(answer)) => {
                 self.authorized(&mut kept, proposal, answer);
@@ -182,6 +192,34 @@ impl Books {
             }
             (Entry::TripClosed(trip), _) => kept.trips.entry(*trip).or_default().closed = true,
             _ => {}
+        }
+    }
+
+    /// Once a proposal's fate is unknown, only its own verdict may be given without the log.
+    fn decided(&self, kept: &mut Kept, entry: &Entry) {
+        let (proposal, verdict) = match entry {
+            Entry::Authorize(proposal) => (&**proposal, proposal.reason.verdict()),
+            // (On `primary_only` what Postgres has is told, be it another edge's.)
+            Entry::Advice(advice) if advice.answer.rung == Rung::Isolated => {
+                (&advice.proposal, advice.answer.verdict)
+            }
+            _ => return,
+        };
+        let id = proposal.transaction_id;
+        let by = (id, proposal.edge, proposal.start);
+        let decided = kept.decided.entry(by).or_default();
+        let verdicts = match entry {
+            Entry::Advice(_) => &mut decided.advised,
+            _ => &mut decided.proposed,
+        };
+        verdicts.insert(verdict == Verdict::Approved);
+        let Decided { proposed, advised } = decided;
+        if !proposed.is_empty() && !advised.is_subset(proposed) {
+            self.scene.wrong(|| {
+                format!(
+                    "S2: {id} was proposed as {proposed:?} and advised as {advised:?} by {by:?}"
+                )
+            });
         }
     }
 

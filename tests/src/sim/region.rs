@@ -42,6 +42,8 @@ const BANKS: u64 = 4;
 const SHOPPERS: u64 = 3;
 /// Simulated milliseconds of faults.
 const FAULTS_MS: u64 = 3_000;
+/// Numbers of the payments that are made beside others.
+const LEAST_FROM: u64 = 50_000_000;
 /// No clock was off by so much.
 const SET_RIGHT_MS: i64 = 600_000;
 /// Simulated time in which what was approved too late is given back.
@@ -327,20 +329,40 @@ async fn pay(
         } else {
             None
         };
+        let both = again.is_none() && greedy.is_some() && number.is_multiple_of(2);
         let payment = again.unwrap_or_else(|| {
             number = number.saturating_add(1);
-            let text = format!("{bank:04}{number:08}");
             Payment {
-                mark: text.into_bytes().try_into().unwrap_or_default(),
+                mark: mark(bank, number),
                 shopper,
                 minor: greedy.unwrap_or(i64::try_from(scene.between(500, 9_000)).unwrap_or(500)),
             }
         });
         locked(&payments).push(payment.clone());
-        if !ask(&world, &region, &books, &payment, 4).await {
+        // At the same time, and often at another edge: the least that is too much.
+        let least = Payment {
+            mark: mark(bank, number.saturating_add(LEAST_FROM)),
+            minor: 1,
+            ..payment
+        };
+        if both {
+            locked(&payments).push(least.clone());
+        }
+        let asking = async {
+            if both && !ask(&world, &region, &books, &least, 4).await {
+                world.oracle.unknown();
+            }
+        };
+        let (answered, ()) = tokio::join!(ask(&world, &region, &books, &payment, 4), asking);
+        if !answered {
             world.oracle.unknown();
         }
     }
+}
+
+fn mark(bank: u64, number: u64) -> Mark {
+    let text = format!("{bank:04}{number:08}");
+    text.into_bytes().try_into().unwrap_or_default()
 }
 
 /// Asks one edge after the other, until one answers.

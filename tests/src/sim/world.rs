@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::disk::{Mark, Mount, SimDisk};
 use super::net::Net;
-use super::oracle::{Eye, Oracle};
+use super::oracle::{Counts, Eye, Oracle};
 use super::run::{Clocks, Gone, Holds, Run};
 use super::scene::{Scene, locked};
 
@@ -123,6 +123,14 @@ impl<M: Replicable> World<M> {
             .iter()
             .map(|(node, machine)| (*node, machine.state, machine.keeper))
             .collect()
+    }
+
+    /// What it came to. Its nodes leave each other, who would keep themselves in memory for ever.
+    pub fn close(&self) -> Counts {
+        for run in self.net.nodes() {
+            self.net.leave(run.node());
+        }
+        self.oracle.counts()
     }
 
     /// A machine's disk.
