@@ -41,7 +41,7 @@ pub struct Keeper {
     #[arg(long)]
     pub dir: PathBuf,
     /// Batches under way at once.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 2)]
     pub batches: usize,
     /// Folder with `ca.pem`, and `keeper-N.pem` and `keeper-N.key` of each: links with mutual TLS.
     #[arg(long)]

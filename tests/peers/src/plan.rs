@@ -57,7 +57,7 @@ pub struct Plan {
     #[arg(long, default_value_t = 1024)]
     pub reopen_mib: u64,
     /// Batches that each keeper of our group may have under way.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 2)]
     pub batches: usize,
 }
 
