@@ -51,7 +51,7 @@ use crate::path::Path;
 use crate::primary::{Primary, Watch};
 use crate::server::{self, ServerLimits};
 use crate::stores::{Stores, StoresError};
-use crate::told::Told;
+use crate::told::{Proposed, Told};
 
 pub use backends::{BackendsError, MigrateLedgerError, migrate_ledger};
 pub use desk::{Desk, OrderError};
@@ -340,6 +340,7 @@ impl Shared {
             isolating: tokio::sync::Mutex::default(),
             told: Told::default(),
             marked: Told::default(),
+            proposed: Proposed::default(),
             inflight: InFlight::default(),
             limits: Arc::new(Limits::new(&config.banks, &config.limits)),
             afterwards: Afterwards::start(cache, clock, tasks, stop),

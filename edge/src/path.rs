@@ -39,7 +39,7 @@ use crate::limit::Limits;
 use crate::log::{Log, LogError};
 use crate::metrics::Metrics;
 use crate::primary::{Primary, Route};
-use crate::told::Told;
+use crate::told::{Proposed, Told};
 
 mod unsettled;
 
@@ -73,6 +73,8 @@ pub struct Path {
     pub told: Told,
     /// What this edge marked late: the log may take it back.
     pub marked: Told,
+    /// What this edge proposed.
+    pub proposed: Proposed,
     /// Payments being decided here.
     pub inflight: InFlight,
     /// Limits by bank and shopper.
@@ -286,6 +288,7 @@ impl Path {
                 return self.tell_booked(proposal, answer, &budget).await;
             }
         };
+        self.proposed.insert(payment.id, proposal.reason.verdict());
         let entry = Entry::Authorize(proposal);
         let written = self
             .write_ahead(payment, &entry, &budget)

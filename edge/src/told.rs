@@ -6,6 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
+use standin_core::answer::Verdict;
 use standin_core::id::TransactionId;
 
 /// Payments remembered.
@@ -45,6 +46,36 @@ impl Told {
     }
 }
 
+/// What this start of the edge proposed lately. Whoever does not know what became of a proposal may give
+/// no other verdict on the payment, asked again or not. Bounded as [`Told`] is; what is forgotten may
+/// come to be a conflict, which the log keeps.
+#[derive(Debug, Default)]
+pub struct Proposed {
+    approved: Told,
+    declined: Told,
+}
+
+// === impl Proposed ===
+
+impl Proposed {
+    /// Remembers a verdict before it is proposed.
+    pub fn insert(&self, id: TransactionId, verdict: Verdict) {
+        self.of(verdict).insert(id);
+    }
+
+    /// Whether both verdicts were proposed: either may be the answer.
+    pub fn is_open(&self, id: TransactionId) -> bool {
+        self.approved.contains(id) && self.declined.contains(id)
+    }
+
+    fn of(&self, verdict: Verdict) -> &Told {
+        match verdict {
+            Verdict::Approved => &self.approved,
+            Verdict::Declined => &self.declined,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +93,18 @@ mod tests {
         }
         assert!(!told.contains(id(0)));
         assert!(told.contains(id(1)) && told.contains(id(TOLD_MAX)));
+    }
+
+    #[test]
+    fn a_payment_is_open_once_both_verdicts_were_proposed() {
+        let proposed = Proposed::default();
+        let id = TransactionId::from_bytes([1; 16]);
+        for verdict in [Verdict::Approved, Verdict::Approved] {
+            proposed.insert(id, verdict);
+            assert!(!proposed.is_open(id));
+        }
+        proposed.insert(id, Verdict::Declined);
+        assert!(proposed.is_open(id));
+        assert!(!proposed.is_open(TransactionId::from_bytes([2; 16])));
     }
 }

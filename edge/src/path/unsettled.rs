@@ -46,10 +46,15 @@ impl Path {
         if self.told.contains(transaction_id) {
             return Err(Refusal::Unknown);
         }
-        if held && let Some(given) = self.on_primary_only(&proposal, budget).await? {
+        // Asked before, it proposed the other verdict: which of the two the log takes, it alone knows.
+        let is_open = self.proposed.is_open(transaction_id);
+        if held
+            && !is_open
+            && let Some(given) = self.on_primary_only(&proposal, budget).await?
+        {
             return Ok(given);
         }
-        if let Some(given) = self.on_isolated(making, proposal, budget).await {
+        if !is_open && let Some(given) = self.on_isolated(making, proposal, budget).await {
             return Ok(given);
         }
         self.marked.insert(transaction_id);

@@ -30,7 +30,7 @@ use standin_edge::machine::Machine;
 use standin_edge::metrics::Metrics;
 use standin_edge::path::Path;
 use standin_edge::primary::{Primary, Watch};
-use standin_edge::told::Told;
+use standin_edge::told::{Proposed, Told};
 use standin_wal::{Config, Group, NodeId, Wal};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -206,6 +206,7 @@ impl Region {
             isolating: tokio::sync::Mutex::default(),
             told: Told::default(),
             marked: Told::default(),
+            proposed: Proposed::default(),
             inflight: InFlight::default(),
             limits: Arc::new(Limits::new(&[bank()?], &LIMITS)),
             afterwards: Afterwards::start(cache, Arc::clone(&clock), &tasks, &stop),

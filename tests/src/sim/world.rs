@@ -381,7 +381,14 @@ impl<M: Replicable> World<M> {
             };
             let committed = status.applied_index == status.last_index;
             let gone = !status.keepers.contains(&old) && status.keepers.len() == 3;
-            there && gone && committed
+            // One that leads no more may not know it yet, and still show who its members were.
+            let follows = |run: &Arc<Run<M>>| {
+                let other = run.group().status();
+                status.keepers.contains(&other.node)
+                    && (other.leader, other.term) == (status.leader, status.term)
+            };
+            let followed = self.net.nodes().into_iter().filter(follows).count() >= 2;
+            there && gone && committed && followed
         })
     }
 
