@@ -99,7 +99,7 @@ async fn ask(world: &Arc<World<Till>>, mark: &Mark, bytes: &Bytes, tries: u32) -
                     .note("told", &[run.node(), at.index, u64::from(at.slot), answer]);
                 let at = Some((at.index, at.slot));
                 if world.oracle.told(*mark, Told { at, answer }) {
-                    world.judge_durable(mark, &run);
+                    world.judge_durable(mark);
                 }
                 return true;
             }

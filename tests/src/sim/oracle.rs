@@ -26,6 +26,8 @@ struct Seen {
     applied: BTreeMap<(u64, u32), Fact>,
     /// Saved states by the last index applied to them.
     states: BTreeMap<u64, u64>,
+    /// Log time by the last index applied.
+    times: BTreeMap<u64, u64>,
     proposed: BTreeSet<u64>,
     /// What a client was told of a payment, and the place of it.
     told: BTreeMap<Mark, Told>,
@@ -220,6 +222,17 @@ impl Oracle {
         seen.applied.insert(place, fact);
         drop(seen);
         (self.first)(proposal, outcome);
+    }
+
+    /// The log time of a node after an index.
+    pub fn timed(&self, node: u64, at: u64, log_time_ms: u64) {
+        let mut seen = locked(&self.seen);
+        let before = *seen.times.entry(at).or_insert(log_time_ms);
+        if before != log_time_ms {
+            self.scene.wrong(|| {
+                format!("S8: after {at} it is {log_time_ms} at node {node}, and was {before}")
+            });
+        }
     }
 
     /// The state of a node after an index.

@@ -397,12 +397,8 @@ async fn ask(
                     answer.rung,
                     standin_core::answer::Rung::Primary | standin_core::answer::Rung::StandIn
                 );
-                if let Some(run) = world
-                    .net
-                    .node(node)
-                    .filter(|_| on_log && !given.is_replayed())
-                {
-                    world.judge_durable(&payment.mark, &run);
+                if on_log && !given.is_replayed() {
+                    world.judge_durable(&payment.mark);
                 }
                 return true;
             }

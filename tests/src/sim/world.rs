@@ -442,6 +442,8 @@ impl<M: Replicable> World<M> {
     pub fn look(&self) {
         for run in self.net.nodes() {
             let status = run.group().status();
+            self.oracle
+                .timed(status.node, status.applied_index, status.log_time_ms);
             if status.leader == Some(status.node) {
                 self.oracle.leads(status.node, status.term);
             }
@@ -456,8 +458,13 @@ impl<M: Replicable> World<M> {
     }
 
     /// S7: what is told as committed is durable on a majority of the keepers when it is told.
-    pub fn judge_durable(&self, mark: &Mark, run: &Arc<Run<M>>) {
-        let keepers: BTreeSet<u64> = run.group().status().keepers;
+    pub fn judge_durable(&self, mark: &Mark) {
+        // (A node that lags may know the members of before.)
+        let keepers: BTreeSet<u64> = locked(&self.machines)
+            .iter()
+            .filter(|(_, machine)| machine.keeper && machine.state != State::Retired)
+            .map(|(node, _)| *node)
+            .collect();
         let since = self.changed_ms.load(Ordering::Relaxed);
         let settled = since == 0 || self.scene.now_ms().saturating_sub(since) > 2_000;
         if !settled || locked(&self.replacing).is_some() || keepers.len() != 3 {
