@@ -288,7 +288,8 @@ impl Path {
                 return self.tell_booked(proposal, answer, &budget).await;
             }
         };
-        self.proposed.insert(payment.id, proposal.reason.verdict());
+        let verdict = proposal.reason.verdict();
+        let is_new = self.proposed.insert(payment.id, verdict);
         let entry = Entry::Authorize(proposal);
         let written = self
             .write_ahead(payment, &entry, &budget)
@@ -300,11 +301,30 @@ impl Path {
                     .instrument(step("without_the_log"))
                     .await?
             }
-            (written, _) => written?,
+            (written, _) => {
+                self.fate_known(payment.id, is_new.then_some(verdict), &written);
+                written?
+            }
         };
         self.told.insert(payment.id);
         self.afterwards.answered(&given);
         Ok(given)
+    }
+
+    /// A proposal's fate is known: `new` is its verdict, if it was the first with it.
+    fn fate_known(
+        &self,
+        id: TransactionId,
+        new: Option<Verdict>,
+        written: &Result<Given, Refusal>,
+    ) {
+        match (written, new) {
+            (Err(Refusal::LogFull | Refusal::Encode), Some(verdict)) => {
+                self.proposed.take_back(id, verdict);
+            }
+            (Err(Refusal::LogFull | Refusal::Encode), None) => {}
+            (Ok(_) | Err(_), _) => self.proposed.settle(id),
+        }
     }
 
     /// Whether what earlier starts of this edge told banks is known here. It was committed before this

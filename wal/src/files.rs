@@ -18,10 +18,13 @@ use crate::sync::{Mutex, MutexGuard};
 use crate::time::TimeSource;
 use crate::wal::Config;
 
-/// Longest wait for a spare segment. A disk that takes longer counts as one without room.
-const SPARE_WITHIN: Duration = Duration::from_secs(1);
-/// A truncation before entries, and a mark behind them.
-const BESIDE_ENTRIES: u64 = BLOCK.saturating_mul(2);
+/// Longest wait for a spare segment; less than a heartbeat, or a leader is not heard meanwhile. A disk
+/// that takes longer counts as one without room for now.
+const SPARE_WITHIN: Duration = Duration::from_millis(25);
+/// Truncations before entries, and marks beside them.
+const BESIDE_ENTRIES: u64 = BLOCK.saturating_mul(4);
+/// What a log without another segment keeps of its last one, at most a quarter of it.
+const KEPT_AT_THE_END: u64 = BLOCK.saturating_mul(16);
 
 /// Segments and the small files beside them.
 pub(crate) struct Files {
@@ -87,17 +90,17 @@ impl Files {
     }
 
     /// How many of these payloads, each in a frame of its own, fit behind what is written and into so
-    /// many new segments; and how many of those they begin.
-    fn count_fitting(&self, payloads: &[usize], segments: u64) -> (usize, u64) {
+    /// many new segments; and how many of those they begin. So many bytes of the last segment stay.
+    fn count_fitting(&self, payloads: &[usize], segments: u64, stay: u64) -> (usize, u64) {
         let room = self.config.segment_bytes.saturating_sub(BLOCK);
         let mut left = self.active_left.load(Ordering::Relaxed);
-        left = left.saturating_sub(BESIDE_ENTRIES);
+        left = left.saturating_sub(BESIDE_ENTRIES).saturating_sub(stay);
         let (mut count, mut begun) = (0_usize, 0_u64);
         for payload in payloads {
             let bytes = frame_bytes(*payload).and_then(|bytes| u64::try_from(bytes).ok());
             let bytes = bytes.unwrap_or(u64::MAX);
             let begins = u64::from(bytes > left);
-            if begun.saturating_add(begins) > segments {
+            if bytes > room || begun.saturating_add(begins) > segments {
                 break;
             }
             begun = begun.saturating_add(begins);
@@ -111,15 +114,28 @@ impl Files {
     /// How many of these payloads can be taken in so that the disk has room for them; `kept` segments
     /// have to be left besides.
     pub(crate) async fn admit(&self, payloads: &[usize], kept: u64) -> usize {
-        let (_all, wanted) = self.count_fitting(payloads, u64::MAX);
+        let (_all, wanted) = self.count_fitting(payloads, u64::MAX, 0);
         let made = match wanted {
             0 => 0,
             _ => self.foresee(wanted).await,
         };
         match self.segments_left().checked_sub(kept) {
-            Some(left) => self.count_fitting(payloads, left.min(made)).0,
-            None => 0,
+            Some(left) => self.count_fitting(payloads, left.min(made), 0).0,
+            // What is left of the last segment, but for what a new leader has to write.
+            None => self.count_fitting(payloads, 0, self.kept_at_the_end()).0,
         }
+    }
+
+    /// What of the last segment is for a new leader's first entry.
+    fn kept_at_the_end(&self) -> u64 {
+        let quarter = self.config.segment_bytes.checked_div(4).unwrap_or(0);
+        KEPT_AT_THE_END.min(quarter)
+    }
+
+    /// Whether the last segment has room for an entry or two that make more.
+    pub(crate) fn has_room_at_the_end(&self) -> bool {
+        let left = self.active_left.load(Ordering::Relaxed);
+        left >= self.kept_at_the_end().saturating_mul(2)
     }
 
     /// Waits until so many segments are made, and says how many are: fewer if the budget or the disk

@@ -329,7 +329,7 @@ impl<M: Replicable> Group<M> {
             return self.propose(proposal, deadline).await;
         }
         // Out of time, it finds out below.
-        drop(tokio::time::timeout_at(deadline, inner.foresee_the_next_segment()).await);
+        drop(tokio::time::timeout_at(deadline, inner.has_a_segment_ahead()).await);
         if !inner.has_room_to_make_more() {
             return Err(ProposeError::Full);
         }
@@ -620,8 +620,7 @@ impl<M: Replicable> Inner<M> {
 
     /// One entry, if this node leads.
     async fn write(&self, proposals: Vec<Bytes>) -> Result<Outcomes<M>, WriteError> {
-        self.foresee_the_next_segment().await;
-        if !self.has_room_to_lead() {
+        if !self.has_a_segment_ahead().await || !self.has_room_to_lead() {
             return Err(WriteError::Full);
         }
         self.commit(proposals).await

@@ -106,19 +106,15 @@ impl Spares {
 
     /// Begins to make one if fewer than `wanted` are ready or under way; a new file only if it `may`.
     pub(crate) fn begin(self: &Arc<Self>, wanted: usize, now_ms: u64, may: impl Fn() -> bool) {
-        let has_worn = {
-            let pool = locked(&self.pool);
-            let rests = |failed: u64| now_ms.saturating_sub(failed) < AGAIN_AFTER_MS;
-            let enough = pool.ready.len() >= wanted.min(SPARES_MAX);
-            if enough || pool.is_making || pool.closed || pool.failed_at_ms.is_some_and(rests) {
-                return;
-            }
-            !pool.worn.is_empty()
-        };
-        if !has_worn && !may() {
+        if !locked(&self.pool).wants(wanted, now_ms) {
             return;
         }
+        let may_grow = may();
         let mut pool = locked(&self.pool);
+        // Another may have begun meanwhile.
+        if !pool.wants(wanted, now_ms) || (pool.worn.is_empty() && !may_grow) {
+            return;
+        }
         // The one before has ended, or it would be under way.
         drop(pool.making.take());
         let worn = pool.worn.pop_front();
@@ -248,6 +244,13 @@ impl Spares {
 }
 
 impl Pool {
+    /// Whether another one is to be made now.
+    fn wants(&self, wanted: usize, now_ms: u64) -> bool {
+        let rests = |failed: u64| now_ms.saturating_sub(failed) < AGAIN_AFTER_MS;
+        let enough = self.ready.len() >= wanted.min(SPARES_MAX);
+        !(enough || self.is_making || self.closed || self.failed_at_ms.is_some_and(rests))
+    }
+
     fn files(&self) -> usize {
         let making = usize::from(self.is_making);
         let kept = self.ready.len().saturating_add(self.worn.len());

@@ -404,7 +404,10 @@ async fn ask(
             }
             Some(Err(refusal)) => {
                 let why = refusal.to_string();
-                let unknown = matches!(refusal, Refusal::Unknown);
+                // An edge whose power went while it marked its proposal late is as one that said nothing.
+                let disk = world.own_disk(edge.gone.node);
+                let is_out = disk.is_some_and(|disk| disk.out().is_cancelled());
+                let unknown = matches!(refusal, Refusal::Unknown) && !is_out;
                 if let Some(request) = request(payment, &edge).filter(|_| unknown) {
                     let id = identity::transaction_id(&request, Operation::Authorize, None);
                     books.refused(id, edge.gone.node);

@@ -9,16 +9,18 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::{Inner, NodeId, Response};
+use crate::format::frame_bytes;
 use crate::planted::{Planted, planted};
 use crate::raft::Replicable;
 use crate::raft::wire::{Append, Standing};
+use crate::wal::Config;
 
 /// So many segments have to be left for a leader to take proposals.
 const SEGMENTS_SPARE: u64 = 3;
 /// And so many for those after which entries can be given up: refused too, they would never be.
 const SEGMENTS_RESERVED: u64 = 2;
-/// So many batches may be on their way to a leader's disk.
-const BATCHES_AHEAD: u64 = 8;
+/// A leader looks for the next segment when so many batches fit into this one.
+const BATCHES_AHEAD: u64 = 2;
 /// How often a leader looks whether it has room.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Silent for so many elections, a leader that nobody followed speaks again.
@@ -62,20 +64,27 @@ impl<M: Replicable> Inner<M> {
     /// it is refused before it gets there, which costs this node its vote on the entry and no more.
     async fn count_fitting(&self, append: &Append) -> usize {
         let files = self.store.files();
+        // A leader that got no reply sends again what is here by now.
+        let held = self.store.count_held(&append.places());
+        let payloads = append.payloads();
+        let new = payloads.get(held..).unwrap_or_default();
         // The last segment is for what a new leader has to write before it leads.
         let kept = u64::from(append.has_proposals());
-        files.admit(&append.payloads(), kept).await
+        held.saturating_add(files.admit(new, kept).await)
     }
 
-    /// Waits, near the end of a segment, until the next one is made or it is known that the disk has no
-    /// place for it, which is what the leader asks next.
-    pub(super) async fn foresee_the_next_segment(&self) {
+    /// Whether what a leader writes now finds a segment that is made: near the end of one, the next.
+    pub(super) async fn has_a_segment_ahead(&self) -> bool {
         let files = self.store.files();
-        let batch = u64::try_from(self.config.log.batch_bytes_max).unwrap_or(u64::MAX);
-        let near = batch.saturating_mul(BATCHES_AHEAD);
-        if files.active_left.load(Ordering::Relaxed) < near {
-            files.foresee(1).await;
-        }
+        let Config {
+            batch_bytes_max,
+            segment_bytes,
+            ..
+        } = self.config.log;
+        let batch = frame_bytes(batch_bytes_max).and_then(|bytes| u64::try_from(bytes).ok());
+        let batches = batch.unwrap_or(u64::MAX).saturating_mul(BATCHES_AHEAD);
+        let near = batches.min(segment_bytes.checked_div(4).unwrap_or(0));
+        files.active_left.load(Ordering::Relaxed) >= near || files.foresee(1).await > 0
     }
 
     /// Whether a leader may take proposals.
@@ -85,7 +94,8 @@ impl<M: Replicable> Inner<M> {
 
     /// Whether a leader may take a proposal that makes room.
     pub(super) fn has_room_to_make_more(&self) -> bool {
-        self.store.files().segments_left() >= SEGMENTS_RESERVED
+        let files = self.store.files();
+        files.segments_left() >= SEGMENTS_RESERVED || files.has_room_at_the_end()
     }
 
     /// Whether another keeper could lead at once: it has room and everything this node has.
@@ -107,8 +117,15 @@ impl<M: Replicable> Inner<M> {
 
     pub(super) fn has_room_for_snapshot(&self, bytes: usize) -> bool {
         let needed = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let files = self.store.files();
+        // The log goes on behind the snapshot, in a segment of its own.
+        let segment = match files.spares.at_hand() {
+            0 => files.config.segment_bytes,
+            _ => 0,
+        };
+        let needed = needed.saturating_add(segment);
         let needed = needed.saturating_add(SNAPSHOT_MARGIN_BYTES);
-        match self.store.files().dir.free_bytes() {
+        match files.dir.free_bytes() {
             Ok(free) => free.is_none_or(|free| free >= needed),
             Err(error) => {
                 tracing::warn!(%error, "how much space is free is not known");

@@ -79,6 +79,7 @@ impl DiskThread {
     pub(crate) fn run(mut self, tasks: &Receiver<Task>) {
         // A panic poisons the log too.
         let watch = PoisonOnDrop(self.phase.clone());
+        self.tape.think_ahead();
         loop {
             match tasks.recv_timeout(self.idle()) {
                 Ok(task) => {
@@ -96,6 +97,7 @@ impl DiskThread {
     /// The same life without a thread, on a simulated disk.
     pub(crate) async fn run_here(mut self, mut tasks: mpsc::Receiver<Task>) {
         let watch = PoisonOnDrop(self.phase.clone());
+        self.tape.think_ahead();
         loop {
             match tokio::time::timeout(self.idle(), tasks.recv()).await {
                 Ok(Some(task)) => {

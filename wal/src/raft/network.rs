@@ -9,7 +9,7 @@ use bytes::Bytes;
 use openraft::error::{
     Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
 };
-use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
@@ -45,6 +45,10 @@ pub enum TransportError {
     #[error("no reply: {0}")]
     NoReply(String),
 }
+
+/// A node that was not reached, or had no room, is tried again after so long: less than an election, in
+/// which it would believe the leader gone.
+const REST: Duration = Duration::from_millis(100);
 
 /// Makes a link to each node.
 pub(crate) struct Links(pub(crate) Arc<dyn Transport>);
@@ -115,6 +119,10 @@ fn another_reply() -> TransportError {
 }
 
 impl<M: StateMachine> RaftNetwork<Types<M>> for Link {
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(REST))
+    }
+
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<Types<M>>,

@@ -225,6 +225,12 @@ impl Append {
         self.entries.iter().map(bytes).collect()
     }
 
+    /// Index and term of each entry.
+    pub(crate) fn places(&self) -> Vec<At> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (entry.index, entry.term)).collect()
+    }
+
     pub(crate) fn has_proposals(&self) -> bool {
         let mut entries = self.entries.iter();
         entries.any(|entry| matches!(entry.body, WireBody::Proposals(_)))
