@@ -129,6 +129,13 @@ impl Register {
         self.corrections.late_since(id, record).is_some() && record.answer().is_some_and(approved)
     }
 
+    /// Whether this edge has marked its entries of a payment late, those that are yet to come included,
+    /// and nobody was told since.
+    pub fn is_marked(&self, id: TransactionId, edge: u64) -> bool {
+        let marks = self.corrections.late.get(&id);
+        marks.is_some_and(|marks| marks.contains_key(&edge))
+    }
+
     /// Approvals that were marked late at least `window_ms` of log time ago and that nobody was told
     /// since; `now_ms` is a log time that is surely reached.
     pub fn overdue(&self, window_ms: u64, now_ms: u64) -> Vec<(TransactionId, ShopperId)> {

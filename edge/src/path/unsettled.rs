@@ -175,7 +175,10 @@ impl Path {
         answer.verdict == Verdict::Approved
             && (self.marked.contains(id)
                 || self.advices.has_marked(id)
-                || self.log.read(|register| register.is_late(id)))
+                // What was committed just now may not be applied here yet: the mark before it is.
+                || self.log.read(|register| {
+                    register.is_late(id) || register.is_marked(id, self.log.edge())
+                }))
     }
 
     /// The ledger's final row, after the log has heard that the bank is told it: an edge may have
