@@ -181,6 +181,8 @@ fn a_late_approval_counts_and_is_given_back_unless_the_bank_was_told() {
         let mut register = Register::new(SIZE);
         // The mark may come before the entry that it is about.
         register.apply(at(1), 0, &late(1, 1));
+        assert!(register.is_marked(id(1), 1) && !register.is_marked(id(1), 2));
+        assert!(!register.is_late(id(1)));
         answered(apply(
             &mut register,
             2,
@@ -194,6 +196,7 @@ fn a_late_approval_counts_and_is_given_back_unless_the_bank_was_told() {
             let again = register.apply(at(3), 0, &Entry::Heard(id(1)));
             assert!(matches!(again, Outcome::Known(recalled) if recalled.heard));
             assert!(register.overdue(RETRY_MS, RETRY_MS).is_empty());
+            assert!(!register.is_marked(id(1), 1));
         }
         let mut register = restored(&register);
         let release = reversal(1, 9, None, ReversalCause::Late);
