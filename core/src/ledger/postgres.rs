@@ -49,6 +49,8 @@ use crate::trip::Order;
 use epoch::Epoch;
 use link::{Failure, Link};
 
+pub use link::describe;
+
 /// How to reach Postgres, and every bound on waiting for it.
 #[derive(Clone, Debug)]
 pub struct PostgresConfig {

@@ -164,15 +164,8 @@ impl Stage {
         self.ledger = Arc::new(PostgresLedger::connect(&patient(url)).unwrap());
     }
 
-    /// Runs statements in the ledger's database. What changes a table locks it whole and may be the one
-    /// that Postgres ends when it waits in a ring with the edge's: then nothing was done, and it is tried
-    /// again.
+    /// Runs statements in the ledger's database.
     pub async fn sql(&self, statements: &str) {
-        for _ in 0..4 {
-            if self.postgres.execute(DATABASE, statements).await.is_ok() {
-                return;
-            }
-        }
         self.postgres.execute(DATABASE, statements).await.unwrap();
     }
 

@@ -123,29 +123,30 @@ struct Fault {
     why: Why,
 }
 
-/// Makes every insert into `authorizations` do `body`.
-fn on_insert(what: &'static str, body: &str, why: Why) -> Fault {
+/// What makes an insert of a payment fail, as the table `fault` says at that time: nothing that a
+/// scenario changes beside a live edge may lock the edge's tables.
+const FAULT_ON_INSERT: &str = "create table fault (what text not null);
+create function fault() returns trigger language plpgsql as $$
+declare it text := (select what from fault);
+begin
+  if it = 'sleep' then perform pg_sleep(0.5);
+  elsif it is not null then raise exception 'injected' using errcode = it;
+  end if;
+  return new;
+end $$;
+create trigger fault before insert on authorizations for each row execute function fault()";
+
+/// Makes every insert into `authorizations` fail with this SQLSTATE, or sleep.
+fn on_insert(what: &'static str, fault: &str, why: Why) -> Fault {
     Fault {
         what,
-        make: vec![
-            format!(
-                "create function fault() returns trigger language plpgsql as \
-                 $$ begin {body}; return new; end $$"
-            ),
-            "create trigger fault before insert on authorizations \
-             for each row execute function fault()"
-                .to_owned(),
-        ],
-        heal: vec![
-            "drop trigger fault on authorizations".to_owned(),
-            "drop function fault".to_owned(),
-        ],
+        make: vec![format!("insert into fault values ('{fault}')")],
+        heal: vec!["delete from fault".to_owned()],
         why,
     }
 }
 
 fn faults() -> Vec<Fault> {
-    let raise = |state: &str| format!("raise exception 'injected' using errcode = '{state}'");
     let mut faults = vec![Fault {
         what: "read-only",
         make: vec![
@@ -171,11 +172,11 @@ fn faults() -> Vec<Fault> {
         ("I/O error", "58030", Why::ApplicationError),
         ("internal error", "XX000", Why::ApplicationError),
     ] {
-        faults.push(on_insert(what, &raise(state), why));
+        faults.push(on_insert(what, state, why));
     }
     faults.push(on_insert(
         "a statement past its timeout",
-        "perform pg_sleep(0.5)",
+        "sleep",
         Why::Timeout,
     ));
     faults
@@ -187,6 +188,7 @@ const TRIES: i64 = 4;
 #[tokio::test]
 async fn g7_a_primary_that_refuses_in_any_way_is_stood_in_for() {
     let stage = Stage::set().await;
+    stage.sql(FAULT_ON_INSERT).await;
     let options = EdgeOptions::on(&stage);
     let mut edge = Edge::start_with(PROGRAMS, &stage, options).await;
     let bank = edge.bank(2);

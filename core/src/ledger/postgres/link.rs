@@ -266,7 +266,7 @@ fn rule(error: &tokio_postgres::Error, phase: Phase) -> Ruling {
 }
 
 /// The error without the values it may quote: a message of class 22 or 23 can hold payment data.
-fn describe(error: &tokio_postgres::Error) -> String {
+pub fn describe(error: &tokio_postgres::Error) -> String {
     let Some(db) = error.as_db_error() else {
         return error.to_string();
     };

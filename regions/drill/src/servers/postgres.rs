@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use standin_core::ledger::postgres::describe;
 use tokio::time::Instant;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
@@ -175,7 +176,7 @@ impl Postgres {
     pub async fn execute(&self, database: &str, statements: &str) -> Result<(), ServerError> {
         let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls)
             .await
-            .map_err(refused)?;
+            .map_err(failed)?;
         let talk = async {
             let done = client.batch_execute(statements).await;
             // The connection ends when its client is gone.
@@ -183,8 +184,8 @@ impl Postgres {
             done
         };
         let (done, closed) = tokio::join!(talk, connection);
-        done.map_err(refused)?;
-        closed.map_err(refused)
+        done.map_err(failed)?;
+        closed.map_err(failed)
     }
 
     /// The first column of the first row, as text, over a connection of its own.
@@ -195,15 +196,15 @@ impl Postgres {
     ) -> Result<Option<String>, ServerError> {
         let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls)
             .await
-            .map_err(refused)?;
+            .map_err(failed)?;
         let talk = async {
             let reply = client.simple_query(question).await;
             drop(client);
             reply
         };
         let (reply, closed) = tokio::join!(talk, connection);
-        let messages = reply.map_err(refused)?;
-        closed.map_err(refused)?;
+        let messages = reply.map_err(failed)?;
+        closed.map_err(failed)?;
         Ok(messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
             _ => None,
@@ -440,6 +441,10 @@ fn owner() -> Result<Option<Owner>, ServerError> {
         also: "",
         hint: "Postgres does not run as root: run as another user, or install its package",
     })
+}
+
+fn failed(error: tokio_postgres::Error) -> ServerError {
+    refused(describe(&error))
 }
 
 fn refused(why: impl std::fmt::Display) -> ServerError {
