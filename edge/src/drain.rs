@@ -511,17 +511,22 @@ impl Drain {
         Ok(low)
     }
 
+    /// A log that runs full must hear sooner what it may give up; not of each batch, each word of it is
+    /// a batch.
+    fn must_tell_soon(&self, moved: u64) -> bool {
+        moved >= TELL_SOON && {
+            let status = self.log.status();
+            status.bytes_used > status.budget_bytes.div_euclid(2)
+        }
+    }
+
     /// Tells the log now and then how far it was drained, as the ledger says it again after a commit
     /// that is durable, so that answers may be forgotten and entries given up. Never in embedded mode:
     /// there the ledger is rebuilt from the log, all of it.
     async fn tell(&self, told: u64, cursor: u64) -> u64 {
-        let status = self.log.status();
-        // A log that runs full must hear sooner what it may give up; not of each batch, each word of it
-        // is a batch.
-        let half = status.bytes_used > status.budget_bytes.div_euclid(2);
-        let early = if half { TELL_SOON } else { u64::MAX };
-        let every = self.config.tell_every.min(early);
-        if self.config.embedded || cursor.saturating_sub(told) < every {
+        let moved = cursor.saturating_sub(told);
+        if self.config.embedded || !(moved >= self.config.tell_every || self.must_tell_soon(moved))
+        {
             return told;
         }
         let Some(log) = self.log.incarnation() else {

@@ -1,9 +1,9 @@
-//! Payments whose answer this start of the edge gave to the bank itself.
+//! What this start of the edge remembers of payments: which it told, and what it proposed.
 //!
 //! Only this edge can mark its own proposals late, so what it told needs no word to the log when it
 //! is told again. Bounded: the oldest are forgotten, which costs a word.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use standin_core::answer::Verdict;
@@ -14,12 +14,52 @@ const TOLD_MAX: usize = 65_536;
 
 /// The payments told lately.
 #[derive(Debug, Default)]
-pub struct Told(Mutex<Lately>);
+pub struct Told(Mutex<Lately<()>>);
 
-#[derive(Debug, Default)]
-struct Lately {
-    known: HashSet<TransactionId>,
-    order: VecDeque<TransactionId>,
+/// Something about payments. At most [`TOLD_MAX`] are remembered, the oldest are forgotten first.
+#[derive(Debug)]
+struct Lately<V> {
+    known: HashMap<TransactionId, (u64, V)>,
+    order: BTreeMap<u64, TransactionId>,
+    next: u64,
+}
+
+// === impl Lately ===
+
+impl<V> Default for Lately<V> {
+    fn default() -> Self {
+        Self {
+            known: HashMap::new(),
+            order: BTreeMap::new(),
+            next: 0,
+        }
+    }
+}
+
+impl<V: Default> Lately<V> {
+    /// What is remembered of a payment, from now on if nothing was.
+    fn entry(&mut self, id: TransactionId) -> &mut V {
+        let Self { known, order, next } = self;
+        if known.len() >= TOLD_MAX
+            && !known.contains_key(&id)
+            && let Some((_, oldest)) = order.pop_first()
+        {
+            known.remove(&oldest);
+        }
+        let (_, value) = known.entry(id).or_insert_with(|| {
+            let number = *next;
+            *next = next.saturating_add(1);
+            order.insert(number, id);
+            (number, V::default())
+        });
+        value
+    }
+
+    fn remove(&mut self, id: TransactionId) {
+        if let Some((number, _)) = self.known.remove(&id) {
+            self.order.remove(&number);
+        }
+    }
 }
 
 // === impl Told ===
@@ -28,21 +68,13 @@ impl Told {
     /// Remembers one.
     pub fn insert(&self, id: TransactionId) {
         let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !lately.known.insert(id) {
-            return;
-        }
-        lately.order.push_back(id);
-        if lately.order.len() > TOLD_MAX
-            && let Some(oldest) = lately.order.pop_front()
-        {
-            lately.known.remove(&oldest);
-        }
+        lately.entry(id);
     }
 
     /// Whether it is remembered.
     pub fn contains(&self, id: TransactionId) -> bool {
         let lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lately.known.contains(&id)
+        lately.known.contains_key(&id)
     }
 }
 
@@ -50,18 +82,10 @@ impl Told {
 /// such a payment, asked again or not. Bounded: the oldest are forgotten, which may come to be a
 /// conflict, which the log keeps.
 #[derive(Debug, Default)]
-pub struct Proposed(Mutex<Open>);
+pub struct Proposed(Mutex<Lately<Verdicts>>);
 
-#[derive(Debug, Default)]
-struct Open {
-    known: HashMap<TransactionId, Verdicts>,
-    order: BTreeMap<u64, TransactionId>,
-    next: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Verdicts {
-    number: u64,
     approved: bool,
     declined: bool,
 }
@@ -72,30 +96,13 @@ impl Proposed {
     /// Remembers a verdict before it is proposed. Says whether it is the first time.
     pub fn insert(&self, id: TransactionId, verdict: Verdict) -> bool {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Open { known, order, next } = &mut *open;
-        let verdicts = known.entry(id).or_insert_with(|| {
-            let number = *next;
-            *next = next.saturating_add(1);
-            order.insert(number, id);
-            Verdicts {
-                number,
-                approved: false,
-                declined: false,
-            }
-        });
-        let first = !std::mem::replace(verdicts.of(verdict), true);
-        if known.len() > TOLD_MAX
-            && let Some((_, oldest)) = order.pop_first()
-        {
-            known.remove(&oldest);
-        }
-        first
+        !std::mem::replace(open.entry(id).of(verdict), true)
     }
 
     /// It was not begun after all: forgets it, if it was not proposed before.
     pub fn take_back(&self, id: TransactionId, verdict: Verdict) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(verdicts) = open.known.get_mut(&id) else {
+        let Some((_, verdicts)) = open.known.get_mut(&id) else {
             return;
         };
         *verdicts.of(verdict) = false;
@@ -114,17 +121,11 @@ impl Proposed {
     pub fn is_open(&self, id: TransactionId) -> bool {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = open.known.get(&id);
-        known.is_some_and(|verdicts| verdicts.approved && verdicts.declined)
+        known.is_some_and(|(_, verdicts)| verdicts.approved && verdicts.declined)
     }
 }
 
-impl Open {
-    fn remove(&mut self, id: TransactionId) {
-        if let Some(verdicts) = self.known.remove(&id) {
-            self.order.remove(&verdicts.number);
-        }
-    }
-}
+// === impl Verdicts ===
 
 impl Verdicts {
     fn of(&mut self, verdict: Verdict) -> &mut bool {
@@ -139,13 +140,14 @@ impl Verdicts {
 mod tests {
     use super::*;
 
+    fn id(number: usize) -> TransactionId {
+        let number = u128::try_from(number).unwrap();
+        TransactionId::from_bytes(number.to_be_bytes())
+    }
+
     #[test]
     fn the_oldest_are_forgotten_first() {
         let told = Told::default();
-        let id = |number: usize| {
-            let number = u128::try_from(number).unwrap();
-            TransactionId::from_bytes(number.to_be_bytes())
-        };
         for number in 0..=TOLD_MAX {
             told.insert(id(number));
             told.insert(id(number));
@@ -157,7 +159,7 @@ mod tests {
     #[test]
     fn a_payment_is_open_once_both_verdicts_were_proposed() {
         let proposed = Proposed::default();
-        let id = TransactionId::from_bytes([1; 16]);
+        let id = id(1);
         assert!(proposed.insert(id, Verdict::Approved));
         assert!(!proposed.insert(id, Verdict::Approved));
         assert!(!proposed.is_open(id));
@@ -175,10 +177,6 @@ mod tests {
     #[test]
     fn of_open_payments_the_oldest_are_forgotten_first() {
         let proposed = Proposed::default();
-        let id = |number: usize| {
-            let number = u128::try_from(number).unwrap();
-            TransactionId::from_bytes(number.to_be_bytes())
-        };
         for number in 0..=TOLD_MAX {
             proposed.insert(id(number), Verdict::Approved);
             proposed.insert(id(number), Verdict::Declined);

@@ -56,6 +56,13 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The index that the first of these segments begins with; 1 of none.
+pub(crate) fn first_index(segments: &[Arc<Segment>]) -> u64 {
+    segments
+        .first()
+        .map_or(1, |segment| segment.header.first_index)
+}
+
 // === impl Files ===
 
 impl Files {
@@ -65,6 +72,11 @@ impl Files {
             .iter()
             .map(bytes)
             .fold(0, u64::saturating_add)
+    }
+
+    /// The first index that the segments begin with.
+    pub(crate) fn first_index(&self) -> u64 {
+        first_index(&locked(&self.segments))
     }
 
     /// Whether so many more bytes are within the space budget.

@@ -22,6 +22,8 @@ pub(crate) mod chance;
 pub(crate) mod disk;
 pub(crate) mod machine;
 pub(crate) mod network;
+#[cfg(any(test, feature = "shuttle"))]
+pub(crate) mod notes;
 pub(crate) mod runtime;
 pub(crate) mod snapshot;
 pub(crate) mod store;

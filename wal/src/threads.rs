@@ -27,17 +27,14 @@ use crate::disk::SegmentDir;
 use crate::disk::recording::{Failing, RecordingDisk};
 use crate::news::News;
 use crate::raft::machine::Machine;
+pub use crate::raft::notes::Notes;
 use crate::raft::store::Store;
-use crate::raft::{LoadError, Payload, RaftEntry, Replicable, log_id};
+use crate::raft::{Payload, RaftEntry, Replicable, log_id};
 use crate::segment::{Body, Entry};
 use crate::shared::Phase;
 use crate::sync::thread;
 use crate::time::TimeSource;
-use crate::wal::{Applied, Config, NodeId, ProposeError, ReadError, StateMachine, Wal, Why};
-
-/// A machine that keeps what it was given.
-#[derive(Debug, Default)]
-pub struct Notes(Vec<Vec<u8>>);
+use crate::wal::{Applied, Config, NodeId, ProposeError, ReadError, Wal, Why};
 
 /// No time passes.
 struct Still;
@@ -53,30 +50,6 @@ impl TimeSource for Still {
     }
     fn wall_ms(&self) -> u64 {
         1_700_000_000_000
-    }
-}
-
-impl StateMachine for Notes {
-    type Outcome = usize;
-    fn apply(&mut self, _at: Applied, proposal: &[u8]) -> usize {
-        self.0.push(proposal.to_vec());
-        self.0.len()
-    }
-}
-
-impl Replicable for Notes {
-    fn save(&self) -> Vec<u8> {
-        postcard::to_stdvec(&self.0).unwrap()
-    }
-    fn load(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
-        self.0 = postcard::from_bytes(bytes).map_err(|error| LoadError(error.to_string()))?;
-        Ok(())
-    }
-    fn outcome_to_bytes(outcome: &usize) -> Vec<u8> {
-        outcome.to_le_bytes().to_vec()
-    }
-    fn outcome_from_bytes(bytes: &[u8]) -> Option<usize> {
-        Some(usize::from_le_bytes(bytes.try_into().ok()?))
     }
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::appender::Appender;
 use crate::disk::SegmentDir;
 use crate::disk::real::RealDir;
-use crate::files::locked;
+use crate::files::{first_index, locked};
 use crate::format::record_bytes;
 use crate::recovery::{OpenError, during};
 use crate::scrub::{ScrubReport, scrub};
@@ -198,9 +198,7 @@ impl<M: StateMachine> Wal<M> {
         let at = *shared.position.borrow();
         let segments = locked(&shared.segments);
         let count = u64::try_from(segments.len()).unwrap_or(u64::MAX);
-        let first = segments
-            .first()
-            .map_or(1, |segment| segment.header.first_index);
+        let first = first_index(&segments);
         drop(segments);
         let queued = u64::try_from(locked(&shared.queue).items.len()).unwrap_or(u64::MAX);
         let bytes_used = shared.bytes_used();

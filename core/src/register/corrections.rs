@@ -119,16 +119,6 @@ impl Register {
         self.corrections.conflicts.iter()
     }
 
-    /// Whether a payment is an approval that its own edge has marked late, and that nobody was told
-    /// since.
-    pub fn is_late(&self, id: TransactionId) -> bool {
-        let Some(record) = self.payments.get(id) else {
-            return false;
-        };
-        let approved = |answer: Answer| answer.verdict == Verdict::Approved;
-        self.corrections.late_since(id, record).is_some() && record.answer().is_some_and(approved)
-    }
-
     /// Whether this edge has marked its entries of a payment late, those that are yet to come included,
     /// and nobody was told since.
     pub fn is_marked(&self, id: TransactionId, edge: u64) -> bool {

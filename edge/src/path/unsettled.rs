@@ -176,9 +176,9 @@ impl Path {
             && (self.marked.contains(id)
                 || self.advices.has_marked(id)
                 // What was committed just now may not be applied here yet: the mark before it is.
-                || self.log.read(|register| {
-                    register.is_late(id) || register.is_marked(id, self.log.edge())
-                }))
+                || self
+                    .log
+                    .read(|register| register.is_marked(id, self.log.edge())))
     }
 
     /// The ledger's final row, after the log has heard that the bank is told it: an edge may have

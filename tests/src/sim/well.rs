@@ -69,10 +69,12 @@ pub async fn give_room<M: Replicable>(world: &World<M>) {
         tokio::select! {
             biased;
             () = run.gone.token.cancelled() => {}
-            compacted = compacted => if compacted.is_err() {
+            // (One that has failed ends, and comes again.)
+            () = run.gone.failed.cancelled() => {}
+            compacted = compacted => if !matches!(compacted, Ok(Ok(()))) {
                 world
                     .scene
-                    .wrong(|| format!("L7: node {} does not compact", run.node()));
+                    .wrong(|| format!("L7: node {} does not compact: {compacted:?}", run.node()));
             },
         }
     }

@@ -65,7 +65,7 @@ impl<M: Replicable> Inner<M> {
     async fn count_fitting(&self, append: &Append) -> usize {
         let files = self.store.files();
         // A leader that got no reply sends again what is here by now.
-        let held = self.store.count_held(&append.places());
+        let held = self.store.count_held(append.places());
         let payloads = append.payloads();
         let new = payloads.get(held..).unwrap_or_default();
         // The last segment is for what a new leader has to write before it leads.

@@ -185,17 +185,17 @@ impl<M: StateMachine> Store<M> {
     }
 
     /// How many of these entries, from the first one on, are here already, as far as memory tells.
-    pub(crate) fn count_held(&self, entries: &[At]) -> usize {
+    pub(crate) fn count_held(&self, entries: impl Iterator<Item = At>) -> usize {
         let tail = locked(&self.0.tail);
         let first = tail.recent.front().map_or(u64::MAX, |first| first.index);
-        let held = |(index, term): &&At| {
+        let held = |(index, term): &At| {
             let at = index
                 .checked_sub(first)
                 .and_then(|at| usize::try_from(at).ok());
             let here = at.and_then(|at| tail.recent.get(at));
             here.is_some_and(|here| (here.index, here.term) == (*index, *term))
         };
-        entries.iter().take_while(held).count()
+        entries.take_while(held).count()
     }
 
     /// Log time of the last entry that has one.

@@ -226,9 +226,8 @@ impl Append {
     }
 
     /// Index and term of each entry.
-    pub(crate) fn places(&self) -> Vec<At> {
-        let entries = self.entries.iter();
-        entries.map(|entry| (entry.index, entry.term)).collect()
+    pub(crate) fn places(&self) -> impl Iterator<Item = At> {
+        self.entries.iter().map(|entry| (entry.index, entry.term))
     }
 
     pub(crate) fn has_proposals(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::files::{Files, locked};
+use crate::files::{Files, first_index, locked};
 use crate::format::record_bytes;
 use crate::hands::off_runtime;
 use crate::reader::{EntryReader, ReadFault};
@@ -60,20 +60,13 @@ fn read_whole(
     bytes_max: usize,
 ) -> Result<Vec<Batch>, ReadError> {
     loop {
-        let before = first_index(files);
+        let before = files.first_index();
         let read = read_batches(files, committed, from_index, bytes_max);
         // Each turn takes a trim.
-        if read.is_ok() || first_index(files) == before {
+        if read.is_ok() || files.first_index() == before {
             return read;
         }
     }
-}
-
-fn first_index(files: &Files) -> u64 {
-    let segments = locked(&files.segments);
-    segments
-        .first()
-        .map_or(1, |segment| segment.header.first_index)
 }
 
 fn read_batches(
@@ -83,9 +76,7 @@ fn read_batches(
     bytes_max: usize,
 ) -> Result<Vec<Batch>, ReadError> {
     let segments = locked(&files.segments).clone();
-    let first_index = segments
-        .first()
-        .map_or(1, |segment| segment.header.first_index);
+    let first_index = first_index(&segments);
     if from_index < first_index {
         return Err(ReadError::Trimmed { first_index });
     }

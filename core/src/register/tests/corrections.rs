@@ -182,7 +182,6 @@ fn a_late_approval_counts_and_is_given_back_unless_the_bank_was_told() {
         // The mark may come before the entry that it is about.
         register.apply(at(1), 0, &late(1, 1));
         assert!(register.is_marked(id(1), 1) && !register.is_marked(id(1), 2));
-        assert!(!register.is_late(id(1)));
         answered(apply(
             &mut register,
             2,
