@@ -89,6 +89,10 @@ pub async fn again(
     let mut from = 0;
     while from < cursor.min(log.last_index) {
         let step = next_step(log, from);
+        if step.to == from {
+            // All that is left is blank: the cursor goes over what a new leader begins with.
+            break;
+        }
         from = step.to;
         let in_place = DrainStep {
             from: cursor,
@@ -112,7 +116,7 @@ pub async fn again(
 }
 
 /// The batches above `from`, as many as fit in one step: at least one, as a batch never holds more
-/// than a step may.
+/// than a step may, unless all above are blank. Then the step goes nowhere.
 fn next_step(log: &LogContents, from: u64) -> DrainStep {
     let mut step = DrainStep {
         log: log.incarnation,

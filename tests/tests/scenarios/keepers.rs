@@ -98,6 +98,11 @@ async fn hanging(name: &str, pauses: &[(bool, Duration)]) {
         load.progress(30, SOON).await;
     }
     settle(&banks, load).await;
+    // And once with nothing to say: the log ends with what a new leader begins with.
+    let leader = group.led(SOON).await;
+    group.edge(leader).process().pause().unwrap();
+    group.led_by(SOON, |id| id != leader).await;
+    group.edge(leader).process().resume().unwrap();
     let end = verdict::end_of_group(&stage, &mut group).await;
     end.all_approved();
 }

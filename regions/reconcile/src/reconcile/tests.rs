@@ -472,6 +472,34 @@ async fn draining_again_is_evidence_that_nothing_changes() {
     assert_eq!(rows_before, rows_after);
 }
 
+/// A new leader's first batch is blank, and the cursor goes over it.
+#[tokio::test]
+async fn draining_a_log_again_ends_at_blank_batches() {
+    let inputs = inputs(batches());
+    run(&inputs, options()).await.unwrap();
+    let blank = |index| LogBatch {
+        index,
+        log_time_ms: 0,
+        entries: Vec::new(),
+    };
+    let with_blanks = batches().into_iter().chain([blank(8), blank(9)]);
+    let log = LogContents::replay(log_id(), with_blanks);
+    let over_them = DrainStep {
+        log: log.incarnation,
+        from: 7,
+        to: 9,
+        outcomes: Vec::new(),
+        reversals: Vec::new(),
+        actions: Vec::new(),
+    };
+    let moved = inputs.ledger.book(over_them).await.unwrap();
+    assert!(matches!(moved, Booked::Moved(_)));
+    let again = drain::again(inputs.ledger.as_ref(), &log, CALL);
+    let again = tokio::time::timeout(CALL, again).await;
+    let again = again.expect("it ends").unwrap();
+    assert_eq!((again.cursor, again.rows_before), (9, again.rows_after));
+}
+
 #[tokio::test]
 async fn answers_committed_past_the_deadline_are_late() {
     let inputs = inputs(batches());
