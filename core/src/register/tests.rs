@@ -575,10 +575,14 @@ proptest! {
             }
             let outcome = apply(&mut register, index, index, entry.clone());
             prop_assert_eq!(&outcome, &apply(&mut twin, index, index, entry));
+            // What a repeated proposal saw of its trip is news too.
+            if matches!(outcome, Outcome::Answered(_) | Outcome::Known(_)) {
+                let seen = highest.entry(step.trip).or_default();
+                *seen = (*seen).max(step.version);
+            }
             match outcome {
                 Outcome::Answered(answer) => {
                     let seen = highest.entry(step.trip).or_default();
-                    *seen = (*seen).max(step.version);
                     if answer.verdict == Verdict::Approved {
                         prop_assert!(step.approve && !closed.contains(&step.trip));
                         let sum: i64 = register.approvals(trip(step.trip, 1).id).iter().map(|one| one.amount).sum();
