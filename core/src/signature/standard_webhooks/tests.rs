@@ -5,6 +5,7 @@
     reason = "test code"
 )]
 
+use super::super::{SecretError, TOLERANCE};
 use super::*;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -88,7 +89,7 @@ fn every_flaw_is_refused_for_its_own_reason() {
     use SignatureError::{Form, Future, Id, Mismatch, Old, Timestamp};
     let tag = &SIGNATURE[3..];
     let resigned = |id: &str, text: &str| {
-        let mac = secret(SECRET).mac(id, text, BODY);
+        let mac = secret(SECRET).mac(&signed(id, text, BODY));
         format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
     };
     let long_id = "x".repeat(256);
@@ -284,7 +285,7 @@ fn moving_the_dot_between_the_parts_makes_no_second_message() {
 #[test]
 fn no_secret_means_no_match() {
     let good = message(ID, SENT_TEXT, SIGNATURE, BODY);
-    let none = verify(&[], &good, at(SENT), TOLERANCE);
+    let none = verify::<Secret>(&[], &good, at(SENT), TOLERANCE);
     assert_eq!(none, Err(SignatureError::Mismatch));
 }
 
@@ -298,8 +299,20 @@ fn a_secret_is_read_strictly_and_never_shown() {
             "WHSEC_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
             SecretError::Prefix,
         ),
-        ("whsec_", SecretError::Length { bytes: 0 }),
-        ("whsec_MfKQ9r8GKYqrTwjU", SecretError::Length { bytes: 12 }),
+        (
+            "whsec_",
+            SecretError::Length {
+                bytes: 0,
+                within: (24, 64),
+            },
+        ),
+        (
+            "whsec_MfKQ9r8GKYqrTwjU",
+            SecretError::Length {
+                bytes: 12,
+                within: (24, 64),
+            },
+        ),
         (
             "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS",
             SecretError::Encoding,
@@ -308,7 +321,13 @@ fn a_secret_is_read_strictly_and_never_shown() {
             "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw ",
             SecretError::Encoding,
         ),
-        (&long, SecretError::Length { bytes: 65 }),
+        (
+            &long,
+            SecretError::Length {
+                bytes: 65,
+                within: (24, 64),
+            },
+        ),
     ] {
         assert_eq!(text.parse::<Secret>().map(drop), Err(error), "{text:?}");
     }
