@@ -9,7 +9,9 @@
 //! carries its entries (`standin-wal`) nor the HTTP the banks speak (`standin-edge`).
 
 pub mod answer;
+pub mod authorities;
 pub mod authorization;
+pub mod card_number;
 pub mod clock;
 pub mod decide;
 pub mod entry;

@@ -1,4 +1,6 @@
-//! The loopback listener: health, status, metrics, and operators' orders.
+//! The operators' listener: health, status, metrics, orders. It is on loopback, or each operator shows
+//! a certificate that names them, `standin://operator/<name>`: then that is who orders, whatever the
+//! body says.
 //!
 //! A GET changes nothing. An order is a POST with JSON `{"operator":…,"reason":…}`, both required:
 //! they go to the audit (a scrub's to the edge's log lines: it changes nothing). What is asked or
@@ -23,6 +25,8 @@ use crate::server::{Handler, Request};
 
 /// Longest name of an operator and longest reason, in bytes.
 const TEXT_BYTES_MAX: usize = 500;
+/// What the name in an operator's certificate begins with.
+const OPERATOR: &str = "standin://operator/";
 
 /// What the running edge lets operators see and order.
 pub trait Control: Send + Sync + 'static {
@@ -188,6 +192,9 @@ impl Admin {
     }
 
     async fn respond(&self, request: Request) -> Result<Response<Bytes>, Problem> {
+        if request.peer_name.is_some() && certified(&request).is_none() {
+            return Err(Problem::Unauthorized);
+        }
         let path = request.parts.uri.path().to_owned();
         let found = self.routes.at(&path).map_err(|_| Problem::NotFound)?;
         let orders = match found.value {
@@ -283,7 +290,13 @@ fn order(request: &Request) -> Result<Order, Problem> {
     let order: Order = serde_json::from_slice(&request.body).map_err(|_| Problem::Malformed {
         detail: "must be {\"operator\":…,\"reason\":…}",
     })?;
-    checked(order)
+    checked(request, order)
+}
+
+/// The operator that the connection's certificate names.
+fn certified(request: &Request) -> Option<&str> {
+    let name = request.peer_name.as_deref()?;
+    name.strip_prefix(OPERATOR).filter(|name| !name.is_empty())
 }
 
 fn member_order(change: MemberChange, request: &Request) -> Result<MemberOrder, Problem> {
@@ -301,11 +314,14 @@ fn member_order(change: MemberChange, request: &Request) -> Result<MemberOrder, 
         change,
         node,
         force,
-        order: checked(Order { operator, reason })?,
+        order: checked(request, Order { operator, reason })?,
     })
 }
 
-fn checked(order: Order) -> Result<Order, Problem> {
+fn checked(request: &Request, mut order: Order) -> Result<Order, Problem> {
+    if let Some(operator) = certified(request) {
+        order.operator = operator.to_owned();
+    }
     for (field, text) in [("operator", &order.operator), ("reason", &order.reason)] {
         if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX || text.contains('\0') {
             return Err(Problem::Field {

@@ -37,6 +37,10 @@ pub enum Alarm {
     Overloaded,
     /// The keeper links' certificates end soon, or the new ones do not serve.
     Certificates,
+    /// The certificates of a listener end soon, or the new ones do not serve.
+    DoorCertificates,
+    /// A bank's secrets end soon, are not all here, or the new ones do not serve.
+    BankSecrets,
     /// Answers given without the log wait longer than they should to be carried to it.
     AdvicesWait,
 }
@@ -63,7 +67,7 @@ pub struct Alarms {
 
 impl Alarm {
     /// Every alarm.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::PrimaryAway,
         Self::TripCacheStale,
         Self::WalNearlyFull,
@@ -76,6 +80,8 @@ impl Alarm {
         Self::StandInOverridden,
         Self::Overloaded,
         Self::Certificates,
+        Self::DoorCertificates,
+        Self::BankSecrets,
         Self::AdvicesWait,
     ];
 
@@ -94,6 +100,8 @@ impl Alarm {
             Self::StandInOverridden => "stand_in_overridden",
             Self::Overloaded => "overloaded",
             Self::Certificates => "certificates",
+            Self::DoorCertificates => "door_certificates",
+            Self::BankSecrets => "bank_secrets",
             Self::AdvicesWait => "advices_wait",
         }
     }

@@ -5,6 +5,7 @@
 
 mod backends;
 mod desk;
+mod doors;
 #[cfg(test)]
 mod tests;
 mod watchdog;
@@ -22,7 +23,6 @@ use standin_core::ledger::Ledger;
 use standin_core::policy::Policy;
 use standin_core::trip_cache::TripCache;
 use standin_wal::{SystemTimeSource, Transport, Wal};
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -49,9 +49,13 @@ use crate::metrics::{Metrics, MetricsError};
 use crate::native::{Adapter, Native};
 use crate::path::Path;
 use crate::primary::{Primary, Watch};
-use crate::server::{self, ServerLimits};
+use crate::secrets::{BankSecrets, SecretsError};
+use crate::server;
 use crate::stores::{Stores, StoresError};
+use crate::tls::TlsError;
 use crate::told::{Proposed, Told};
+
+use doors::Certificates;
 
 pub use backends::{BackendsError, MigrateLedgerError, migrate_ledger};
 pub use desk::{Desk, OrderError};
@@ -65,8 +69,6 @@ const LOG_STOP_WITHIN: Duration = Duration::from_secs(10);
 const STORES_EVERY: Duration = Duration::from_secs(2);
 /// How long a start waits for the group before it goes on without: an edge answers without it too.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(10);
-/// Operators' connections.
-const ADMIN_CONNECTIONS: usize = 64;
 
 /// Wraps the ledger.
 pub type WrapLedger = Box<dyn FnOnce(Arc<dyn Ledger>) -> Arc<dyn Ledger> + Send>;
@@ -143,6 +145,12 @@ pub enum StartError {
     /// The kept store directory could not be read.
     #[error("store directory: {0}")]
     Stores(#[from] StoresError),
+    /// The banks' secrets are not usable.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// A listener's certificates do not serve.
+    #[error("certificates: {0}")]
+    Certificates(#[from] TlsError),
     /// Metrics could not be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -164,6 +172,7 @@ struct Shared {
     links: Option<Arc<Links>>,
     primary: Arc<Primary>,
     progress: Arc<Progress>,
+    certificates: Certificates,
 }
 
 // === impl Edge ===
@@ -191,6 +200,7 @@ impl Edge {
         }
         backends.await_cache().await;
         let shared = Shared {
+            certificates: Certificates::open(&config, &clock, &alarms).await?,
             ledger: wrapped(hooks.wrap_ledger, &backends.ledger),
             cache: Arc::clone(&backends.cache),
             primary: primary(&config, &log),
@@ -217,14 +227,15 @@ impl Edge {
         if let Some(heart) = backends.heart {
             tasks.spawn(heart.run(stop_workers.clone()));
         }
-        let door = shared.door(&config, Arc::clone(&path), hooks.adapter);
+        let secrets = shared.secrets(&config, &tasks, &stop_workers).await?;
+        let door = shared.door(&config, secrets, Arc::clone(&path), hooks.adapter);
         let metrics = Arc::clone(&shared.metrics);
         let desk = Arc::new(Desk::new(shared, path, &config, conflicts_before));
         desk.start_in(config.stand_in).await;
         let control: Arc<dyn Control> = Arc::<Desk>::clone(&desk);
         let stop_accepting = CancellationToken::new();
         let admin = Admin::new(control, metrics);
-        let doors = open_doors(&config, door, admin, &stop_accepting).await?;
+        let doors = doors::open(&config, &desk, door, admin, &stop_accepting).await?;
         tasks.spawn(watchdog::run(Arc::clone(&desk), stop_workers.clone()));
         tracing::info!(address = %doors.address, admin = %doors.admin_address, "edge is open");
         Ok(Self {
@@ -348,9 +359,28 @@ impl Shared {
         }
     }
 
-    fn door(&self, config: &Config, path: Arc<Path>, adapter: Option<Arc<dyn Adapter>>) -> Door {
+    /// The banks' secrets, and the look at their files.
+    async fn secrets(
+        &self,
+        config: &Config,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Arc<BankSecrets>, StartError> {
+        let (clock, alarms) = (Arc::clone(&self.clock), Arc::clone(&self.alarms));
+        let secrets = Arc::new(BankSecrets::open(&config.banks, clock, alarms).await?);
+        tasks.spawn(Arc::clone(&secrets).watch(stop.clone()));
+        Ok(secrets)
+    }
+
+    fn door(
+        &self,
+        config: &Config,
+        secrets: Arc<BankSecrets>,
+        path: Arc<Path>,
+        adapter: Option<Arc<dyn Adapter>>,
+    ) -> Door {
         Door {
-            authenticator: Authenticator::new(config.banks.clone()),
+            authenticator: Authenticator::new(config.banks.clone(), secrets),
             adapter: adapter.unwrap_or_else(|| Arc::new(Native)),
             limits: Arc::clone(&path.limits),
             path,
@@ -392,6 +422,7 @@ impl Shared {
             config: wiring::drain(config),
         };
         tasks.spawn(drain.run(stop.clone()));
+        tasks.spawn(self.certificates.clone().watch(stop.clone()));
         tasks.spawn(Arc::clone(&self.advices).carry(stop.clone()));
     }
 
@@ -494,42 +525,6 @@ fn keep(
     tasks.spawn(async move { enrolled.keep_enrolling(founders.as_ref(), stop).await });
 }
 
-/// What is open to banks and to operators.
-struct Doors {
-    address: SocketAddr,
-    admin_address: SocketAddr,
-    servers: Vec<JoinHandle<server::Stopped>>,
-}
-
-async fn open_doors(
-    config: &Config,
-    door: Door,
-    admin: Admin,
-    stop_accepting: &CancellationToken,
-) -> Result<Doors, StartError> {
-    let (address, banks) = listen_on(config.listen).await?;
-    let (admin_address, operators) = listen_on(config.admin_listen).await?;
-    let admin_limits = ServerLimits {
-        connections: ADMIN_CONNECTIONS,
-        ..config.server
-    };
-    let stop = || stop_accepting.clone();
-    let servers = vec![
-        tokio::spawn(server::serve(banks, Arc::new(door), config.server, stop())),
-        tokio::spawn(server::serve(
-            operators,
-            Arc::new(admin),
-            admin_limits,
-            stop(),
-        )),
-    ];
-    Ok(Doors {
-        address,
-        admin_address,
-        servers,
-    })
-}
-
 /// Closes the logs, on a thread of its own: a disk that hangs holds whoever waits for its thread, and
 /// must hold neither the runtime nor the exit of the process. That thread keeps the logs alive, so
 /// that dropping every other handle of them does not wait for the disk either.
@@ -564,10 +559,4 @@ async fn close(closing: impl Future<Output = ()> + Send + 'static, within: Durat
         return false;
     }
     matches!(tokio::time::timeout(within, ended).await, Ok(Ok(())))
-}
-
-async fn listen_on(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
-    let failed = |source| StartError::Bind { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    Ok((listener.local_addr().map_err(failed)?, listener))
 }

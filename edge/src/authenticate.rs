@@ -3,25 +3,53 @@
 //! A bank we do not know costs as much and looks the same as a wrong signature: the check is made
 //! with a secret nobody has. What was wrong goes to a counter only.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HOST};
+use http::request::Parts;
 use standin_core::clock::Timestamp;
+use standin_core::id::BankId;
 use standin_core::signature::{
-    ID_HEADER, SIGNATURE_HEADER, Secret, SignatureError, Signed, TIMESTAMP_HEADER, TOLERANCE,
-    verify,
+    Key, Keys, Live, Scheme, Secret, SignatureError, TOLERANCE, basic, http_message,
+    standard_webhooks, stripe,
 };
 use uuid::Uuid;
 
 use crate::config::BankConfig;
-use crate::problem::Problem;
+use crate::problem::{Problem, Unavailable};
+use crate::secrets::BankSecrets;
 
 /// Knows the banks and their secrets.
-#[derive(Debug)]
 pub struct Authenticator {
     banks: Vec<BankConfig>,
-    nobody: [Secret; 2],
+    secrets: Arc<BankSecrets>,
+    nobody: Keys,
 }
 
-/// Why a request is not a bank's, for counters and logs; the client is told [`Problem`].
+/// A request as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// The bank that its path names.
+    pub slug: &'a str,
+    /// Method, target and headers.
+    pub parts: &'a Parts,
+    /// The raw body.
+    pub body: &'a [u8],
+    /// Whom the certificate of its connection names.
+    pub peer_name: Option<&'a str>,
+}
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender<'a> {
+    /// The bank.
+    pub bank: &'a BankConfig,
+    /// The sender's own name of the message, if its scheme signs one.
+    pub message_id: Option<&'a str>,
+}
+
+/// Why a request is not taken for a bank's, for counters and logs; the client is told [`Problem`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum AuthenticationError {
     /// No such bank.
@@ -30,9 +58,20 @@ pub enum AuthenticationError {
     /// A header is missing, there twice, or not text.
     #[error("a signature header is missing or not usable")]
     Header,
+    /// The connection shows no certificate where the bank must, or that of another.
+    #[error("the client's certificate is missing or not this bank's")]
+    Certificate,
     /// The signature check failed.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// It may be by a key that this edge was not given: it cannot tell.
+    #[error("the bank has a key that this edge was not given")]
+    KeyMissing,
+}
+
+/// The name that a bank's certificate carries, as its one alternative name of kind URI.
+pub fn certificate_name(bank: &BankId) -> String {
+    format!("standin://bank/{bank}")
 }
 
 // === impl AuthenticationError ===
@@ -43,29 +82,41 @@ impl AuthenticationError {
         match self {
             Self::UnknownBank => "unknown_bank",
             Self::Header => "header",
+            Self::Certificate => "certificate",
             Self::Signature(error) => error.as_str(),
+            Self::KeyMissing => "key_missing",
         }
     }
 }
 
 impl From<AuthenticationError> for Problem {
-    fn from(_: AuthenticationError) -> Self {
-        Self::Unauthorized
+    fn from(error: AuthenticationError) -> Self {
+        match error {
+            AuthenticationError::KeyMissing => Self::Unavailable {
+                cause: Unavailable::KeyMissing,
+                retry_after: std::time::Duration::from_secs(1),
+            },
+            AuthenticationError::UnknownBank
+            | AuthenticationError::Header
+            | AuthenticationError::Certificate
+            | AuthenticationError::Signature(_) => Self::Unauthorized,
+        }
     }
 }
 
 // === impl Authenticator ===
 
 impl Authenticator {
-    /// Knows these banks.
-    pub fn new(banks: Vec<BankConfig>) -> Self {
+    /// Knows these banks; `secrets` has theirs, in the same order.
+    pub fn new(banks: Vec<BankConfig>, secrets: Arc<BankSecrets>) -> Self {
         let nobody = || {
             let bytes = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
-            Secret::from_bytes(bytes).expect("32 bytes are a secret")
+            Key::lasting(Secret::from_bytes(bytes).expect("32 bytes are a secret"))
         };
         Self {
             banks,
-            nobody: [nobody(), nobody()],
+            secrets,
+            nobody: Keys::of(vec![nobody(), nobody()]).expect("two keys may be good at once"),
         }
     }
 
@@ -74,123 +125,116 @@ impl Authenticator {
         &self.banks
     }
 
-    /// The bank named `slug`, if the request is signed with one of its secrets.
-    pub fn authenticate(
-        &self,
-        slug: &str,
-        headers: &HeaderMap,
-        body: &[u8],
+    /// The bank that the path names, if the request is signed with one of its secrets and comes over
+    /// a connection that is its own.
+    pub fn authenticate<'a>(
+        &'a self,
+        request: &Presented<'a>,
         now: Timestamp,
-    ) -> Result<&BankConfig, AuthenticationError> {
-        let bank = self.banks.iter().find(|bank| bank.slug.as_str() == slug);
-        let secrets = bank.map_or(self.nobody.as_slice(), |bank| bank.secrets.as_slice());
-        let (id, timestamp, signature) = (
-            one_header(headers, ID_HEADER),
-            one_header(headers, TIMESTAMP_HEADER),
-            one_header(headers, SIGNATURE_HEADER),
-        );
-        let message = Signed {
-            id: id.unwrap_or_default(),
-            timestamp: timestamp.unwrap_or_default(),
-            signature: signature.unwrap_or_default(),
-            body,
-        };
-        let verified = verify(secrets, &message, now, TOLERANCE);
-        let bank = bank.ok_or(AuthenticationError::UnknownBank)?;
-        if id.is_none() || timestamp.is_none() || signature.is_none() {
-            return Err(AuthenticationError::Header);
+    ) -> Result<Sender<'a>, AuthenticationError> {
+        let mut banks = self.banks.iter().enumerate();
+        let found = banks.find(|(_, bank)| bank.slug.as_str() == request.slug);
+        let keys = found.and_then(|(number, _)| self.secrets.keys(number));
+        let live = keys.as_deref().unwrap_or(&self.nobody).live(now);
+        let scheme = found.map_or(Scheme::StandardWebhooks, |(_, bank)| bank.secrets.scheme);
+        let verified = verify(scheme, &live, request, now);
+        let (_, bank) = found.ok_or(AuthenticationError::UnknownBank)?;
+        let own = certificate_name(&bank.slug);
+        match request.peer_name {
+            Some(name) if name == own => {}
+            None if !bank.mutual_tls => {}
+            Some(_) | None => return Err(AuthenticationError::Certificate),
         }
-        verified?;
-        Ok(bank)
+        match verified {
+            Ok(message_id) => Ok(Sender { bank, message_id }),
+            Err(AuthenticationError::Signature(SignatureError::Mismatch)) if live.missing => {
+                Err(AuthenticationError::KeyMissing)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
-/// The value of a header that is there exactly once: two readers of a doubled one could differ.
-fn one_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok(),
-        _ => None,
+/// Checks a request by its scheme; the message's id, if the scheme signs one.
+fn verify<'a>(
+    scheme: Scheme,
+    live: &Live<'_>,
+    request: &Presented<'a>,
+    now: Timestamp,
+) -> Result<Option<&'a str>, AuthenticationError> {
+    let mut headers = Headers {
+        headers: &request.parts.headers,
+        missing: false,
+    };
+    let body = request.body;
+    let (verified, id) = match scheme {
+        Scheme::StandardWebhooks => {
+            let message = standard_webhooks::Signed {
+                id: headers.one(standard_webhooks::ID_HEADER),
+                timestamp: headers.one(standard_webhooks::TIMESTAMP_HEADER),
+                signature: headers.one(standard_webhooks::SIGNATURE_HEADER),
+                body,
+            };
+            let verified = standard_webhooks::verify(&live.secrets, &message, now, TOLERANCE);
+            (verified, Some(message.id))
+        }
+        Scheme::Stripe => {
+            let header = headers.one(stripe::SIGNATURE_HEADER);
+            let verified = stripe::verify(&live.secrets, header, body, now, TOLERANCE);
+            (verified, None)
+        }
+        Scheme::HttpMessage => {
+            let uri = &request.parts.uri;
+            let message = http_message::Signed {
+                method: request.parts.method.as_str(),
+                // HTTP/2 has it in the target, HTTP/1.1 in a header.
+                authority: match uri.authority() {
+                    Some(authority) => authority.as_str(),
+                    None => headers.one(HOST.as_str()),
+                },
+                target: uri.path_and_query().map_or("", |target| target.as_str()),
+                content_type: headers.one(CONTENT_TYPE.as_str()),
+                content_digest: headers.one(http_message::DIGEST_HEADER),
+                idempotency_key: headers.one(http_message::KEY_HEADER),
+                signature_input: headers.one(http_message::INPUT_HEADER),
+                signature: headers.one(http_message::SIGNATURE_HEADER),
+                body,
+            };
+            let verified = http_message::verify(live, &message, now);
+            (verified, Some(message.idempotency_key))
+        }
+        Scheme::Basic => {
+            let header = headers.one(basic::HEADER);
+            (basic::verify(&live.secrets, header), None)
+        }
+    };
+    if headers.missing {
+        return Err(AuthenticationError::Header);
+    }
+    verified?;
+    Ok(id)
+}
+
+struct Headers<'a> {
+    headers: &'a HeaderMap,
+    /// One that was asked for is not there exactly once, or is not text.
+    missing: bool,
+}
+
+// === impl Headers ===
+
+impl<'a> Headers<'a> {
+    /// The value of a header that is there exactly once: two readers of a doubled one could differ.
+    fn one(&mut self, name: &str) -> &'a str {
+        let mut values = self.headers.get_all(name).iter();
+        let value = match (values.next(), values.next()) {
+            (Some(value), None) => value.to_str().ok(),
+            _ => None,
+        };
+        self.missing |= value.is_none();
+        value.unwrap_or_default()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use standin_core::money::Currency;
-    use standin_core::signature::sign;
-
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-
-    fn authenticator() -> Authenticator {
-        Authenticator::new(vec![BankConfig::for_tests("first", Currency::USD)])
-    }
-
-    fn headers(body: &[u8]) -> HeaderMap {
-        let bank = BankConfig::for_tests("first", Currency::USD);
-        let mut headers = HeaderMap::new();
-        headers.insert(ID_HEADER, "msg_1".parse().unwrap());
-        headers.insert(TIMESTAMP_HEADER, NOW.as_secs().into());
-        let signature = sign(&bank.secrets[0], "msg_1", NOW.as_secs(), body);
-        headers.insert(SIGNATURE_HEADER, signature.parse().unwrap());
-        headers
-    }
-
-    #[test]
-    fn a_signed_request_of_a_known_bank_passes() {
-        let known = authenticator();
-        let bank = known.authenticate("first", &headers(b"{}"), b"{}", NOW);
-        assert_eq!(bank.map(|bank| bank.slug.as_str()), Ok("first"));
-    }
-
-    #[test]
-    fn whatever_is_wrong_looks_the_same_outside_and_is_counted_apart() {
-        let known = authenticator();
-        let good = headers(b"{}");
-        let without = |name: &'static str| {
-            let mut headers = good.clone();
-            headers.remove(name);
-            headers
-        };
-        let twice = |name: &'static str| {
-            let mut headers = good.clone();
-            headers.append(name, good[name].clone());
-            headers
-        };
-        let later = NOW.plus(std::time::Duration::from_secs(301));
-        let mut answers = std::collections::BTreeSet::new();
-        for (slug, headers, body, now, cause) in [
-            ("second", good.clone(), "{}", NOW, "unknown_bank"),
-            ("", good.clone(), "{}", NOW, "unknown_bank"),
-            ("First", good.clone(), "{}", NOW, "unknown_bank"),
-            ("first", good.clone(), "{ }", NOW, "mismatch"),
-            ("first", good.clone(), "{}", later, "old"),
-            ("first", without(ID_HEADER), "{}", NOW, "header"),
-            ("first", without(TIMESTAMP_HEADER), "{}", NOW, "header"),
-            ("first", without(SIGNATURE_HEADER), "{}", NOW, "header"),
-            ("first", twice(ID_HEADER), "{}", NOW, "header"),
-            ("first", twice(SIGNATURE_HEADER), "{}", NOW, "header"),
-            ("second", HeaderMap::new(), "", NOW, "unknown_bank"),
-        ] {
-            let error = known
-                .authenticate(slug, &headers, body.as_bytes(), now)
-                .unwrap_err();
-            assert_eq!(error.as_str(), cause);
-            let response = Problem::from(error).to_response();
-            answers.insert(format!("{response:?}"));
-        }
-        assert_eq!(answers.len(), 1);
-    }
-
-    #[test]
-    fn a_request_signed_for_one_bank_is_not_anothers() {
-        let mut other = BankConfig::for_tests("second", Currency::USD);
-        other.secrets = vec![Secret::from_bytes(vec![8; 32]).unwrap()];
-        let known = Authenticator::new(vec![BankConfig::for_tests("first", Currency::USD), other]);
-        let error = known
-            .authenticate("second", &headers(b"{}"), b"{}", NOW)
-            .unwrap_err();
-        assert_eq!(error.as_str(), "mismatch");
-    }
-}
+mod tests;

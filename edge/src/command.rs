@@ -9,8 +9,10 @@ use std::time::Duration;
 use crate::app::{Edge, Hooks, MigrateLedgerError, StartError, Stopped, migrate_ledger};
 use crate::config::{Config, ConfigErrors, Settings};
 use crate::telemetry::Telemetry;
+use crate::watched::make_now;
 use clap::{Parser, Subcommand};
 use serde_json::json;
+use standin_core::clock::{Clock, SystemClock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Stopped before everything begun was finished, or could not start.
@@ -101,6 +103,8 @@ enum LoadError {
     },
     #[error(transparent)]
     Wrong(#[from] ConfigErrors),
+    #[error("{0}")]
+    Named(String),
 }
 
 fn load(path: Option<&Path>) -> Result<(Config, Settings), LoadError> {
@@ -113,7 +117,22 @@ fn load(path: Option<&Path>) -> Result<(Config, Settings), LoadError> {
     let file = path.map(read).transpose()?;
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let environment = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value)));
-    Ok(Config::load(file.as_deref(), environment)?)
+    let (config, settings) = Config::load(file.as_deref(), environment)?;
+    check_files(&config)?;
+    Ok((config, settings))
+}
+
+/// The files that the configuration names, as they are now.
+fn check_files(config: &Config) -> Result<(), LoadError> {
+    let now = SystemClock.now();
+    let wrong = |error: &dyn std::fmt::Display| LoadError::Named(error.to_string());
+    for bank in &config.banks {
+        make_now(&bank.secrets, now).map_err(|error| wrong(&error))?;
+    }
+    for tls in config.tls.iter().chain(&config.admin_tls) {
+        make_now(tls, now).map_err(|error| wrong(&error))?;
+    }
+    Ok(())
 }
 
 fn check_text(loaded: Result<(Config, Settings), LoadError>) -> ExitCode {
@@ -145,7 +164,7 @@ fn check_json(loaded: Result<(Config, Settings), LoadError>) -> ExitCode {
         Err(fault) => {
             let errors: Vec<String> = match &fault {
                 LoadError::Wrong(errors) => errors.0.iter().map(ToString::to_string).collect(),
-                LoadError::File { .. } => vec![fault.to_string()],
+                LoadError::File { .. } | LoadError::Named(_) => vec![fault.to_string()],
             };
             let page = json!({"ok": false, "errors": errors});
             print(&format!("{page}\n"), EXIT_USAGE)

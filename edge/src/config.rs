@@ -16,12 +16,13 @@ use standin_core::entry::StandInMode;
 use standin_core::id::BankId;
 use standin_core::identity::DeploymentKey;
 use standin_core::money::Currency;
-use standin_core::signature::Secret;
 
 use standin_wal::NodeId;
 
 use crate::links::TlsFiles;
+use crate::secrets::SecretsConfig;
 use crate::server::ServerLimits;
+use crate::server::tls::ServerTlsFiles;
 pub use layers::{ConfigError, ENV_PREFIX, Origin, Setting, Settings};
 
 mod layers;
@@ -35,8 +36,12 @@ pub const EXAMPLE: &str = include_str!("../standin-edge.example.toml");
 pub struct Config {
     /// Where banks connect.
     pub listen: SocketAddr,
-    /// Where operators do; loopback.
+    /// What banks see there; `None`: plain.
+    pub tls: Option<ServerTlsFiles>,
+    /// Where operators do; loopback, or with certificates.
     pub admin_listen: SocketAddr,
+    /// What operators see there; `None`: plain, on loopback only.
+    pub admin_tls: Option<ServerTlsFiles>,
     /// The region this edge is in.
     pub region: String,
     /// This edge's number in the region's log group, from 1.
@@ -115,6 +120,8 @@ pub struct RegisterLimits {
 pub struct LedgerConfig {
     /// Connection string of Postgres; `None`: the embedded ledger.
     pub postgres: Option<SecretString>,
+    /// Authorities (PEM) of its servers' certificates; with it, TLS is demanded.
+    pub ca: Option<PathBuf>,
     /// Connections for authorizations.
     pub connections: usize,
     /// Connections for drain and platform.
@@ -134,6 +141,8 @@ pub struct TripCacheConfig {
     pub redis: Vec<SecretString>,
     /// The Redis that is written to; `None`: the first of `redis`.
     pub redis_home: Option<SecretString>,
+    /// Authorities (PEM) of the certificates of those at `rediss://`.
+    pub ca: Option<PathBuf>,
     /// How often an embedded cache's heart beats. (A real one's beats where it is written.)
     pub beat: Duration,
 }
@@ -145,8 +154,10 @@ pub struct BankConfig {
     pub slug: BankId,
     /// What its amounts are in when it does not say.
     pub currency: Currency,
-    /// One or two live secrets.
-    pub secrets: Vec<Secret>,
+    /// How it signs, and with what.
+    pub secrets: SecretsConfig,
+    /// It must show a certificate that names it.
+    pub mutual_tls: bool,
     /// When it stops waiting.
     pub deadline: Duration,
     /// How the deadline is spent.
@@ -273,10 +284,19 @@ impl BankConfig {
     /// A bank with one known secret.
     #[cfg(test)]
     pub(crate) fn for_tests(slug: &str, currency: Currency) -> Self {
+        use standin_core::signature::{Key, Scheme, Secret};
         Self {
             slug: slug.parse().expect("tests use a valid slug"),
             currency,
-            secrets: vec![Secret::from_bytes(vec![7; 32]).expect("32 bytes are enough")],
+            secrets: SecretsConfig {
+                bank: slug.parse().expect("tests use a valid slug"),
+                scheme: Scheme::StandardWebhooks,
+                given: vec![Key::lasting(
+                    Secret::from_bytes(vec![7; 32]).expect("32 bytes are enough"),
+                )],
+                file: None,
+            },
+            mutual_tls: false,
             deadline: Duration::from_secs(1),
             budgets: Budgets {
                 trip_cache: Duration::from_millis(20),

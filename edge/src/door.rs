@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
 use crate::alarm::{Alarm, Alarms};
-use crate::authenticate::{AuthenticationError, Authenticator};
+use crate::authenticate::{AuthenticationError, Authenticator, Presented, Sender};
 use crate::budget::Budget;
 use crate::limit::Limits;
 use crate::log::Log;
@@ -82,6 +82,7 @@ impl Door {
             parts,
             body,
             peer,
+            peer_name,
             received,
         } = request;
         let slug = route(parts.uri.path()).ok_or(Problem::NotFound)?;
@@ -89,9 +90,15 @@ impl Door {
             return Err(Problem::MethodNotAllowed { allow: "POST" });
         }
         let now = self.clock.now();
-        let bank = self
+        let presented = Presented {
+            slug,
+            parts: &parts,
+            body: &body,
+            peer_name: peer_name.as_deref(),
+        };
+        let Sender { bank, .. } = self
             .authenticator
-            .authenticate(slug, &parts.headers, &body, now)
+            .authenticate(&presented, now)
             .map_err(|error| self.not_authentic(error, peer.ip()))?;
         tracing::Span::current().record("bank", bank.slug.as_str());
         let _permit = self.admit()?;
@@ -172,6 +179,10 @@ impl Door {
     /// Failed signatures are counted by address; past the limit they are answered 429.
     fn not_authentic(&self, error: AuthenticationError, peer: IpAddr) -> Problem {
         self.metrics.authentication_failed(error);
+        if error == AuthenticationError::KeyMissing {
+            // Ours to mend: it does not count against the sender.
+            return error.into();
+        }
         match self.limits.failed_signature(peer) {
             Ok(()) => error.into(),
             Err(often) => Problem::TooManyRequests {

@@ -1,12 +1,12 @@
 //! The edge: the process that answers banks. The only crate that knows the banks' HTTP.
 //!
 //! From the door inwards: [`server`] (connections and their limits), [`door`] (routes),
-//! [`authenticate`] and [`limit`], an adapter ([`native`]), then [`path`]: one authorization in
+//! [`authenticate`] (with the banks' [`secrets`]) and [`limit`], an adapter ([`native`]), then [`path`]: one authorization in
 //! order, with [`budget`], [`inflight`], [`primary`] (what is believed of Postgres, by the
 //! [`breaker`]), [`holds`] and [`afterwards`]; what became of a request without an answer is a
 //! [`problem`]. Behind it: [`machine`] (the register under the log), [`drain`], [`journal`],
 //! [`stores`], the keepers' [`links`]. Beside it: [`config`], [`telemetry`], [`metrics`], [`alarm`],
-//! the loopback [`admin`].
+//! the operators' [`admin`]; for every TLS end [`tls`], [`watched`] files and, for development, [`issue`].
 //! [`app`] puts everything together.
 
 pub mod admin;
@@ -25,6 +25,7 @@ pub mod drain;
 pub mod duties;
 pub mod holds;
 pub mod inflight;
+pub mod issue;
 pub mod journal;
 pub mod limit;
 pub mod links;
@@ -35,7 +36,10 @@ pub mod native;
 pub mod path;
 pub mod primary;
 pub mod problem;
+pub mod secrets;
 pub mod server;
 pub mod stores;
 pub mod telemetry;
+pub mod tls;
 pub mod told;
+pub mod watched;

@@ -10,7 +10,7 @@
 //! failed may have been handled all the same.
 //!
 //! In reading order: [`hello`](EdgeName) (who is who), `frame` (the bytes), `tls` and `certificates`,
-//! `socket`, `connection`, `dialled` and `peer` (calls), `accepted` (being called); [`issue`] makes
+//! `socket`, `connection`, `dialled` and `peer` (calls), `accepted` (being called); [`crate::issue`] makes
 //! certificates for development.
 
 use std::collections::BTreeMap;
@@ -44,7 +44,6 @@ mod connection;
 mod dialled;
 mod frame;
 mod hello;
-pub mod issue;
 mod limits;
 mod peer;
 mod socket;
@@ -53,12 +52,14 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use crate::tls::TlsError;
+pub use crate::watched::Reloaded;
 pub use accepted::CallerStatus;
-pub use certificates::{Reloaded, TlsStatus};
+pub use certificates::TlsStatus;
 pub use hello::{EdgeName, EdgeNameError, Lane};
 pub use limits::LinkLimits;
 pub use peer::PeerStatus;
-pub use tls::{NameError, TlsError, TlsFiles};
+pub use tls::{NameError, TlsFiles};
 
 /// Whose links these are.
 #[derive(Clone, Debug)]

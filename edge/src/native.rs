@@ -2,7 +2,8 @@
 //! answers; [`Native`] is our own format.
 //!
 //! Reading is strict where a mistake could be money (amounts, duplicate keys, wrong types, texts
-//! that some later part would cut or refuse) and lenient where it cannot be (unknown fields).
+//! that some later part would cut or refuse) and lenient where it cannot be (unknown fields). A card
+//! number anywhere in a body is refused: what is read here comes to be in logs on disk for good.
 //! Rendering is a function of the [`Answer`] alone, so that a replay has the same bytes.
 
 use std::collections::HashSet;
@@ -17,6 +18,7 @@ use standin_core::answer::{Answer, Reason, Rung, Verdict};
 use standin_core::authorization::{
     Authorization, BANK_KEY_BYTES_MAX, MERCHANT_TEXT_BYTES_MAX, Merchant,
 };
+use standin_core::card_number::holds_card_number;
 use standin_core::clock::Timestamp;
 use standin_core::id::ShopperId;
 use standin_core::money::{Currency, Money, MoneyError};
@@ -82,6 +84,9 @@ impl Adapter for Native {
             detail: "the body is not UTF-8",
         })?;
         check_depth(text)?;
+        if holds_card_number(text) {
+            return Err(Problem::CardNumber);
+        }
         let Fields([shopper, amount, merchant, currency, key]) = fields(text, REQUEST)?;
         let currency = match currency {
             None => bank.currency,

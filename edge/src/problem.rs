@@ -51,6 +51,8 @@ pub enum Problem {
     },
     /// 415: not `application/json`.
     UnsupportedMediaType,
+    /// 422: the body holds a payment card number, which nothing here may keep.
+    CardNumber,
     /// 422: the transaction id was used for a request that said something else.
     OtherFingerprint {
         /// The payment.
@@ -108,6 +110,8 @@ pub enum Unavailable {
     PrimaryAway,
     /// This edge is starting or stopping.
     NotReady,
+    /// The bank has a key that this edge was not given: it cannot tell whose request this is.
+    KeyMissing,
 }
 
 #[derive(Serialize)]
@@ -148,6 +152,7 @@ impl Unavailable {
             Self::Released => "released",
             Self::PrimaryAway => "primary_away",
             Self::NotReady => "not_ready",
+            Self::KeyMissing => "key_missing",
         }
     }
 }
@@ -166,6 +171,7 @@ impl Problem {
             Self::RequestTimeout => "request-timeout",
             Self::TooLarge { .. } => "too-large",
             Self::UnsupportedMediaType => "unsupported-media-type",
+            Self::CardNumber => "card-number",
             Self::OtherFingerprint { .. } => "transaction-id-reused",
             Self::Conflict { .. } => "conflict",
             Self::TooManyRequests { .. } => "too-many-requests",
@@ -185,7 +191,7 @@ impl Problem {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::OtherFingerprint { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::CardNumber | Self::OtherFingerprint { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal | Self::Faulted { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -204,6 +210,9 @@ impl Problem {
             Self::RequestTimeout => "The body did not arrive in time",
             Self::TooLarge { .. } => "The body is too large",
             Self::UnsupportedMediaType => "The body must be application/json",
+            Self::CardNumber => {
+                "The body holds what reads as a card number; send a token of ours or yours"
+            }
             Self::OtherFingerprint { .. } => "The transaction id was used for another request",
             Self::Conflict { .. } => "The order does not fit the present state",
             Self::TooManyRequests { .. } => "Too many requests",
@@ -253,6 +262,7 @@ impl Problem {
                 body.iso8583_response_code = Some(ISO8583_INOPERATIVE);
             }
             Self::Unauthorized
+            | Self::CardNumber
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::RequestTimeout
@@ -322,6 +332,7 @@ mod tests {
                 413,
             ),
             (Problem::UnsupportedMediaType, 415),
+            (Problem::CardNumber, 422),
             (Problem::OtherFingerprint { transaction_id: id }, 422),
             (Problem::TooManyRequests { retry_after: wait }, 429),
             (Problem::Internal, 500),

@@ -1,10 +1,11 @@
-//! An HTTP/1.1 server for a handful of large clients that may all misbehave at once.
+//! An HTTP server for a handful of large clients that may all misbehave at once: HTTP/1.1 plain, that
+//! or HTTP/2 over TLS.
 //!
-//! Promises: every wait on a client has a limit that fires (first byte, head, body, idle, write);
-//! connections are bounded before they are accepted; a request whose body was read runs to its end
-//! in a task of its own, whether or not the client still listens, and counts against the bound
-//! until it ends; a panic in it is a 500 of that request only; stopping finishes what was begun.
-//! Absent on purpose: HTTP/2, TLS (both come with the public listener), streaming, routing.
+//! Promises: every wait on a client has a limit that fires (handshake, first byte, head, body, idle,
+//! write); connections are bounded, in all and of one address, before anything is read; a request
+//! whose body was read runs to its end in a task of its own, whether or not the client still listens,
+//! and counts against the bounds until it ends; a panic in it is a 500 of that request only; stopping
+//! finishes what was begun. Absent on purpose: streaming, routing, HTTP/2 without TLS.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,23 +16,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, Version};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use standin_core::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::problem::Problem;
+use crate::problem::{Problem, Unavailable};
+use addresses::{Addresses, Place};
 use timed::{Phase, TimedIo};
+use tls::{Accepted, ServerTls};
 
+mod addresses;
+mod http2;
 mod timed;
+pub mod tls;
 
 /// One request, with its body read.
 #[derive(Debug)]
@@ -40,8 +47,10 @@ pub struct Request {
     pub parts: http::request::Parts,
     /// The raw body, within the limit.
     pub body: Bytes,
-    /// Who is at the other end of the connection.
+    /// Where the other end of the connection is.
     pub peer: SocketAddr,
+    /// Whom the client's certificate names (its one URI), if it showed one.
+    pub peer_name: Option<Arc<str>>,
     /// When the head was complete: the deadline of the request counts from here.
     pub received: Instant,
 }
@@ -55,6 +64,9 @@ pub trait Handler: Send + Sync + 'static {
     fn turned_away(&self, problem: &Problem) {
         tracing::debug!(problem = problem.slug(), "turned a request away");
     }
+
+    /// Hears of a connection that did not come to its first request.
+    fn handshake_failed(&self) {}
 }
 
 /// Bounds of one listener.
@@ -63,11 +75,20 @@ pub struct ServerLimits {
     /// Connections, and requests whose client went away. At the bound, nothing is accepted: clients
     /// wait in the listen backlog.
     pub connections: usize,
+    /// Connections of one address; more are closed at once.
+    pub connections_per_address: usize,
+    /// TLS handshakes at once; others wait, within the time that a handshake has.
+    pub handshakes: usize,
+    /// Requests at once on one HTTP/2 connection; past it, streams are refused.
+    pub streams: usize,
+    /// How long an HTTP/2 connection lives before it is asked to come again.
+    pub age_max: Duration,
     /// Header lines of a request; more is a 431.
     pub headers: usize,
     /// Bytes of a request's head; more is a 431.
     pub header_bytes: usize,
-    /// From connecting, or from the first byte of a later request, to the end of its head.
+    /// For a TLS handshake; then from connecting, or from the first byte of a later request, to the
+    /// end of its head.
     pub header_timeout: Duration,
     /// Without a request on a kept connection.
     pub idle_timeout: Duration,
@@ -96,6 +117,9 @@ pub enum Stopped {
 struct Shared {
     handler: Arc<dyn Handler>,
     limits: ServerLimits,
+    tls: Option<Arc<ServerTls>>,
+    handshakes: Semaphore,
+    addresses: Arc<Addresses>,
     stop: CancellationToken,
     /// Fires when the grace is over.
     cut: CancellationToken,
@@ -103,13 +127,21 @@ struct Shared {
     requests: TaskTracker,
 }
 
-/// A connection's own part of the world; the permit is shared with its running request.
+/// A connection's own part of the world; its place is shared with its running requests.
 #[derive(Clone)]
 struct Caller {
     shared: Arc<Shared>,
     peer: SocketAddr,
-    phase: Phase,
-    permit: Arc<OwnedSemaphorePermit>,
+    peer_name: Option<Arc<str>>,
+    /// Of a connection that carries several requests: how many.
+    at_once: Option<Arc<Semaphore>>,
+    held: Arc<Held>,
+}
+
+/// What a connection takes up until it and its requests have ended.
+struct Held {
+    _slot: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 // === impl ServerLimits ===
@@ -118,6 +150,10 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 4_096,
+            connections_per_address: 1_024,
+            handshakes: 64,
+            streams: 64,
+            age_max: Duration::from_secs(3_600),
             headers: 64,
             header_bytes: 8 * 1024,
             header_timeout: Duration::from_secs(3),
@@ -130,9 +166,10 @@ impl Default for ServerLimits {
     }
 }
 
-/// Serves until `stop`, then finishes what was begun within `limits.grace`.
+/// Serves until `stop`, then finishes what was begun within `limits.grace`. Without `tls`, plain.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
     handler: Arc<dyn Handler>,
     limits: ServerLimits,
     stop: CancellationToken,
@@ -140,6 +177,9 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         handler,
         limits,
+        tls,
+        handshakes: Semaphore::new(limits.handshakes),
+        addresses: Arc::new(Addresses::new(limits.connections_per_address)),
         stop,
         cut: CancellationToken::new(),
         connections: TaskTracker::new(),
@@ -180,11 +220,19 @@ async fn accept_until_stopped(listener: &TcpListener, shared: &Arc<Shared>) {
         match accepted {
             Ok((stream, peer, permit)) => {
                 pause = PAUSE_FIRST;
+                let Some(place) = shared.addresses.take(peer.ip()) else {
+                    // Said by closing: whoever has so many will not read a reason.
+                    continue;
+                };
                 let caller = Caller {
                     shared: Arc::clone(shared),
                     peer,
-                    phase: Phase::default(),
-                    permit: Arc::new(permit),
+                    peer_name: None,
+                    at_once: None,
+                    held: Arc::new(Held {
+                        _slot: permit,
+                        _place: place,
+                    }),
                 };
                 shared.connections.spawn(connection(stream, caller));
             }
@@ -226,16 +274,59 @@ fn of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn connection(stream: TcpStream, caller: Caller) {
-    let limits = caller.shared.limits;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection ended before it began");
         return;
     }
-    let io = TimedIo::new(stream, caller.phase.clone(), &limits);
+    let Some(tls) = caller.shared.tls.clone() else {
+        return over_http1(stream, caller).await;
+    };
+    let limits = caller.shared.limits;
+    let shaking = async {
+        let _turn = caller.shared.handshakes.acquire().await;
+        tls.accept(stream).await
+    };
+    match timeout(limits.header_timeout, shaking).await {
+        Ok(Ok(accepted)) => {
+            let Accepted {
+                stream,
+                peer_name,
+                is_http2,
+            } = accepted;
+            let caller = Caller {
+                peer_name,
+                ..caller
+            };
+            if is_http2 {
+                http2::serve(stream, caller).await;
+            } else {
+                over_http1(stream, caller).await;
+            }
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a handshake failed");
+            caller.shared.handler.handshake_failed();
+        }
+        Err(_elapsed) => caller.shared.handler.handshake_failed(),
+    }
+}
+
+async fn over_http1<S>(stream: S, caller: Caller)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = caller.shared.limits;
+    let phase = Phase::default();
+    let io = TimedIo::new(stream, phase.clone(), &limits);
     let shared = Arc::clone(&caller.shared);
     let service = service_fn(move |request| {
-        let caller = caller.clone();
-        async move { Ok::<_, Infallible>(respond(request, caller).await) }
+        let (caller, phase) = (caller.clone(), phase.clone());
+        async move {
+            phase.begin();
+            let response = respond(request, caller).await;
+            phase.end();
+            Ok::<_, Infallible>(response.map(Full::new))
+        }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -263,15 +354,16 @@ async fn connection(stream: TcpStream, caller: Caller) {
     }
 }
 
-async fn respond(request: http::Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
+async fn respond(request: http::Request<Incoming>, caller: Caller) -> Response<Bytes> {
     let received = Instant::now();
-    caller.phase.begin();
-    let response = match read(request, &caller.shared.limits).await {
+    let version = request.version();
+    match read(request, &caller.shared.limits).await {
         Ok((parts, body)) => {
             let request = Request {
                 parts,
                 body,
                 peer: caller.peer,
+                peer_name: caller.peer_name.clone(),
                 received,
             };
             run(request, &caller).await
@@ -279,24 +371,39 @@ async fn respond(request: http::Request<Incoming>, caller: Caller) -> Response<F
         Err(problem) => {
             caller.shared.handler.turned_away(&problem);
             let mut response = problem.to_response();
-            // The rest of the body is not wanted, so the connection cannot be used again.
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
+            if version < Version::HTTP_2 {
+                // The rest of the body is not wanted, so the connection cannot be used again.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
             response
         }
-    };
-    caller.phase.end();
-    response.map(Full::new)
+    }
 }
 
 /// Runs the handler in a task of its own. If the client goes, hyper drops this future: the task
-/// goes on, tracked, with its share of the permit.
+/// goes on, tracked, with its share of what the connection holds. A stream that is reset makes room
+/// for another at its client at once, here only when its request has ended.
 async fn run(request: Request, caller: &Caller) -> Response<Bytes> {
+    let turn = match &caller.at_once {
+        None => None,
+        Some(at_once) => match Arc::clone(at_once).try_acquire_owned() {
+            Ok(turn) => Some(turn),
+            Err(_full) => {
+                let problem = Problem::Unavailable {
+                    cause: Unavailable::Overloaded,
+                    retry_after: Duration::from_secs(1),
+                };
+                caller.shared.handler.turned_away(&problem);
+                return problem.to_response();
+            }
+        },
+    };
     let handler = Arc::clone(&caller.shared.handler);
-    let permit = Arc::clone(&caller.permit);
+    let held = Arc::clone(&caller.held);
     let task = caller.shared.requests.spawn(async move {
         let response = handler.handle(request).await;
-        drop(permit);
+        drop((turn, held));
         response
     });
     match task.await {

@@ -5,6 +5,7 @@ mod demo;
 mod failover;
 mod ledger;
 mod scenarios;
+mod secure_servers;
 mod simulator;
 mod trip_cache;
 mod trips;

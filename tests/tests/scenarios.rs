@@ -14,6 +14,7 @@ mod bank_side;
 mod commit_cut;
 mod crash;
 mod disks;
+mod door;
 mod failover;
 mod keepers;
 mod operators;

@@ -41,6 +41,7 @@ use super::{
     OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
 };
 use crate::BoxFuture;
+use crate::authorities::Authorities;
 use crate::clock::Timestamp;
 use crate::entry::Proposal;
 use crate::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
@@ -62,6 +63,8 @@ pub struct PostgresConfig {
     pub background: PoolConfig,
     /// For [`Ledger::probe`].
     pub probe: PoolConfig,
+    /// Connections are over TLS, to servers whose certificates are of these; `None`: plain.
+    pub authorities: Option<Authorities>,
     /// For the TCP connection to one host.
     pub connect_timeout: Duration,
     /// For a whole new connection: TCP, login, and the questions whether it takes writes and of what
@@ -164,6 +167,7 @@ impl PostgresConfig {
             },
             background: pool(4, 5_000, 1_000),
             probe: pool(1, 500, 200),
+            authorities: None,
             connect_timeout: Duration::from_millis(500),
             create_timeout: Duration::from_secs(1),
             tcp_user_timeout: Duration::from_secs(2),

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::{CacheError, CachedTrip, Look, Put, TripCache};
 use crate::BoxFuture;
+use crate::authorities::Authorities;
 use crate::clock::Timestamp;
 use crate::id::{OrderId, ShopperId, TransactionId, TripId};
 use crate::trip::{Approval, ITEMS_PER_ORDER_MAX, Item, ORDERS_PER_TRIP_MAX};
@@ -53,6 +54,8 @@ pub struct RedisConfig {
     pub primary: String,
     /// Addresses to look in, the nearest first; the primary when there is none.
     pub replicas: Vec<String>,
+    /// Whom the certificates of servers at `rediss://` must be of.
+    pub authorities: Option<Authorities>,
     /// What one look may take, over all replicas it tries.
     pub read_budget: Duration,
     /// What one write, or one read of a whole trip, may take.
@@ -83,6 +86,7 @@ impl RedisConfig {
         Self {
             primary,
             replicas,
+            authorities: None,
             read_budget: Duration::from_millis(20),
             write_budget: Duration::from_millis(200),
             closed_life: Duration::from_secs(15 * 60),
@@ -111,13 +115,21 @@ impl RedisTripCache {
         let RedisConfig {
             primary,
             replicas,
+            authorities,
             read_budget,
             write_budget,
             closed_life,
             orphan_life,
         } = config;
         let counters = Arc::new(Counters::default());
-        let open = |url: &String| Node::open(url, SILENCE_MAX, Arc::clone(&counters));
+        let open = |url: &String| {
+            Node::open(
+                url,
+                authorities.as_ref(),
+                SILENCE_MAX,
+                Arc::clone(&counters),
+            )
+        };
         Ok(Self {
             primary: open(&primary)?,
             replicas: replicas.iter().map(open).collect::<Result<_, _>>()?,

@@ -108,6 +108,7 @@ async fn ask(edge: &Arc<Edge>, method: &str, path: &str, body: &str) -> (u16, St
             parts: request.into_parts().0,
             body: Bytes::copy_from_slice(body.as_bytes()),
             peer: "127.0.0.1:1".parse().unwrap(),
+            peer_name: None,
             received: Instant::now(),
         })
         .await;

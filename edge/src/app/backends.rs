@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use standin_core::authorities::AuthoritiesError;
 use standin_core::clock::Clock;
 use standin_core::entry::{Entry, PlatformEvent};
 use standin_core::id::{ShopperId, TripId};
@@ -37,6 +38,9 @@ pub enum BackendsError {
     /// Postgres' settings are wrong.
     #[error("ledger: {0}")]
     Postgres(#[from] PostgresConfigError),
+    /// Whom servers' certificates must be of is not known.
+    #[error(transparent)]
+    Authorities(#[from] AuthoritiesError),
     /// Redis' settings are wrong.
     #[error("trip cache: {0}")]
     Redis(#[from] standin_core::trip_cache::CacheError),
@@ -57,6 +61,9 @@ pub enum MigrateLedgerError {
     /// Postgres' settings are wrong.
     #[error("ledger: {0}")]
     Settings(#[from] PostgresConfigError),
+    /// Whom the server's certificate must be of is not known.
+    #[error(transparent)]
+    Authorities(#[from] AuthoritiesError),
     /// A migration failed, or the server was not reached.
     #[error("the migration failed: {0}")]
     Migration(#[from] MigrateError),
@@ -68,7 +75,7 @@ pub enum MigrateLedgerError {
 /// # Errors
 /// When the ledger is embedded, the server is not reached, or a migration fails.
 pub async fn migrate_ledger(config: &Config) -> Result<(), MigrateLedgerError> {
-    let postgres = wiring::postgres(config).ok_or(MigrateLedgerError::Embedded)?;
+    let postgres = wiring::postgres(config)?.ok_or(MigrateLedgerError::Embedded)?;
     let ledger = PostgresLedger::connect(&postgres)?;
     ledger.migrate().await?;
     ledger.close();
@@ -119,7 +126,7 @@ pub(super) async fn open(
     clock: Arc<dyn Clock>,
     journal: &LogJournal,
 ) -> Result<Backends, BackendsError> {
-    let (ledger, embedded): (Arc<dyn Ledger>, _) = match wiring::postgres(config) {
+    let (ledger, embedded): (Arc<dyn Ledger>, _) = match wiring::postgres(config)? {
         None => {
             let journal: Arc<dyn Journal> = Arc::new(journal.clone());
             let memory = Arc::new(MemoryLedger::new(Arc::clone(&clock), Some(journal)));
@@ -134,7 +141,7 @@ pub(super) async fn open(
         }
     };
     let mut redis = None;
-    let (cache, heart): (Arc<dyn TripCache>, _) = match wiring::redis(config) {
+    let (cache, heart): (Arc<dyn TripCache>, _) = match wiring::redis(config)? {
         None => {
             let cache: Arc<dyn TripCache> = Arc::new(MemoryTripCache::new());
             let heart = Heart {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use sha2::{Digest as _, Sha256};
+use standin_core::authorities::{Authorities, AuthoritiesError};
 use standin_core::clock::Clock;
 use standin_core::ledger::postgres::{PoolConfig, PostgresConfig};
 use standin_core::ledger::{BOOK_ROWS_MAX, HOLD_ROWS_MAX};
@@ -200,9 +201,12 @@ pub(super) fn drain(config: &Config) -> drain::DrainConfig {
     }
 }
 
-pub(super) fn postgres(config: &Config) -> Option<PostgresConfig> {
-    let url = config.ledger.postgres.clone()?;
+pub(super) fn postgres(config: &Config) -> Result<Option<PostgresConfig>, AuthoritiesError> {
+    let Some(url) = &config.ledger.postgres else {
+        return Ok(None);
+    };
     let mut postgres = PostgresConfig::new(url.expose_secret());
+    postgres.authorities = authorities(config.ledger.ca.as_deref())?;
     postgres.connect_timeout = config.ledger.connect_timeout;
     postgres.create_timeout = config.ledger.connect_timeout.saturating_mul(2);
     postgres.idle_in_transaction = config.ledger.idle_in_transaction;
@@ -216,11 +220,13 @@ pub(super) fn postgres(config: &Config) -> Option<PostgresConfig> {
         ..postgres.background
     };
     postgres.application_name = format!("standin-edge-{}-{}", config.region, config.edge_id);
-    Some(postgres)
+    Ok(Some(postgres))
 }
 
-pub(super) fn redis(config: &Config) -> Option<RedisConfig> {
-    let first = config.trip_cache.redis.first()?;
+pub(super) fn redis(config: &Config) -> Result<Option<RedisConfig>, AuthoritiesError> {
+    let Some(first) = config.trip_cache.redis.first() else {
+        return Ok(None);
+    };
     let primary = config.trip_cache.redis_home.as_ref().unwrap_or(first);
     let read_budget = config
         .banks
@@ -233,8 +239,13 @@ pub(super) fn redis(config: &Config) -> Option<RedisConfig> {
         .iter()
         .map(|url| url.expose_secret().to_owned());
     let mut redis = RedisConfig::new(primary.expose_secret().to_owned(), replicas.collect());
+    redis.authorities = authorities(config.trip_cache.ca.as_deref())?;
     redis.read_budget = read_budget.unwrap_or(Duration::from_millis(20));
-    Some(redis)
+    Ok(Some(redis))
+}
+
+fn authorities(file: Option<&Path>) -> Result<Option<Authorities>, AuthoritiesError> {
+    file.map(Authorities::read).transpose()
 }
 
 fn millis(duration: Duration) -> u64 {

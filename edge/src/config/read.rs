@@ -1,6 +1,7 @@
 //! From settings to a [`Config`]: every value is parsed, bounded and compared with its neighbours.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,7 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use standin_core::entry::StandInMode;
+use standin_core::id::BankId;
 use standin_core::identity::DeploymentKey;
+use standin_core::signature::{Keys, Scheme};
 use standin_wal::NodeId;
 use toml::Value;
 
@@ -20,7 +23,9 @@ use super::{
     TripCacheConfig, WalConfig,
 };
 use crate::links::TlsFiles;
+use crate::secrets::SecretsConfig;
 use crate::server::ServerLimits;
+use crate::server::tls::{Clients, ServerTlsFiles};
 
 const FOUNDERS: &str = "must list edges as number=host:port";
 const COUNT: RangeInclusive<i64> = 1..=100_000_000;
@@ -32,19 +37,18 @@ const SECRET_FILE_BYTES_MAX: usize = 64 * 1024;
 type Read<T> = Result<T, ConfigError>;
 
 pub(super) fn config(from: &Settings) -> Read<Config> {
-    let admin_listen: std::net::SocketAddr = from.parsed("admin_listen", "an address and port")?;
-    if !admin_listen.ip().is_loopback() {
-        return wrong(
-            "admin_listen",
-            "must be a loopback address (127.0.0.1 or [::1]): it has no authentication",
-        );
-    }
+    let deployment_key = deployment_key(from)?;
+    let banks = banks(from)?;
+    let (listen, tls) = listen(from, &banks)?;
+    let (admin_listen, admin_tls) = admin_listen(from)?;
     Ok(Config {
-        listen: from.parsed("listen", "an address and port, as 127.0.0.1:8480")?,
+        listen,
+        tls,
         admin_listen,
+        admin_tls,
         region: slug(from, "region")?,
         edge_id: from.whole("edge_id", 1..=65_535)?,
-        deployment_key: deployment_key(from)?,
+        deployment_key,
         policy: from.text("policy").map(Into::into),
         stores: from.text("stores").map(Into::into),
         stand_in: match from.text("stand_in") {
@@ -60,7 +64,7 @@ pub(super) fn config(from: &Settings) -> Read<Config> {
         },
         ledger: ledger(from)?,
         trip_cache: trip_cache(from)?,
-        banks: banks(from)?,
+        banks,
         breaker: breaker(from)?,
         server: server(from)?,
         limits: LimitConfig {
@@ -75,6 +79,101 @@ pub(super) fn config(from: &Settings) -> Read<Config> {
         },
         telemetry: telemetry(from)?,
     })
+}
+
+fn listen(from: &Settings, banks: &[BankConfig]) -> Read<(SocketAddr, Option<ServerTlsFiles>)> {
+    let listen: SocketAddr = from.parsed("listen", "an address and port, as 127.0.0.1:8480")?;
+    let demanding = banks.iter().filter(|bank| bank.mutual_tls).count();
+    let clients = if demanding == banks.len() {
+        Clients::Certified
+    } else {
+        Clients::Any
+    };
+    let tls = server_tls(from, "tls", "banks", clients)?;
+    match &tls {
+        Some(tls) if tls.clients_ca.is_none() && demanding > 0 => {
+            return wrong(
+                "tls.banks_ca",
+                "is needed where a bank must show a certificate",
+            );
+        }
+        None if demanding > 0 => {
+            return wrong(
+                "tls.certificate",
+                "is needed where a bank must show a certificate",
+            );
+        }
+        None if !listen.ip().is_loopback() => match from.text("listen_plain") {
+            Some("anywhere") => {}
+            _ => {
+                return wrong(
+                    "listen",
+                    "must be a loopback address without [tls], unless listen_plain is \"anywhere\"",
+                );
+            }
+        },
+        _ => {}
+    }
+    if !matches!(from.text("listen_plain"), Some("loopback" | "anywhere")) {
+        return wrong("listen_plain", "must be loopback or anywhere");
+    }
+    Ok((listen, tls))
+}
+
+fn admin_listen(from: &Settings) -> Read<(SocketAddr, Option<ServerTlsFiles>)> {
+    let listen: SocketAddr = from.parsed("admin_listen", "an address and port")?;
+    let tls = server_tls(from, "admin_tls", "operators", Clients::Certified)?;
+    match &tls {
+        Some(tls) if tls.clients_ca.is_none() => wrong(
+            "admin_tls.operators_ca",
+            "is needed: operators are known by their certificates",
+        ),
+        None if !listen.ip().is_loopback() => wrong(
+            "admin_listen",
+            "must be a loopback address (127.0.0.1 or [::1]) without [admin_tls]: there is nothing else \
+             that tells operators from strangers",
+        ),
+        _ => Ok((listen, tls)),
+    }
+}
+
+/// A listener's TLS: `whose` authority its clients' certificates are of.
+fn server_tls(
+    from: &Settings,
+    section: &str,
+    whose: &str,
+    clients: Clients,
+) -> Read<Option<ServerTlsFiles>> {
+    let key = |name: &str| format!("{section}.{name}");
+    let file = |name: &str| from.text(&key(name)).map(PathBuf::from);
+    let tls12 = match from.text(&key("versions")) {
+        Some("1.3") => false,
+        Some("1.2") => true,
+        _ => return wrong(&key("versions"), "must be 1.3, or 1.2 to take that too"),
+    };
+    let clients_ca = file(&format!("{whose}_ca"));
+    let clients_crl = file(&format!("{whose}_crl"));
+    if clients_crl.is_some() && clients_ca.is_none() {
+        return wrong(
+            &key(&format!("{whose}_crl")),
+            "has no meaning without their authority",
+        );
+    }
+    match (file("certificate"), file("key")) {
+        (None, None) if clients_ca.is_none() => Ok(None),
+        (Some(certificate), Some(private)) => Ok(Some(ServerTlsFiles {
+            certificate,
+            key: private,
+            clients_ca,
+            clients_crl,
+            clients,
+            tls12,
+        })),
+        _ => wrong(
+            &key("certificate"),
+            "certificate and key are given together",
+        ),
+    }
 }
 
 fn deployment_key(from: &Settings) -> Read<DeploymentKey> {
@@ -158,8 +257,17 @@ fn keepers(from: &Settings) -> Read<Option<KeepersConfig>> {
 
 fn ledger(from: &Settings) -> Read<LedgerConfig> {
     let postgres = from.secret("ledger.postgres", "ledger.postgres_file")?;
+    let ca = from.text("ledger.ca").map(PathBuf::from);
+    if ca.is_none()
+        && postgres
+            .as_ref()
+            .is_some_and(|url| url.contains("sslmode=require"))
+    {
+        return wrong("ledger.ca", "is needed for sslmode=require: whom to trust");
+    }
     Ok(LedgerConfig {
         postgres: postgres.map(|url| SecretString::from(url.trim())),
+        ca,
         connections: from.whole("ledger.connections", 1..=1_000)?,
         background_connections: from.whole("ledger.background_connections", 1..=1_000)?,
         connect_timeout: from.millis("ledger.connect_timeout_ms")?,
@@ -171,15 +279,21 @@ fn ledger(from: &Settings) -> Read<LedgerConfig> {
 fn trip_cache(from: &Settings) -> Read<TripCacheConfig> {
     let redis = from.texts("trip_cache.redis");
     let home = from.text("trip_cache.redis_home");
+    let ca = from.text("trip_cache.ca").map(PathBuf::from);
     for (key, urls) in [
         ("redis", redis.clone()),
         ("redis_home", home.map(str::to_owned).into_iter().collect()),
     ] {
-        if !urls.iter().all(|url| url.starts_with("redis://")) {
+        let is_plain = |url: &String| url.starts_with("redis://");
+        let is_secure = |url: &String| url.starts_with("rediss://");
+        if !urls.iter().all(|url| is_plain(url) || is_secure(url)) {
             return wrong(
                 &format!("trip_cache.{key}"),
-                "a Redis URL begins with redis://",
+                "a Redis URL begins with redis://, or with rediss:// over TLS",
             );
+        }
+        if ca.is_none() && urls.iter().any(is_secure) {
+            return wrong("trip_cache.ca", "is needed for rediss://: whom to trust");
         }
     }
     if home.is_some() && redis.is_empty() {
@@ -191,6 +305,7 @@ fn trip_cache(from: &Settings) -> Read<TripCacheConfig> {
     Ok(TripCacheConfig {
         redis: redis.into_iter().map(SecretString::from).collect(),
         redis_home: home.map(SecretString::from),
+        ca,
         beat: from.millis("trip_cache.beat_ms")?,
     })
 }
@@ -234,10 +349,24 @@ fn bank(from: &Settings, number: usize) -> Read<BankConfig> {
             "must be at least trip_cache_ms + postgres_ms + wal_ms",
         );
     }
+    let slug: BankId = from.parsed(&key("slug"), "1 to 32 characters of a-z, 0-9 and '-'")?;
+    let secrets = bank_secrets(from, number, slug.clone())?;
+    let mutual_tls = match from.text(&key("client_certificate")) {
+        Some("required") => true,
+        Some("optional") => false,
+        _ => return wrong(&key("client_certificate"), "must be required or optional"),
+    };
+    if secrets.scheme == Scheme::Basic && !mutual_tls {
+        return wrong(
+            &key("signature"),
+            "basic signs nothing: it needs client_certificate = \"required\"",
+        );
+    }
     Ok(BankConfig {
-        slug: from.parsed(&key("slug"), "1 to 32 characters of a-z, 0-9 and '-'")?,
+        slug,
         currency: from.parsed(&key("currency"), "an ISO 4217 code")?,
-        secrets: bank_secrets(from, number)?,
+        secrets,
+        mutual_tls,
         deadline,
         budgets,
         requests_per_second: from.whole(&key("requests_per_second"), 1..=1_000_000)?,
@@ -245,24 +374,37 @@ fn bank(from: &Settings, number: usize) -> Read<BankConfig> {
     })
 }
 
-fn bank_secrets(from: &Settings, number: usize) -> Read<Vec<standin_core::signature::Secret>> {
-    let key = format!("banks.{number}.secrets");
-    let mut texts = from.texts(&key);
-    if let Some(lines) = from.secret_file(&format!("{key}_file"))? {
-        texts.extend(lines.split_whitespace().map(str::to_owned));
-    }
-    if texts.is_empty() || texts.len() > 2 {
-        return wrong(&key, "one secret, or two while one is being replaced");
-    }
-    let parse = |text: &String| {
-        text.parse().map_err(
-            |error: standin_core::signature::SecretError| ConfigError::Value {
-                key: key.clone(),
-                expected: error.to_string(),
-            },
-        )
+fn bank_secrets(from: &Settings, number: usize, bank: BankId) -> Read<SecretsConfig> {
+    let key = |name: &str| format!("banks.{number}.{name}");
+    let scheme: Scheme = from.parsed(
+        &key("signature"),
+        "standard-webhooks, stripe, http-message or basic",
+    )?;
+    let wrong_key = |key: String, error: &dyn std::fmt::Display| ConfigError::Value {
+        key,
+        expected: error.to_string(),
     };
-    texts.iter().map(parse).collect()
+    let texts = from.texts(&key("secrets")).join("\n");
+    let given = if texts.is_empty() {
+        Keys::default()
+    } else {
+        let read = Keys::parse(&texts, scheme);
+        read.map_err(|error| wrong_key(key("secrets"), &error))?
+    };
+    let file = from.text(&key("secrets_file")).map(PathBuf::from);
+    let secrets = SecretsConfig {
+        bank,
+        scheme,
+        given: given.iter().cloned().collect(),
+        file,
+    };
+    if secrets.given.is_empty() && secrets.file.is_none() {
+        return wrong(
+            &key("secrets"),
+            "one secret, or two while one is being replaced (or name a file of them in secrets_file)",
+        );
+    }
+    Ok(secrets)
 }
 
 fn breaker(from: &Settings) -> Read<BreakerConfig> {
@@ -284,6 +426,10 @@ fn breaker(from: &Settings) -> Read<BreakerConfig> {
 fn server(from: &Settings) -> Read<ServerLimits> {
     Ok(ServerLimits {
         connections: from.whole("limits.connections", 1..=1_000_000)?,
+        connections_per_address: from.whole("limits.connections_per_address", 1..=1_000_000)?,
+        handshakes: from.whole("limits.handshakes", 1..=10_000)?,
+        streams: from.whole("limits.streams", 1..=1_000)?,
+        age_max: from.millis_within("limits.age_max_ms", 1_000..=86_400_000)?,
         headers: from.whole("limits.headers", 8..=1_000)?,
         header_bytes: from.whole("limits.header_bytes", 1_024..=65_536)?,
         header_timeout: from.millis("limits.header_timeout_ms")?,
@@ -377,7 +523,11 @@ impl Settings {
     }
 
     fn millis(&self, key: &str) -> Read<Duration> {
-        self.whole(key, MILLIS).map(Duration::from_millis)
+        self.millis_within(key, MILLIS)
+    }
+
+    fn millis_within(&self, key: &str, within: RangeInclusive<i64>) -> Read<Duration> {
+        self.whole(key, within).map(Duration::from_millis)
     }
 
     /// A secret given as it is, or in a file; not both.

@@ -113,7 +113,7 @@ fn a_fault_names_its_key_and_what_is_right() {
         (
             EXAMPLE.replace("whsec_", ""),
             vec![],
-            "banks.0.secrets: a secret begins with whsec_",
+            "banks.0.secrets: line 1: a secret begins with whsec_",
         ),
         (
             EXAMPLE.replace("c3Rhb", "c3R*b"),
@@ -196,16 +196,99 @@ fn a_syntax_error_does_not_quote_the_file() {
 }
 
 #[test]
-fn a_secret_is_read_from_its_file() {
-    let dir = std::env::temp_dir().join(format!("standin-config-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    let path = dir.join("secrets");
-    std::fs::write(&path, "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX\n").unwrap();
+fn secrets_may_be_in_a_file_beside_those_given() {
+    let path = std::path::Path::new("/run/secrets/first");
     let pairs = [(
         "STANDIN_EDGE__BANKS__0__SECRETS_FILE",
         path.to_str().unwrap(),
     )];
     let (config, _) = Config::load(Some(EXAMPLE), env(&pairs)).unwrap();
-    std::fs::remove_dir_all(&dir).unwrap();
-    assert_eq!(config.bank("first").unwrap().secrets.len(), 2);
+    let secrets = &config.bank("first").unwrap().secrets;
+    assert_eq!(
+        (secrets.given.len(), secrets.file.as_deref()),
+        (1, Some(path))
+    );
+}
+
+#[test]
+fn a_listener_leaves_loopback_with_certificates_only_unless_it_is_told_to() {
+    let door = [
+        ("STANDIN_EDGE__TLS__CERTIFICATE", "door.pem"),
+        ("STANDIN_EDGE__TLS__KEY", "door.key"),
+    ];
+    let admin = [
+        ("STANDIN_EDGE__ADMIN_TLS__CERTIFICATE", "admin.pem"),
+        ("STANDIN_EDGE__ADMIN_TLS__KEY", "admin.key"),
+    ];
+    let anywhere = ("STANDIN_EDGE__LISTEN", "0.0.0.0:8480");
+    let admin_anywhere = ("STANDIN_EDGE__ADMIN_LISTEN", "0.0.0.0:8481");
+    let operators = ("STANDIN_EDGE__ADMIN_TLS__OPERATORS_CA", "operators-ca.pem");
+    let required = ("STANDIN_EDGE__BANKS__0__CLIENT_CERTIFICATE", "required");
+    let banks_ca = ("STANDIN_EDGE__TLS__BANKS_CA", "banks-ca.pem");
+    let load = |pairs: &[&[(&str, &str)]]| {
+        Config::load(Some(EXAMPLE), env(&pairs.concat())).map(|(config, _)| config)
+    };
+    for (pairs, says) in [
+        (
+            vec![[anywhere].as_slice()],
+            "listen: must be a loopback address without [tls]",
+        ),
+        (
+            vec![&[("STANDIN_EDGE__LISTEN_PLAIN", "no")]],
+            "listen_plain: must be loopback or anywhere",
+        ),
+        (
+            vec![&door[..1]],
+            "tls.certificate: certificate and key are given together",
+        ),
+        (
+            vec![&[banks_ca]],
+            "tls.certificate: certificate and key are given together",
+        ),
+        (
+            vec![&[required]],
+            "tls.certificate: is needed where a bank must show",
+        ),
+        (
+            vec![&door, &[required]],
+            "tls.banks_ca: is needed where a bank must show",
+        ),
+        (
+            vec![&door, &[("STANDIN_EDGE__TLS__BANKS_CRL", "crl.pem")]],
+            "tls.banks_crl: has no meaning without their authority",
+        ),
+        (
+            vec![&door, &[("STANDIN_EDGE__TLS__VERSIONS", "1.1")]],
+            "tls.versions: must be 1.3, or 1.2",
+        ),
+        (
+            vec![&[admin_anywhere]],
+            "admin_listen: must be a loopback address",
+        ),
+        (vec![&admin], "admin_tls.operators_ca: is needed"),
+        (
+            vec![&[("STANDIN_EDGE__BANKS__0__SIGNATURE", "none")]],
+            "banks.0.signature: must be standard-webhooks, stripe",
+        ),
+        (
+            vec![&[
+                ("STANDIN_EDGE__BANKS__0__SIGNATURE", "basic"),
+                ("STANDIN_EDGE__BANKS__0__SECRETS", "marqeta:0123456789"),
+            ]],
+            "banks.0.signature: basic signs nothing",
+        ),
+    ] {
+        let said = load(&pairs).unwrap_err().to_string();
+        assert!(said.contains(says), "{said:?} does not say {says:?}");
+    }
+    for pairs in [
+        vec![[anywhere, ("STANDIN_EDGE__LISTEN_PLAIN", "anywhere")].as_slice()],
+        vec![&door, &[anywhere]],
+        vec![&door, &[banks_ca, required, anywhere]],
+        vec![&admin, &[operators, admin_anywhere]],
+    ] {
+        load(&pairs).unwrap();
+    }
+    let one_of_all = load(&[&door, &[banks_ca, required]]).unwrap().tls.unwrap();
+    assert_eq!(one_of_all.clients, crate::server::tls::Clients::Certified);
 }

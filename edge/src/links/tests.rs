@@ -20,9 +20,9 @@ use uuid::Uuid;
 
 use super::frame::{self, Frame, Kind};
 use super::hello::{Hello, Welcome};
-use super::issue::Authority;
 use super::*;
 use crate::alarm::{Alarm, Alarms};
+use crate::issue::{Authority, Subject, Whose};
 use crate::metrics::Metrics;
 
 mod bad_peers;
@@ -183,7 +183,7 @@ fn name(region: &str, node: u64) -> EdgeName {
 }
 
 fn authority() -> Authority {
-    Authority::new(30, SystemClock.now()).unwrap()
+    Authority::new(Whose::Keepers, 30, SystemClock.now()).unwrap()
 }
 
 // === impl Files ===
@@ -213,7 +213,9 @@ impl Files {
     }
 
     fn issue(&self, authority: &Authority, node: u64, name: &EdgeName) {
-        let issued = authority.issue(name, 30, SystemClock.now()).unwrap();
+        let issued = authority
+            .issue(&Subject::Edge(name), 30, SystemClock.now())
+            .unwrap();
         let TlsFiles {
             certificate, key, ..
         } = self.of(node);

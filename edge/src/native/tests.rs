@@ -344,3 +344,27 @@ fn only_json_is_taken_for_json() {
     twice.append(CONTENT_TYPE, "application/json".parse().unwrap());
     assert_eq!(require_json(&twice), Err(Problem::UnsupportedMediaType));
 }
+
+#[test]
+fn a_card_number_is_refused_wherever_it_stands() {
+    for body in [
+        SEED.replace("123 Main St", "4111111111111111"),
+        SEED.replace("123 Main St", "card 4111 1111 1111 1111, thanks"),
+        SEED.replace("Target", "\\u0034111111111111111"),
+        SEED.replace(
+            "{\"shopper_id\"",
+            "{\"note\":{\"deep\":[378282246310005]},\"shopper_id\"",
+        ),
+        SEED.replace("{\"shopper_id\"", "{\"5555555555554444\":1,\"shopper_id\""),
+        SEED.replace(
+            "{\"shopper_id\"",
+            "{\"transaction_id\":\"6011111111111117\",\"shopper_id\"",
+        ),
+    ] {
+        let refused = understand(body.as_bytes()).unwrap_err();
+        assert_eq!(refused, Problem::CardNumber, "{body}");
+        assert!(!String::from_utf8_lossy(&refused.to_bytes()).contains("1111"));
+    }
+    let other = SEED.replace("123 Main St", "4111111111111112");
+    assert!(understand(other.as_bytes()).is_ok());
+}

@@ -11,6 +11,9 @@ use tokio::sync::Notify;
 
 use super::*;
 
+mod abuse;
+mod secure;
+
 /// Echoes the body; does more on some paths.
 #[derive(Default)]
 struct Door {
@@ -73,7 +76,7 @@ async fn start(limits: ServerLimits) -> Running {
     let door = Arc::new(Door::default());
     let stop = CancellationToken::new();
     let handler: Arc<dyn Handler> = Arc::clone(&door) as Arc<dyn Handler>;
-    let serving = tokio::spawn(serve(listener, handler, limits, stop.clone()));
+    let serving = tokio::spawn(serve(listener, None, handler, limits, stop.clone()));
     Running {
         door,
         address,

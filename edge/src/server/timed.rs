@@ -64,6 +64,14 @@ impl<S> TimedIo<S> {
         }
     }
 
+    /// Without limits on heads: for connections whose requests overlap.
+    pub(super) fn without_heads(stream: S, limits: &ServerLimits) -> Self {
+        let mut timed = Self::new(stream, Phase::default(), limits);
+        timed.phase.begin();
+        timed.note_phase();
+        timed
+    }
+
     fn note_phase(&mut self) -> bool {
         let phase = self.phase.get();
         if phase != self.seen {

@@ -48,7 +48,7 @@ async fn spans_reach_a_collector() {
         body_bytes: 1024 * 1024,
         ..ServerLimits::default()
     };
-    let serving = tokio::spawn(serve(listener, handler, limits, stop.clone()));
+    let serving = tokio::spawn(serve(listener, None, handler, limits, stop.clone()));
     let provider = provider(&format!("http://{address}/"), &config()).unwrap();
     emit(&provider, 2);
     Telemetry {

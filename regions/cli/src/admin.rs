@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::{Call, CallError, Pool, Reply, Target};
+use crate::client::{Call, Reply, Target, TlsArgs};
 use crate::out::{say, say_json, table};
 
 /// How long an edge may take to answer its operator.
@@ -21,6 +21,8 @@ pub struct Desk {
         env = "STANDIN_ADMIN"
     )]
     pub(crate) admin: Target,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,
@@ -189,17 +191,14 @@ impl Desk {
         Ok(if done { 0 } else { 4 })
     }
 
-    pub(crate) async fn ask(&self, call: Call) -> Result<Reply, CallError> {
+    pub(crate) async fn ask(&self, call: Call) -> anyhow::Result<Reply> {
         self.ask_within(call, PATIENCE).await
     }
 
     /// What takes longer than a page.
-    pub(crate) async fn ask_within(
-        &self,
-        call: Call,
-        patience: Duration,
-    ) -> Result<Reply, CallError> {
-        Pool::new(self.admin.clone(), 1).ask(call, patience).await
+    pub(crate) async fn ask_within(&self, call: Call, patience: Duration) -> anyhow::Result<Reply> {
+        let pool = self.tls.pool(&self.admin, 1)?;
+        Ok(pool.ask(call, patience).await?)
     }
 }
 
@@ -227,17 +226,4 @@ fn flatten(name: &str, value: &Value, row: &mut impl FnMut(&str, String)) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_document_is_shown_leaf_by_leaf() {
-        let mut rows = Vec::new();
-        let document = json!({"rung": "primary", "drain": {"cursor": 7}, "none": null, "all": []});
-        flatten("", &document, &mut |name, value| {
-            rows.push(format!("{name}={value}"))
-        });
-        rows.sort();
-        assert_eq!(rows, ["all=[]", "drain.cursor=7", "none=-", "rung=primary"]);
-    }
-}
+mod tests;

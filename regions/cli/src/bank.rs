@@ -33,6 +33,9 @@ pub struct Door {
         env = "STANDIN_URL"
     )]
     pub url: crate::client::Target,
+    /// Certificates, for https://.
+    #[command(flatten)]
+    pub tls: crate::client::TlsArgs,
     /// Slug of the bank.
     #[arg(long, default_value = "example-bank", env = "STANDIN_BANK")]
     pub bank: String,

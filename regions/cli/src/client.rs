@@ -1,10 +1,12 @@
-//! An HTTP client for load: a bounded pool of persistent connections, signed requests, no retries.
+//! An HTTP client for load: a bounded pool of persistent connections, plain or over TLS, signed
+//! requests, no retries.
 //!
 //! A request is sent once. Only one that provably never left (its connection was found closed) is
 //! sent on another connection; whatever may have reached the server is the caller's to repeat.
-//! Deliberately absent: TLS, redirects, HTTP/2.
+//! Deliberately absent: redirects, HTTP/2.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,31 +19,37 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use standin_core::clock::{Clock, SystemClock};
 use standin_core::signature::{ID_HEADER, SIGNATURE_HEADER, Secret, TIMESTAMP_HEADER, sign};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+pub use tls::{ClientTls, TlsArgs};
+
+mod tls;
+
 /// Largest reply read.
 pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Connections tried for one request that never left.
 const SENDS_MAX: u32 = 3;
 
-/// Where requests go: a plain HTTP server.
+/// Where requests go.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Target {
     authority: String,
+    secure: bool,
 }
 
 /// Why a text is not a [`Target`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Not a URL.
-    #[error("not a URL: write http://HOST:PORT")]
+    #[error("not a URL: write http://HOST:PORT or https://HOST:PORT")]
     Syntax,
-    /// TLS is not spoken here.
-    #[error("only http:// is spoken here; put a TLS proxy in between for {0}://")]
+    /// Another protocol.
+    #[error("only http:// and https:// are spoken here, not {0}://")]
     Scheme(String),
     /// It names a path.
     #[error("give the server only, without a path: http://HOST:PORT")]
@@ -55,6 +63,7 @@ pub struct Pool(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     target: Target,
+    tls: Option<ClientTls>,
     host: HeaderValue,
     permits: Semaphore,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
@@ -128,9 +137,11 @@ impl FromStr for Target {
         };
         let uri: http::Uri = with_scheme.parse().map_err(|_| TargetError::Syntax)?;
         let scheme = uri.scheme_str().unwrap_or("http");
-        if scheme != "http" {
-            return Err(TargetError::Scheme(scheme.to_owned()));
-        }
+        let secure = match scheme {
+            "http" => false,
+            "https" => true,
+            other => return Err(TargetError::Scheme(other.to_owned())),
+        };
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(TargetError::Path);
         }
@@ -140,9 +151,10 @@ impl FromStr for Target {
         }
         let authority = match authority.port() {
             Some(_) => authority.to_string(),
+            None if secure => format!("{authority}:443"),
             None => format!("{authority}:80"),
         };
-        Ok(Self { authority })
+        Ok(Self { authority, secure })
     }
 }
 
@@ -150,13 +162,28 @@ impl From<SocketAddr> for Target {
     fn from(address: SocketAddr) -> Self {
         Self {
             authority: address.to_string(),
+            secure: false,
         }
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority)
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority)
+    }
+}
+
+impl Target {
+    /// Whether it is spoken to over TLS.
+    pub const fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// The host's name or address, as its certificate has it.
+    fn host(&self) -> &str {
+        let host = self.authority.rsplit_once(':').map_or("", |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
     }
 }
 
@@ -209,10 +236,20 @@ impl Signer {
 impl Pool {
     /// A pool of at most `connections` connections, opened when needed.
     pub fn new(target: Target, connections: usize) -> Self {
+        Self::made(target, connections, None)
+    }
+
+    /// The same, to a server at https://.
+    pub fn over_tls(target: Target, connections: usize, tls: ClientTls) -> Self {
+        Self::made(target, connections, Some(tls))
+    }
+
+    fn made(target: Target, connections: usize, tls: Option<ClientTls>) -> Self {
         let host = HeaderValue::from_str(&target.authority)
             .unwrap_or_else(|_| HeaderValue::from_static("localhost"));
         Self(Arc::new(Shared {
             target,
+            tls,
             host,
             permits: Semaphore::new(connections.max(1)),
             idle: Mutex::default(),
@@ -276,6 +313,20 @@ impl Pool {
             .await
             .map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
+        match &self.0.tls {
+            None if self.0.target.secure => Err(failed(io::Error::other("no authority to trust"))),
+            None => self.speak(stream).await,
+            Some(tls) => {
+                let secured = tls.connect(&self.0.target, stream).await;
+                self.speak(secured.map_err(failed)?).await
+            }
+        }
+    }
+
+    async fn speak<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, CallError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (sender, driver) = handshake(TokioIo::new(stream)).await?;
         self.0.drivers.spawn(async move {
             // What breaks a connection is told to whoever waits on it.
@@ -338,7 +389,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_a_plain_server_without_a_path() {
+    fn the_host_is_what_the_certificate_names() {
+        for (text, host) in [
+            ("https://edge.example", "edge.example"),
+            ("https://10.0.0.1:8443", "10.0.0.1"),
+            ("https://[::1]:8443", "::1"),
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap().host(), host);
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_server_without_a_path() {
         let check = |text: &str, expected: Result<&str, TargetError>| {
             let got = text.parse::<Target>().map(|target| target.to_string());
             assert_eq!(got, expected.map(str::to_owned), "{text}");
@@ -348,7 +410,9 @@ mod tests {
         check("http://edge.example", Ok("http://edge.example:80"));
         check("http://[::1]:8080", Ok("http://[::1]:8080"));
         check("http://a:1/v1", Err(TargetError::Path));
-        check("https://a:1", Err(TargetError::Scheme("https".to_owned())));
+        check("https://a:1", Ok("https://a:1"));
+        check("https://edge.example", Ok("https://edge.example:443"));
+        check("ftp://a:1", Err(TargetError::Scheme("ftp".to_owned())));
         check("http://user:pass@a:1", Err(TargetError::Syntax));
         check("", Err(TargetError::Syntax));
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use standin_core::authorities::Authorities;
 use standin_core::clock::SystemClock;
 use standin_core::ledger::Ledger;
 use standin_core::ledger::postgres::{PostgresConfig, PostgresLedger};
@@ -17,7 +18,7 @@ use standin_reconcile::report::html;
 use standin_reconcile::report::reconciliation::Reconciliation;
 use uuid::Uuid;
 
-use crate::client::Target;
+use crate::client::{Target, TlsArgs};
 use crate::out::{align_right, live_line, say, say_json, table};
 use crate::running::RunningLog;
 use crate::serve::DataDir;
@@ -60,12 +61,17 @@ pub struct Args {
         hide_env_values = true
     )]
     postgres: Option<String>,
+    /// With --postgres: TLS, to a server whose certificate is of an authority in this PEM file.
+    #[arg(long, value_name = "FILE", requires = "postgres")]
+    postgres_ca: Option<PathBuf>,
     /// Folder of an edge's write-ahead log; once for each edge.
     #[arg(long, value_name = "DIR")]
     wal: Vec<PathBuf>,
     /// Admin listener of the running edge that writes a log; once for each --wal.
     #[arg(long, value_name = "URL", requires = "wal", conflicts_with = "data")]
     admin: Vec<Target>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Age at which a hold without an outcome is given up, seconds.
     #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(5..))]
     stale_after: u64,
@@ -128,7 +134,11 @@ impl Args {
             bail!("name the folder of at least one log with --wal");
         }
         let tombstones = self.tombstones().await?;
-        let ledger = PostgresLedger::connect(&PostgresConfig::new(url.to_owned()))?;
+        let mut postgres = PostgresConfig::new(url.to_owned());
+        if let Some(ca) = &self.postgres_ca {
+            postgres.authorities = Some(Authorities::read(ca)?);
+        }
+        let ledger = PostgresLedger::connect(&postgres)?;
         let logs = self
             .wal
             .iter()
@@ -148,7 +158,7 @@ impl Args {
             logs.insert(log.incarnation);
         }
         let reason = format!("no outcome within {} s", self.stale_after);
-        let tombstones = AdminTombstones::connect(&self.admin, &logs, &reason).await?;
+        let tombstones = AdminTombstones::connect(&self.admin, &self.tls, &logs, &reason).await?;
         Ok(Some(Arc::new(tombstones)))
     }
 

@@ -12,7 +12,7 @@ use standin_core::BoxFuture;
 use standin_edge::admin::{TombstonePlaced, TombstoneReply};
 use uuid::Uuid;
 
-use crate::client::{Call, Pool, Target};
+use crate::client::{Call, Pool, Target, TlsArgs};
 use standin_core::id::TransactionId;
 use standin_edge::app::Desk;
 use standin_reconcile::reconcile::{Placed, TombstoneError, Tombstones};
@@ -67,13 +67,14 @@ impl AdminTombstones {
     /// When an edge does not say, or the edges' logs are not exactly `logs`.
     pub(crate) async fn connect(
         admins: &[Target],
+        tls: &TlsArgs,
         logs: &BTreeSet<Uuid>,
         reason: &str,
     ) -> anyhow::Result<Self> {
         let mut edges = Vec::with_capacity(admins.len());
         let mut written = BTreeSet::new();
         for admin in admins {
-            let edge = Pool::new(admin.clone(), AT_ONCE);
+            let edge = tls.pool(admin, AT_ONCE)?;
             let log = log_of(&edge).await.with_context(|| admin.to_string())?;
             ensure!(written.insert(log), "{admin}: log {log} was named before");
             edges.push(edge);

@@ -119,7 +119,7 @@ impl World {
             ..ServerLimits::default()
         };
         let door: Arc<dyn Handler> = Arc::new(TripsDoor(api));
-        let server = tokio::spawn(server::serve(listener, door, limits, stop.clone()));
+        let server = tokio::spawn(server::serve(listener, None, door, limits, stop.clone()));
         Ok(Self {
             edge,
             platform,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use standin_core::clock::{Clock, SystemClock};
 use standin_edge::links::EdgeName;
-use standin_edge::links::issue::Authority;
+use standin_edge::issue::{Authority, Subject, Whose};
 use standin_wal::NodeId;
 
 use rcgen::{
@@ -19,14 +19,14 @@ pub fn for_keepers(folder: &Path, region: &str) -> anyhow::Result<PathBuf> {
     let folder = folder.join("certificates");
     std::fs::create_dir_all(&folder)?;
     let now = SystemClock.now();
-    let authority = Authority::new(1, now)?;
+    let authority = Authority::new(Whose::Keepers, 1, now)?;
     std::fs::write(folder.join("ca.pem"), authority.certificate())?;
     for node in 1..=3 {
         let edge = EdgeName {
             region: region.to_owned(),
             node: NodeId(node),
         };
-        let issued = authority.issue(&edge, 1, now)?;
+        let issued = authority.issue(&Subject::Edge(&edge), 1, now)?;
         std::fs::write(
             folder.join(format!("keeper-{node}.pem")),
             issued.certificate,

@@ -122,6 +122,7 @@ impl EdgeOptions {
         format!(
             r#"
 listen = "{address}"
+listen_plain = "anywhere"
 admin_listen = "{admin}"
 region = "test"
 edge_id = {id}

@@ -14,8 +14,8 @@ use standin_core::clock::{Clock, SystemClock};
 use standin_drill::network::{End, Network, Service};
 use standin_drill::process::free_port;
 use standin_drill::proxy::Proxy;
+use standin_edge::issue::{Authority, Subject, Whose};
 use standin_edge::links::EdgeName;
-use standin_edge::links::issue::Authority;
 use standin_wal::NodeId;
 
 use super::bank::Banks;
@@ -87,7 +87,7 @@ impl Group {
         };
         let authority = network
             .is_some()
-            .then(|| Authority::new(DAYS, SystemClock.now()).unwrap());
+            .then(|| Authority::new(Whose::Keepers, DAYS, SystemClock.now()).unwrap());
         let more = std::mem::take(&mut edge.more);
         let members: Vec<EdgeOptions> = (1..=keepers)
             .map(|id| {
@@ -290,7 +290,9 @@ pub fn issue(authority: &Authority, folder: &Path, region: &str, id: u64) -> [Pa
         region: region.to_owned(),
         node: NodeId(id),
     };
-    let issued = authority.issue(&name, DAYS, SystemClock.now()).unwrap();
+    let issued = authority
+        .issue(&Subject::Edge(&name), DAYS, SystemClock.now())
+        .unwrap();
     let write = |what: &str, text: &str| {
         let path = folder.join(format!("{region}-{what}-{id}.pem"));
         std::fs::write(&path, text).unwrap();

@@ -12,6 +12,7 @@ use standin_core::identity::DeploymentKey;
 use standin_core::ledger::Ledger;
 use standin_core::merchant::StoreDirectory;
 use standin_core::policy::Policy;
+use standin_core::signature::Scheme;
 use standin_core::trip_cache::TripCache;
 use standin_core::trip_cache::memory::MemoryTripCache;
 use standin_edge::advices::{Advices, Kept};
@@ -30,6 +31,7 @@ use standin_edge::machine::Machine;
 use standin_edge::metrics::Metrics;
 use standin_edge::path::Path;
 use standin_edge::primary::{Primary, Watch};
+use standin_edge::secrets::SecretsConfig;
 use standin_edge::told::{Proposed, Told};
 use standin_wal::{Config, Group, NodeId, Wal};
 use tokio_util::task::TaskTracker;
@@ -98,7 +100,14 @@ pub fn bank() -> Option<BankConfig> {
     Some(BankConfig {
         slug: slug()?,
         currency: standin_core::money::Currency::USD,
-        secrets: Vec::new(),
+        // Requests of the simulator come in behind the door.
+        secrets: SecretsConfig {
+            bank: slug()?,
+            scheme: Scheme::StandardWebhooks,
+            given: Vec::new(),
+            file: None,
+        },
+        mutual_tls: false,
         deadline: Duration::from_millis(1_000),
         budgets: Budgets {
             trip_cache: Duration::from_millis(20),

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use standin_core::answer::Rung;
 use standin_core::clock::{Clock, SystemClock};
 use standin_drill::network::{End, Service};
-use standin_edge::links::issue::Authority;
+use standin_edge::issue::{Authority, Whose};
 use standin_tests::harness::bank::Load;
 use standin_tests::harness::group::{end, issue};
 use standin_tests::harness::{Banks, Group, GroupOptions, Stage, verdict};
@@ -220,7 +220,7 @@ fn forge(link: SocketAddr, certificate: Option<[PathBuf; 3]>) {
 async fn p6_a_forged_peer_is_turned_away_and_changes_nothing() {
     let scene = Scene::set("p6", BUDGETS_MS).await;
     let folder = scene.stage.folder();
-    let stranger = Authority::new(2, SystemClock.now()).unwrap();
+    let stranger = Authority::new(Whose::Keepers, 2, SystemClock.now()).unwrap();
     let turned_away = |page: serde_json::Value| page["links"]["turned_away"].as_u64().unwrap();
     for (edge, link) in scene.group.edges.iter().zip(&scene.group.links) {
         let mut before = turned_away(edge.status().await);

@@ -7,6 +7,7 @@
 //! waited for and the highest epoch wins.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
@@ -14,12 +15,14 @@ use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, Connection, Error, NoTls, SimpleQueryMessage, Socket};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::epoch::Epoch;
+use crate::authorities::Authorities;
 
 /// The hosts of a connection string.
 #[derive(Clone)]
@@ -28,15 +31,19 @@ pub(super) struct Hosts {
     each: Vec<Config>,
     /// For one host to let us in, login and questions included.
     patience: Duration,
+    tls: Option<MakeRustlsConnect>,
     epoch: Epoch,
 }
 
 /// A connection that nobody drives yet.
 struct Opened {
     client: Client,
-    connection: Connection<Socket, NoTlsStream>,
+    connection: Driving,
     epoch: u64,
 }
+
+/// Moves a connection's bytes until it is over.
+type Driving = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 type Opening<'a> =
     Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
@@ -45,10 +52,28 @@ type Opening<'a> =
 
 impl Hosts {
     /// Splits a configuration by host; `limit` is what the whole may take.
-    pub(super) fn new(all: &Config, limit: Duration, epoch: Epoch) -> Self {
+    /// With `authorities`, nothing is said to a host whose certificate is not of them.
+    pub(super) fn new(
+        all: &Config,
+        authorities: Option<&Authorities>,
+        limit: Duration,
+        epoch: Epoch,
+    ) -> Self {
         let number = all.get_hosts().len().max(all.get_hostaddrs().len());
+        let tls = authorities.map(|them| {
+            let config = Arc::unwrap_or_clone(them.config());
+            MakeRustlsConnect::new(config)
+        });
+        let one = |at| {
+            let mut one = one_host(all, at);
+            if tls.is_some() {
+                one.ssl_mode(SslMode::Require);
+            }
+            one
+        };
         Self {
-            each: (0..number).map(|at| one_host(all, at)).collect(),
+            each: (0..number).map(one).collect(),
+            tls: tls.clone(),
             // The rest is for using what the others said.
             patience: limit.saturating_sub(limit.checked_div(4).unwrap_or_default()),
             epoch,
@@ -59,7 +84,7 @@ impl Hosts {
     /// a word, this never returns: whoever asked has a limit for the whole.
     async fn connect_primary(&self, least: u64) -> Result<Opened, Error> {
         let asked = self.each.iter().enumerate().map(|(at, host)| async move {
-            let opened = tokio::time::timeout(self.patience, open(host, least)).await;
+            let opened = tokio::time::timeout(self.patience, self.open(host, least)).await;
             (at, opened)
         });
         let mut asked: FuturesUnordered<_> = asked.collect();
@@ -89,6 +114,13 @@ impl Hosts {
             (Some((_, opened)), _) => Ok(opened),
             (None, Some(error)) => Err(error),
             (None, None) => std::future::pending().await,
+        }
+    }
+
+    async fn open(&self, host: &Config, least: u64) -> Result<Opened, Error> {
+        match &self.tls {
+            None => open(host, NoTls, least).await,
+            Some(tls) => open(host, tls.clone(), least).await,
         }
     }
 
@@ -122,8 +154,14 @@ fn drive(opened: Opened) -> (Client, JoinHandle<()>) {
 }
 
 /// Connects to one host and asks for its epoch.
-async fn open(host: &Config, least: u64) -> Result<Opened, Error> {
-    let (client, mut connection) = host.connect(NoTls).await?;
+async fn open<T>(host: &Config, tls: T, least: u64) -> Result<Opened, Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+    T::TlsConnect: TlsConnect<Socket>,
+{
+    let (client, connection) = host.connect(tls).await?;
+    let mut connection: Driving = Box::pin(connection);
     // A server that fails the guard says so with an error of its own.
     let ask = format!(
         "select e.epoch, 1 / (case when e.epoch >= {least} then 1 else 0 end) \
@@ -215,7 +253,7 @@ mod tests {
 
     fn hosts(text: &str) -> Vec<Config> {
         let all: Config = text.parse().unwrap();
-        Hosts::new(&all, Duration::from_secs(4), Epoch::new(0)).each
+        Hosts::new(&all, None, Duration::from_secs(4), Epoch::new(0)).each
     }
 
     #[test]

@@ -75,7 +75,8 @@ impl Link {
             .keepalives_idle(config.keepalive)
             .keepalives_interval(config.keepalive)
             .keepalives_retries(3);
-        let hosts = Hosts::new(&server, config.create_timeout, epoch);
+        let authorities = config.authorities.as_ref();
+        let hosts = Hosts::new(&server, authorities, config.create_timeout, epoch);
         let manager = Manager::from_connect(
             server,
             hosts.clone(),

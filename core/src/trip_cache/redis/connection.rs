@@ -14,6 +14,7 @@ use fred::types::{ClusterHash, ConnectHandle, CustomCommand};
 use tokio::time::Instant;
 
 use super::super::CacheError;
+use crate::authorities::Authorities;
 
 /// Commands of one node waiting to be written; one more is [`CacheError::Unreachable`].
 const BUFFERED_COMMANDS_MAX: usize = 16_384;
@@ -59,6 +60,8 @@ pub(super) struct Counters {
     refused: AtomicU64,
     passed_over: AtomicU64,
 }
+
+const NO_AUTHORITY: &str = "a rediss:// address needs the authority of its certificate";
 
 /// One server.
 pub(super) struct Node {
@@ -110,10 +113,19 @@ impl Node {
     /// the server may leave a command unanswered before the connection is made anew.
     pub(super) fn open(
         url: &str,
+        authorities: Option<&Authorities>,
         silence_max: Duration,
         counters: Arc<Counters>,
     ) -> Result<Self, CacheError> {
         let mut config = Config::from_url(url).map_err(|error| refused(&error))?;
+        match (config.tls.is_some(), authorities) {
+            (false, _) => {}
+            (true, Some(authorities)) => {
+                let connector = tokio_rustls::TlsConnector::from(authorities.config());
+                config.tls = Some(connector.into());
+            }
+            (true, None) => return Err(CacheError::Refused(NO_AUTHORITY.to_owned())),
+        }
         // Do not give up when the first connection fails.
         config.fail_fast = false;
         let (first, longest) = RECONNECT_MS;

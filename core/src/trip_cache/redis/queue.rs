@@ -139,8 +139,18 @@ impl RedisEventQueue {
         let counters = Arc::new(Counters::default());
         // A WAIT is answered within the budget; the server is not silent before that.
         let silence = config.budget.saturating_add(SILENCE_MAX);
-        let node = Arc::new(Node::open(&config.url, silence, Arc::clone(&counters))?);
-        let commands = Arc::new(Node::open(&config.url, silence, Arc::clone(&counters))?);
+        let node = Arc::new(Node::open(
+            &config.url,
+            None,
+            silence,
+            Arc::clone(&counters),
+        )?);
+        let commands = Arc::new(Node::open(
+            &config.url,
+            None,
+            silence,
+            Arc::clone(&counters),
+        )?);
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
         let appender = Appender {
             reconnections: node.reconnections(),
@@ -337,7 +347,7 @@ impl Reader {
         counters: &Arc<Counters>,
     ) -> Result<&Node, CacheError> {
         let silence = config.block.saturating_add(SILENCE_MAX);
-        let open = || async { Node::open(&config.url, silence, Arc::clone(counters)) };
+        let open = || async { Node::open(&config.url, None, silence, Arc::clone(counters)) };
         let node = self.node.get_or_try_init(open).await?;
         node.connected_within(config.budget).await;
         Ok(node)

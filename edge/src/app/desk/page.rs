@@ -102,6 +102,7 @@ impl Desk {
             },
             "breaker": { "position": breaker(position), "changes": shared.primary.changes() },
             "wal": self.wal(),
+            "certificates": shared.certificates.status(),
             "links": shared.links.as_ref().map(|links| links.status()),
             "register": {
                 "answers": answers,

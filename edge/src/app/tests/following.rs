@@ -1,5 +1,7 @@
 //! Edges of one log, each with a ledger of its own: what the platform does at one, the other knows.
 
+use tokio::net::TcpListener;
+
 use super::*;
 
 /// An address of this machine that nobody else uses.

@@ -72,7 +72,7 @@ async fn bad_files_keep_the_old_certificates_and_raise_the_alarm() {
         let raised = one.alarms.raised();
         assert_eq!(raised.len(), 1);
         assert_eq!(raised[0].name, "certificates");
-        assert!(raised[0].detail.starts_with("the old certificates stay"));
+        assert!(raised[0].detail.starts_with("what was in use stays"));
         assert!(one.links.status().tls.unwrap().error.is_some());
         assert!(dials(&files, &one).await.is_ok());
     }

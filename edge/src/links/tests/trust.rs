@@ -8,7 +8,8 @@ use rustls::{ClientConfig, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::links::tls::Read;
+use crate::links::tls::Keeper;
+use crate::watched::make_now;
 
 async fn refused(from: &Node, to: &Node) -> String {
     match from.call(to, "let me in").await {
@@ -154,8 +155,11 @@ impl ResolvesClientCert for Nobody {
 
 /// The dialling end of a node's TLS, changed.
 fn connector(files: &Files, of: &EdgeName, change: impl FnOnce(&mut ClientConfig)) -> TlsConnector {
-    let read = Read::of(&files.of(of.node.0)).unwrap();
-    let tls = read.build(of, SystemClock.now()).unwrap();
+    let keeper = Keeper {
+        files: files.of(of.node.0),
+        this: of.clone(),
+    };
+    let tls = make_now(&keeper, SystemClock.now()).unwrap();
     let mut config = ClientConfig::clone(&tls.client);
     change(&mut config);
     TlsConnector::from(Arc::new(config))

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Door, Payment};
-use crate::client::{Call, Pool, Signer};
+use crate::client::{Call, Signer};
 use crate::open_loop::{Fired, fire, moment};
 use crate::out::{live_line, say, say_json};
 use crate::tally::{Line, Tally, table};
@@ -110,7 +110,7 @@ impl Args {
         let bodies = self.bodies()?;
         let signer = Signer::new(self.door.secret.bank()?);
         let connections = usize::try_from(self.connections)?;
-        let pool = Pool::new(self.door.url.clone(), connections);
+        let pool = self.door.tls.pool(&self.door.url, connections)?;
         let tally = Arc::new(Mutex::new(Tally::default()));
         let path = self.door.path();
         let count = self.rate.saturating_mul(self.seconds);

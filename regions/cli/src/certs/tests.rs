@@ -30,7 +30,15 @@ fn args(dir: &TempDir, edges: &str, more: &[&str]) -> Args {
 }
 
 fn made(dir: &TempDir, edges: &str, more: &[&str]) -> Made {
-    args(dir, edges, more).make(SystemClock.now()).unwrap()
+    make(&args(dir, edges, more)).unwrap()
+}
+
+fn make(args: &Args) -> anyhow::Result<Made> {
+    args.make(&args.wanted()?, SystemClock.now())
+}
+
+fn ca(made: &Made) -> &Path {
+    &made.authorities[0].certificate
 }
 
 fn mode(file: &Path) -> u32 {
@@ -51,15 +59,16 @@ impl Handler for Echo {
 
 /// Links of an edge with the files that were made for it.
 async fn links(made: &Made, edge: usize) -> Arc<Links> {
-    let of = &made.edges[edge];
+    let of = &made.certificates[edge];
+    let (_, node) = of.name.rsplit_once('/').unwrap();
     let config = LinksConfig {
         region: "eu".to_owned(),
         group: "eu".to_owned(),
         incarnation: Uuid::from_u128(1),
-        node: NodeId(of.edge),
+        node: NodeId(node.parse().unwrap()),
         listen: Some("127.0.0.1:0".parse().unwrap()),
         tls: Some(TlsFiles {
-            ca: made.ca.clone(),
+            ca: ca(made).to_owned(),
             certificate: of.certificate.clone(),
             key: of.key.clone(),
         }),
@@ -89,15 +98,15 @@ async fn call(from: &Links, to: &Links, node: u64) -> Bytes {
 async fn links_take_a_set_and_its_renewal() {
     let dir = TempDir::new().unwrap();
     let first = made(&dir, "3,1", &[]);
-    assert!(first.ca_made);
-    assert_eq!(first.edges[0].name, "standin://edge/eu/1");
+    assert!(first.authorities[0].made);
+    assert_eq!(first.certificates[0].name, "standin://edge/eu/1");
     let (one, three) = (links(&first, 0).await, links(&first, 1).await);
     assert_eq!(call(&one, &three, 3).await, "there?");
 
     // Edge 1 is renewed, edge 4 is new: both from the authority that edge 3 trusts already.
     let second = made(&dir, "1,4", &["--force", "--days", "2"]);
-    assert!(!second.ca_made);
-    assert!(second.edges[0].not_after < first.edges[0].not_after);
+    assert!(!second.authorities[0].made);
+    assert!(second.certificates[0].not_after < first.certificates[0].not_after);
     assert_eq!(one.reload().await.unwrap(), Reloaded::Changed);
     assert_eq!(three.reload().await.unwrap(), Reloaded::Same);
     let four = links(&second, 1).await;
@@ -112,41 +121,41 @@ async fn links_take_a_set_and_its_renewal() {
 fn keys_are_their_owners_alone() {
     let dir = TempDir::new().unwrap();
     let made = made(&dir, "1", &[]);
-    assert_eq!(mode(&made.edges[0].key), SECRET);
-    assert_eq!(mode(&made.edges[0].certificate), OPEN);
-    assert_eq!(mode(&made.ca), OPEN);
-    assert_eq!(mode(&made.ca.with_extension("key")), SECRET);
+    assert_eq!(mode(&made.certificates[0].key), SECRET);
+    assert_eq!(mode(&made.certificates[0].certificate), OPEN);
+    assert_eq!(mode(ca(&made)), OPEN);
+    assert_eq!(mode(&ca(&made).with_extension("key")), SECRET);
 }
 
 #[test]
 fn nothing_is_replaced_unasked() {
     let dir = TempDir::new().unwrap();
     let first = made(&dir, "1", &[]);
-    let certificate = &first.edges[0].certificate;
+    let certificate = &first.certificates[0].certificate;
     let before = std::fs::read(certificate).unwrap();
-    let ca = std::fs::read(&first.ca).unwrap();
+    let before_ca = std::fs::read(ca(&first)).unwrap();
     assert_eq!(args(&dir, "1,2", &[]).run().unwrap(), 2);
     assert_eq!(std::fs::read(certificate).unwrap(), before);
     assert!(!certificate.with_file_name("edge-2.pem").exists());
     assert_eq!(args(&dir, "1,2", &["--force"]).run().unwrap(), 0);
     assert_ne!(std::fs::read(certificate).unwrap(), before);
-    assert_eq!(std::fs::read(&first.ca).unwrap(), ca);
+    assert_eq!(std::fs::read(ca(&first)).unwrap(), before_ca);
 }
 
 #[test]
 fn half_an_authority_or_a_mixed_one_is_not_used() {
     let dir = TempDir::new().unwrap();
     let first = made(&dir, "1", &[]);
-    let key = first.ca.with_extension("key");
+    let key = ca(&first).with_extension("key");
     let other = TempDir::new().unwrap();
-    let foreign = made(&other, "1", &[]).ca.with_extension("key");
+    let foreign = ca(&made(&other, "1", &[])).with_extension("key");
     std::fs::copy(foreign, &key).unwrap();
-    let refused = args(&dir, "2", &[]).make(SystemClock.now()).unwrap_err();
+    let refused = make(&args(&dir, "2", &[])).unwrap_err();
     assert!(format!("{refused:#}").contains("the key is not that of"));
     std::fs::remove_file(&key).unwrap();
-    let refused = args(&dir, "2", &[]).make(SystemClock.now()).unwrap_err();
+    let refused = make(&args(&dir, "2", &[])).unwrap_err();
     assert!(refused.to_string().contains("without its key"));
-    assert!(!first.ca.with_file_name("edge-2.pem").exists());
+    assert!(!ca(&first).with_file_name("edge-2.pem").exists());
 }
 
 #[test]
@@ -154,7 +163,77 @@ fn a_region_that_cannot_be_in_a_name_is_refused() {
     let dir = TempDir::new().unwrap();
     let mut args = args(&dir, "1", &[]);
     args.region = "EU West".to_owned();
-    let refused = args.make(SystemClock.now()).unwrap_err();
+    let refused = make(&args).unwrap_err();
     assert!(refused.to_string().contains("is no name of an edge"));
     assert!(!args.out.exists());
+}
+
+#[test]
+fn banks_and_operators_have_authorities_of_their_own() {
+    let dir = TempDir::new().unwrap();
+    let more = "--banks first,second --operators alice --hosts localhost,127.0.0.1";
+    let more: Vec<_> = more.split(' ').collect();
+    let made = made(&dir, "1", &more);
+    let whose: Vec<_> = made.authorities.iter().map(|it| it.whose).collect();
+    assert_eq!(whose, ["keepers", "banks", "operators"]);
+    let names: Vec<_> = made
+        .certificates
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
+    let expected = [
+        "standin://edge/eu/1",
+        "standin://bank/first",
+        "standin://bank/second",
+        "localhost, 127.0.0.1",
+        "standin://operator/alice",
+        "localhost, 127.0.0.1",
+    ];
+    assert_eq!(names, expected);
+    for stem in [
+        "edge-1",
+        "bank-first",
+        "door",
+        "operator-alice",
+        "admin",
+        "banks-ca",
+    ] {
+        for ending in ["pem", "key"] {
+            assert!(
+                ca(&made)
+                    .with_file_name(format!("{stem}.{ending}"))
+                    .exists(),
+                "{stem}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_in_a_name_or_is_for_nobody_is_refused() {
+    let dir = TempDir::new().unwrap();
+    for (flags, expected) in [
+        (vec!["--banks", "First Bank"], "is no bank's slug"),
+        (vec!["--operators", "a/b"], "is no operator's name"),
+    ] {
+        let refused = make(&args(&dir, "1", &flags)).unwrap_err();
+        assert!(format!("{refused:#}").contains(expected), "{refused:#}");
+    }
+    let mut nobody = args(&dir, "1", &["--hosts", "localhost"]);
+    assert!(
+        nobody
+            .wanted()
+            .unwrap_err()
+            .to_string()
+            .contains("--hosts goes with")
+    );
+    nobody.edges.clear();
+    nobody.hosts.clear();
+    assert!(
+        nobody
+            .wanted()
+            .unwrap_err()
+            .to_string()
+            .contains("say whom for")
+    );
 }

@@ -44,10 +44,10 @@ async fn a_tombstone_is_placed_in_every_log_or_not_at_all() {
         (&admins[..], &only(&one)),
         (&[admins[0].clone(), admins[0].clone()][..], &only(&one)),
     ] {
-        let refused = AdminTombstones::connect(admins, logs, "test").await;
+        let refused = AdminTombstones::connect(admins, &TlsArgs::default(), logs, "test").await;
         assert!(refused.is_err(), "{admins:?} for {logs:?}");
     }
-    let tombstones = AdminTombstones::connect(&admins, &logs, "test")
+    let tombstones = AdminTombstones::connect(&admins, &TlsArgs::default(), &logs, "test")
         .await
         .unwrap();
     let payments: Vec<_> = (1..=40)

@@ -1,0 +1,154 @@
+//! What is open to banks and to operators, and the certificates they see there.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use standin_core::clock::Clock;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Desk, StartError};
+use crate::admin::Admin;
+use crate::alarm::{Alarm, Alarms};
+use crate::config::Config;
+use crate::door::Door;
+use crate::server::tls::{ServerTls, ServerTlsFiles};
+use crate::server::{self, ServerLimits};
+use crate::tls::TlsError;
+
+/// Operators' connections.
+const ADMIN_CONNECTIONS: usize = 64;
+/// How often the certificates' files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What is open.
+pub(super) struct Doors {
+    pub(super) address: SocketAddr,
+    pub(super) admin_address: SocketAddr,
+    pub(super) servers: Vec<JoinHandle<server::Stopped>>,
+}
+
+/// The certificates of both listeners; `None`: plain.
+#[derive(Clone)]
+pub(super) struct Certificates {
+    banks: Option<Arc<ServerTls>>,
+    operators: Option<Arc<ServerTls>>,
+    alarms: Arc<Alarms>,
+}
+
+/// Opens both listeners.
+pub(super) async fn open(
+    config: &Config,
+    desk: &Desk,
+    door: Door,
+    admin: Admin,
+    stop_accepting: &CancellationToken,
+) -> Result<Doors, StartError> {
+    let certificates = desk.shared.certificates.clone();
+    let (address, banks) = listen_on(config.listen).await?;
+    let (admin_address, operators) = listen_on(config.admin_listen).await?;
+    let admin_limits = ServerLimits {
+        connections: ADMIN_CONNECTIONS,
+        ..config.server
+    };
+    let stop = || stop_accepting.clone();
+    let to_banks = server::serve(
+        banks,
+        certificates.banks,
+        Arc::new(door),
+        config.server,
+        stop(),
+    );
+    let to_operators = server::serve(
+        operators,
+        certificates.operators,
+        Arc::new(admin),
+        admin_limits,
+        stop(),
+    );
+    Ok(Doors {
+        address,
+        admin_address,
+        servers: vec![tokio::spawn(to_banks), tokio::spawn(to_operators)],
+    })
+}
+
+async fn listen_on(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let failed = |source| StartError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    Ok((listener.local_addr().map_err(failed)?, listener))
+}
+
+// === impl Certificates ===
+
+impl Certificates {
+    /// Takes both listeners' files into use.
+    ///
+    /// # Errors
+    /// When they do not serve.
+    pub(super) async fn open(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+        alarms: &Arc<Alarms>,
+    ) -> Result<Self, TlsError> {
+        let certificates = Self {
+            banks: open_tls(config.tls.clone(), clock).await?,
+            operators: open_tls(config.admin_tls.clone(), clock).await?,
+            alarms: Arc::clone(alarms),
+        };
+        certificates.alarm();
+        Ok(certificates)
+    }
+
+    /// Looks at the files every so often, until `stop`.
+    pub(super) async fn watch(self, stop: CancellationToken) {
+        let pause = || stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY));
+        while pause().await.is_some() {
+            for tls in self.all() {
+                // The alarm says what is the matter.
+                drop(tls.reload().await);
+            }
+            self.alarm();
+        }
+    }
+
+    /// For the status page.
+    pub(super) fn status(&self) -> Value {
+        let show = |tls: &Option<Arc<ServerTls>>| {
+            tls.as_ref().map(|tls| {
+                json!({
+                    "not_after": tls.not_after().to_string(),
+                    "reloads": tls.reloads(),
+                    "problem": tls.problem(),
+                })
+            })
+        };
+        json!({ "banks": show(&self.banks), "operators": show(&self.operators) })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<ServerTls>> {
+        self.banks.iter().chain(&self.operators)
+    }
+
+    fn alarm(&self) {
+        let problems: Vec<_> = self.all().filter_map(|tls| tls.problem()).collect();
+        let problem = (!problems.is_empty()).then(|| problems.join("; "));
+        self.alarms.set(Alarm::DoorCertificates, problem);
+    }
+}
+
+async fn open_tls(
+    files: Option<ServerTlsFiles>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<ServerTls>>, TlsError> {
+    match files {
+        None => Ok(None),
+        Some(files) => {
+            let opened = ServerTls::open(files, Arc::clone(clock)).await?;
+            Ok(Some(Arc::new(opened)))
+        }
+    }
+}

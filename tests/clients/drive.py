@@ -1,0 +1,71 @@
+"""Signs and sends requests with the libraries that banks' platforms publish.
+
+Reads a JSON list of requests on standard input, sends each in turn and prints one JSON object a line:
+{"status": 200, "replayed": false, "body": "..."}, with status 0 and the reason as body when there was
+no reply. A request:
+
+  url          where to, https://
+  scheme       "standard-webhooks" or "stripe"
+  secret       as the bank was given it
+  body         what is signed
+  sent_body    what is sent, if it is another
+  age          how many seconds ago it was signed; negative: in the future
+  drop         a header that is left out
+  ca           file of the authority that the edge's certificate is of
+  certificate, key   files of the client's own certificate, if it shows one
+"""
+
+import datetime
+import json
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+
+from standardwebhooks.webhooks import Webhook
+from stripe import WebhookSignature
+
+
+def signed(request):
+    """The signature headers of one request, by the platform's own library."""
+    now = int(time.time()) - request.get("age", 0)
+    if request["scheme"] == "stripe":
+        header = WebhookSignature.generate_signature_header(
+            request["body"], request["secret"], now
+        )
+        return {"Stripe-Signature": header}
+    message = "msg_" + uuid.uuid4().hex
+    at = datetime.datetime.fromtimestamp(now, tz=datetime.timezone.utc)
+    return {
+        "webhook-id": message,
+        "webhook-timestamp": str(now),
+        "webhook-signature": Webhook(request["secret"]).sign(message, at, request["body"]),
+    }
+
+
+def send(request):
+    headers = {"Content-Type": "application/json", **signed(request)}
+    headers = {name: value for name, value in headers.items() if name != request.get("drop")}
+    trust = ssl.create_default_context(cafile=request["ca"])
+    if "certificate" in request:
+        trust.load_cert_chain(request["certificate"], request["key"])
+    body = request.get("sent_body", request["body"]).encode()
+    call = urllib.request.Request(request["url"], data=body, headers=headers, method="POST")
+    try:
+        with urllib.request.urlopen(call, timeout=20, context=trust) as reply:
+            return told(reply.status, reply.headers, reply.read())
+    except urllib.error.HTTPError as reply:
+        return told(reply.code, reply.headers, reply.read())
+    except OSError as error:
+        return {"status": 0, "replayed": False, "body": str(error)}
+
+
+def told(status, headers, body):
+    replayed = headers.get("Idempotent-Replayed") == "true"
+    return {"status": status, "replayed": replayed, "body": body.decode()}
+
+
+for one in json.load(sys.stdin):
+    print(json.dumps(send(one)), flush=True)
