@@ -11,6 +11,7 @@ use crate::config::{Config, ConfigErrors, Settings};
 use crate::telemetry::Telemetry;
 use crate::watched::make_now;
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use standin_core::clock::{Clock, SystemClock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -181,7 +182,23 @@ fn print(page: &str, code: u8) -> ExitCode {
 }
 
 fn run(config: Config) -> ExitCode {
+    raise_descriptors();
     on_runtime(serve(config))
+}
+
+/// As many file descriptors as may be had: a connection takes one, and the usual limit is below ours.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        eprintln!(
+            "standin-edge: the limit of file descriptors stays at {:?}: {error}",
+            limit.current
+        );
+    }
 }
 
 fn migrate(config: &Config) -> ExitCode {
@@ -234,7 +251,9 @@ async fn serve(config: Config) -> u8 {
         Err(error) => {
             tracing::error!(%error, "the edge did not start");
             match error {
-                StartError::Wiring(_) => EXIT_USAGE,
+                StartError::Wiring(_) | StartError::Secrets(_) | StartError::Certificates(_) => {
+                    EXIT_USAGE
+                }
                 _ => EXIT_FAILED,
             }
         }

@@ -74,6 +74,14 @@ impl Handler for Door {
     fn turned_away(&self, problem: &Problem) {
         self.metrics.refused(problem);
     }
+
+    fn connection_refused(&self) {
+        self.metrics.connection_refused();
+    }
+
+    fn handshake_failed(&self) {
+        self.metrics.handshake_failed();
+    }
 }
 
 impl Door {

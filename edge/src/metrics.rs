@@ -33,6 +33,8 @@ pub struct Metrics {
     /// Of them, those for overload: a counter cannot be read back.
     overloads: AtomicU64,
     authentication_failures: Counter<u64>,
+    connections_refused: Counter<u64>,
+    handshakes_failed: Counter<u64>,
     without_primary: Counter<u64>,
     shadow_differences: Counter<u64>,
     step_seconds: Histogram<f64>,
@@ -251,6 +253,8 @@ impl Metrics {
             refusals: count("standin_refusals", "Requests that got no answer, by problem and cause."),
             overloads: AtomicU64::new(0),
             authentication_failures: count("standin_authentication_failures", "Requests that were not a bank's, by cause."),
+            connections_refused: count("standin_connections_refused", "Connections closed at once: their address had as many as it may."),
+            handshakes_failed: count("standin_handshakes_failed", "Connections that did not get through their TLS handshake."),
             without_primary: count("standin_without_primary", "Answers given without the primary, by why."),
             shadow_differences: count("standin_shadow_differences", "Requests on which the rules of the other rung said something else."),
             step_seconds: seconds("standin_step_duration", "Duration of the steps of a request.", SECONDS),
@@ -342,6 +346,16 @@ impl Metrics {
     /// Requests refused for overload so far.
     pub fn overloads(&self) -> u64 {
         self.overloads.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection that was closed at once.
+    pub fn connection_refused(&self) {
+        self.connections_refused.add(1, &[]);
+    }
+
+    /// Counts a connection that did not get through its handshake.
+    pub fn handshake_failed(&self) {
+        self.handshakes_failed.add(1, &[]);
     }
 
     /// Counts a request that was not a bank's.

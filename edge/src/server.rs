@@ -65,7 +65,10 @@ pub trait Handler: Send + Sync + 'static {
         tracing::debug!(problem = problem.slug(), "turned a request away");
     }
 
-    /// Hears of a connection that did not come to its first request.
+    /// Hears of a connection that was closed at once: its address had as many as it may.
+    fn connection_refused(&self) {}
+
+    /// Hears of a connection that did not get through its handshake.
     fn handshake_failed(&self) {}
 }
 
@@ -209,8 +212,11 @@ pub async fn serve(
 async fn accept_until_stopped(listener: &TcpListener, shared: &Arc<Shared>) {
     const PAUSE_FIRST: Duration = Duration::from_millis(10);
     const PAUSE_MAX: Duration = Duration::from_secs(1);
+    /// A flood is one line now and then, not one a connection.
+    const SAY_EVERY: Duration = Duration::from_secs(10);
     let slots = Arc::new(Semaphore::new(shared.limits.connections));
     let mut pause = PAUSE_FIRST;
+    let mut said = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -222,6 +228,11 @@ async fn accept_until_stopped(listener: &TcpListener, shared: &Arc<Shared>) {
                 pause = PAUSE_FIRST;
                 let Some(place) = shared.addresses.take(peer.ip()) else {
                     // Said by closing: whoever has so many will not read a reason.
+                    shared.handler.connection_refused();
+                    if said.is_none_or(|at: Instant| at.elapsed() >= SAY_EVERY) {
+                        said = Some(Instant::now());
+                        tracing::warn!(address = %peer.ip(), "an address has as many connections as it may");
+                    }
                     continue;
                 };
                 let caller = Caller {

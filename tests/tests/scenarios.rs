@@ -10,6 +10,7 @@
     reason = "test code"
 )]
 
+mod abuse;
 mod bank_side;
 mod commit_cut;
 mod crash;

@@ -6,7 +6,9 @@ pub mod send;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use standin_core::signature::Scheme;
 
+use crate::client::Signer;
 use crate::secret::SecretArgs;
 
 /// Plays a bank.
@@ -42,6 +44,18 @@ pub struct Door {
     /// The bank's secret.
     #[command(flatten)]
     pub secret: SecretArgs,
+    /// How the bank signs: standard-webhooks, stripe, http-message or basic.
+    #[arg(long, value_name = "SCHEME", default_value = "standard-webhooks",
+          env = "STANDIN_SIGNATURE", value_parser = scheme)]
+    pub signature: Scheme,
+    /// For http-message: the id of the secret.
+    #[arg(
+        long,
+        value_name = "ID",
+        env = "STANDIN_KEY_ID",
+        required_if_eq("signature", "http-message")
+    )]
+    pub key_id: Option<String>,
 }
 
 /// What a payment says.
@@ -103,10 +117,25 @@ impl Args {
 // === impl Door ===
 
 impl Door {
+    /// Signs as the bank does.
+    ///
+    /// # Errors
+    /// When there is no secret, or it is none.
+    pub fn signer(&self) -> anyhow::Result<Signer> {
+        let secret = self.secret.bank(self.signature)?;
+        let key_id = self.key_id.clone().unwrap_or_default();
+        Ok(Signer::of(self.signature, secret, key_id, &self.url))
+    }
+
     /// Path of the bank's authorizations.
     pub fn path(&self) -> String {
         path_of(&self.bank)
     }
+}
+
+fn scheme(text: &str) -> Result<Scheme, &'static str> {
+    text.parse()
+        .map_err(|()| "one of standard-webhooks, stripe, http-message, basic")
 }
 
 /// Path of a bank's authorizations.

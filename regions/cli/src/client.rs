@@ -18,7 +18,10 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use standin_core::clock::{Clock, SystemClock};
-use standin_core::signature::{ID_HEADER, SIGNATURE_HEADER, Secret, TIMESTAMP_HEADER, sign};
+use standin_core::signature::{
+    ID_HEADER, SIGNATURE_HEADER, Scheme, Secret, TIMESTAMP_HEADER, basic, http_message, sign,
+    stripe,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -121,9 +124,19 @@ pub enum CallError {
     Timeout,
 }
 
+/// How long an HTTP message signature is good.
+const SIGNATURE_LIFE_SECS: i64 = 60;
+
 /// Signs requests with one sender's secret.
 #[derive(Clone, Debug)]
-pub struct Signer(Secret);
+pub struct Signer {
+    scheme: Scheme,
+    secret: Secret,
+    /// Of an HTTP message signature.
+    key_id: String,
+    /// Of an HTTP message signature: the host that is asked.
+    authority: String,
+}
 
 // === impl Target ===
 
@@ -212,12 +225,8 @@ impl Call {
 
     /// Signs it now, under a fresh message id.
     pub fn signed(mut self, signer: &Signer) -> Self {
-        let id = format!("msg_{}", Uuid::now_v7().simple());
-        let now = SystemClock.now().as_secs();
-        let signature = sign(&signer.0, &id, now, &self.body);
-        self.headers.push((ID_HEADER, id));
-        self.headers.push((TIMESTAMP_HEADER, now.to_string()));
-        self.headers.push((SIGNATURE_HEADER, signature));
+        let headers = signer.headers(&self);
+        self.headers.extend(headers);
         self
     }
 }
@@ -225,9 +234,81 @@ impl Call {
 // === impl Signer ===
 
 impl Signer {
-    /// A signer with this secret.
+    /// Signs as Standard Webhooks has it.
     pub fn new(secret: Secret) -> Self {
-        Self(secret)
+        Self {
+            scheme: Scheme::StandardWebhooks,
+            secret,
+            key_id: String::new(),
+            authority: String::new(),
+        }
+    }
+
+    /// Signs by a scheme what is sent to `target`; `key_id` counts where messages name their key.
+    pub fn of(scheme: Scheme, secret: Secret, key_id: String, target: &Target) -> Self {
+        Self {
+            scheme,
+            secret,
+            key_id,
+            authority: target.authority.clone(),
+        }
+    }
+
+    fn headers(&self, call: &Call) -> Vec<(&'static str, String)> {
+        let now = SystemClock.now().as_secs();
+        match self.scheme {
+            Scheme::StandardWebhooks => {
+                let id = format!("msg_{}", Uuid::now_v7().simple());
+                let signature = sign(&self.secret, &id, now, &call.body);
+                vec![
+                    (ID_HEADER, id),
+                    (TIMESTAMP_HEADER, now.to_string()),
+                    (SIGNATURE_HEADER, signature),
+                ]
+            }
+            Scheme::Stripe => {
+                let signature = stripe::sign(&self.secret, now, &call.body);
+                vec![(stripe::SIGNATURE_HEADER, signature)]
+            }
+            Scheme::Basic => vec![(basic::HEADER, basic::credentials(&self.secret))],
+            Scheme::HttpMessage => self.message_headers(call, now),
+        }
+    }
+
+    fn message_headers(&self, call: &Call, now: i64) -> Vec<(&'static str, String)> {
+        let digest = http_message::digest(&call.body);
+        let (key, nonce) = (
+            Uuid::now_v7().to_string(),
+            Uuid::new_v4().simple().to_string(),
+        );
+        let content_type = call
+            .headers
+            .iter()
+            .find(|(name, _)| *name == "content-type");
+        let message = http_message::Signed {
+            method: call.method.as_str(),
+            authority: &self.authority,
+            target: &call.path,
+            content_type: content_type.map_or("", |(_, value)| value),
+            content_digest: &digest,
+            idempotency_key: &key,
+            signature_input: "",
+            signature: "",
+            body: &call.body,
+        };
+        let terms = http_message::Terms {
+            created: now,
+            expires: now.saturating_add(SIGNATURE_LIFE_SECS),
+            nonce: &nonce,
+            keyid: &self.key_id,
+        };
+        let (input, signature) = http_message::sign(&self.secret, &message, &terms);
+        vec![
+            (http_message::DIGEST_HEADER, digest),
+            (http_message::KEY_HEADER, key),
+            (http_message::INPUT_HEADER, input),
+            (http_message::SIGNATURE_HEADER, signature),
+        ]
     }
 }
 

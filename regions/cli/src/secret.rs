@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use standin_core::signature::Secret;
+use standin_core::signature::{Scheme, Secret};
 
 /// The bank's secret of `standin serve --example`: public, for trying things out on loopback.
 pub const EXAMPLE_BANK_SECRET: &str = "whsec_c3RhbmRpbi1leGFtcGxlLWJhbmstc2VjcmV0LTAwMDE=";
@@ -15,7 +15,7 @@ pub const EXAMPLE_PLATFORM_SECRET: &str = "whsec_c3RhbmRpbi1leGFtcGxlLXBsYXRmb3J
 /// A shared secret.
 #[derive(Clone, clap::Args)]
 pub struct SecretArgs {
-    /// The secret, `whsec_…`. Others on this machine may see a command line: prefer
+    /// The secret, `whsec_…` (or as --signature has it). Others on this machine may see a command line: prefer
     /// --secret-file, or STANDIN_BANK_SECRET (trips: STANDIN_PLATFORM_SECRET).
     #[arg(long, value_name = "SECRET", conflicts_with = "secret_file")]
     secret: Option<String>,
@@ -43,8 +43,8 @@ impl SecretArgs {
     ///
     /// # Errors
     /// When there is none, or it is no secret.
-    pub fn bank(&self) -> anyhow::Result<Secret> {
-        self.find("STANDIN_BANK_SECRET")
+    pub fn bank(&self, scheme: Scheme) -> anyhow::Result<Secret> {
+        self.find("STANDIN_BANK_SECRET", scheme)
     }
 
     /// The platform's secret, else that of the variable STANDIN_PLATFORM_SECRET.
@@ -52,10 +52,10 @@ impl SecretArgs {
     /// # Errors
     /// As [`SecretArgs::bank`].
     pub fn platform(&self) -> anyhow::Result<Secret> {
-        self.find("STANDIN_PLATFORM_SECRET")
+        self.find("STANDIN_PLATFORM_SECRET", Scheme::StandardWebhooks)
     }
 
-    fn find(&self, variable: &str) -> anyhow::Result<Secret> {
+    fn find(&self, variable: &str, scheme: Scheme) -> anyhow::Result<Secret> {
         let (text, origin) = if let Some(secret) = &self.secret {
             (secret.clone(), "--secret".to_owned())
         } else if let Some(file) = &self.secret_file {
@@ -70,9 +70,8 @@ impl SecretArgs {
                  (`standin serve --example` prints the ones to try with)"
             );
         };
-        text.trim()
-            .parse()
-            .with_context(|| format!("{origin} holds no secret"))
+        let secret = scheme.secret(text.trim());
+        secret.with_context(|| format!("{origin} holds no secret"))
     }
 }
 

@@ -27,6 +27,17 @@ const ASK_MAX: Duration = Duration::from_secs(5);
 /// How long a look at an edge that may hang is waited for.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 const KEY: &str = "c3RhbmRpbi10ZXN0cy1kZXBsb3ltZW50LWtleSEh";
+/// What tests use as secrets, card numbers and positions, as far as it can be told from other text.
+const CANARIES: [&str; 8] = [
+    "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
+    "5PgFv1X0dC3hJ2kQm8rTyUzL",
+    "c3RhbmRpbi10ZXN0cy1kZXBsb3ltZW50LWtleSEh",
+    "BEGIN PRIVATE KEY",
+    "4111111111111111",
+    "44970000",
+    "93270000",
+];
 
 /// The programs built for tests; a test gives them by `env!("CARGO_BIN_EXE_…")`.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +87,14 @@ pub struct Edge {
     admin: Pool,
     process: Option<Process>,
     history: super::bank::History,
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.check_log();
+        }
+    }
 }
 
 // === impl EdgeOptions ===
@@ -430,6 +449,18 @@ impl Edge {
     /// Everything it logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("edge.log")).unwrap()
+    }
+
+    /// Fails the test when something stands in its log that no log may hold: a secret, a card number, a
+    /// precise position.
+    fn check_log(&self) {
+        let Ok(log) = std::fs::read_to_string(self.folder.join("edge.log")) else {
+            return;
+        };
+        for canary in CANARIES {
+            let found = log.lines().find(|line| line.contains(canary));
+            assert!(found.is_none(), "{canary} stands in the log: {found:?}");
+        }
     }
 
     /// Its resident memory, KiB.

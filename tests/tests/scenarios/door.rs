@@ -22,6 +22,8 @@ use super::{PROGRAMS, SOON};
 const SECOND: &str = "second";
 const STRIPE_SECRET: &str = "whsec_5PgFv1X0dC3hJ2kQm8rTyUzL";
 const NEW_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+const MESSAGE_SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const CREDENTIALS: &str = "marqeta:sesame-street";
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Certificates that `standin certs` made.
@@ -31,14 +33,8 @@ impl Certificates {
     fn new(stage: &Stage) -> Self {
         let dir = stage.folder().join("certs");
         let made = Command::new(PROGRAMS.standin)
-            .args([
-                "certs",
-                "--banks",
-                "first,second",
-                "--hosts",
-                "127.0.0.1",
-                "--out",
-            ])
+            .args(["certs", "--banks", "first,second,third,fourth"])
+            .args(["--hosts", "127.0.0.1", "--out"])
             .arg(&dir)
             .stdin(Stdio::null())
             .output()
@@ -80,6 +76,21 @@ impl Certificates {
 slug = "{SECOND}"
 signature = "stripe"
 secrets = ["{STRIPE_SECRET}"]
+deadline_ms = 8000
+wal_ms = 5000
+
+[[banks]]
+slug = "third"
+signature = "http-message"
+secrets = ["{MESSAGE_SECRET} id=2026-11"]
+deadline_ms = 8000
+wal_ms = 5000
+
+[[banks]]
+slug = "fourth"
+signature = "basic"
+client_certificate = "required"
+secrets = ["{CREDENTIALS}"]
 deadline_ms = 8000
 wal_ms = 5000
 
@@ -419,4 +430,141 @@ async fn k1_a_revoked_certificate_is_refused_and_a_bad_list_changes_nothing() {
     edge.drained().await;
     assert_eq!(stage.ledger.conflicts(10).await.unwrap().len(), 0);
     verdict::end(&stage, &mut edge, &[]).await.all_approved();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_own_client_signs_in_every_way() {
+    let stage = Stage::set().await;
+    stage.trips(1, 4, 10_000_000).await;
+    let certificates = Certificates::new(&stage);
+    let mut edge = Edge::start_with(PROGRAMS, &stage, certificates.options(&stage, "")).await;
+    let mut shopper = 0;
+    let other_message = MESSAGE_SECRET.replacen("AAEC", "AAED", 1);
+    for (slug, scheme, secret, wrong) in [
+        (SLUG, "standard-webhooks", SECRET, NEW_SECRET),
+        (SECOND, "stripe", STRIPE_SECRET, "whsec_of_somebody_else"),
+        (
+            "third",
+            "http-message",
+            MESSAGE_SECRET,
+            other_message.as_str(),
+        ),
+        ("fourth", "basic", CREDENTIALS, "marqeta:open-sesame"),
+    ] {
+        shopper += 1;
+        let payment = Payment::new(format!("own-{slug}"), shopper, 1_500);
+        let body = payment.body();
+        let text = std::str::from_utf8(&body).unwrap();
+        let send = |secret: &str| {
+            let file = |name: String| certificates.file(&name).display().to_string();
+            Command::new(PROGRAMS.standin)
+                .args([
+                    "bank",
+                    "send",
+                    "--json",
+                    "--bank",
+                    slug,
+                    "--signature",
+                    scheme,
+                ])
+                .args(["--url", &format!("https://{}", edge.address())])
+                .args(["--ca", &file("banks-ca.pem".to_owned())])
+                .args(["--certificate", &file(format!("bank-{slug}.pem"))])
+                .args(["--key", &file(format!("bank-{slug}.key"))])
+                .args(["--secret", secret, "--key-id", "2026-11"])
+                .args(["--body", text])
+                .stdin(Stdio::null())
+                .output()
+                .unwrap()
+        };
+        let sent = send(secret);
+        let shown: Value = serde_json::from_slice(&sent.stdout).unwrap();
+        assert_eq!(
+            (sent.status.code(), &shown["status"]),
+            (Some(0), &json!(200)),
+            "{shown}"
+        );
+        let told = Told {
+            status: 200,
+            replayed: false,
+            body: shown["body"].to_string(),
+        };
+        keep(&stage, slug, &payment, &told);
+        let shown: Value = serde_json::from_slice(&send(wrong).stdout).unwrap();
+        assert_eq!(shown["status"], 401, "{slug}");
+    }
+    edge.drained().await;
+    let rows = stage.ledger_counts().await;
+    println!("{rows:?}");
+    assert!(edge.terminate().await.success());
+}
+
+/// The relay that signs, until it is dropped.
+struct Relay(std::process::Child, u16);
+
+impl Relay {
+    fn start(edge: &Edge) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut child = Command::new(root.join("../target/clients/bin/python"))
+            .arg(root.join("clients/sign.py"))
+            .args([edge.address().to_string(), SECRET.to_owned()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+        Self(child, line.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_door_is_as_its_contract_says() {
+    let stage = Stage::set().await;
+    stage.trips(1, 3, 10_000_000).await;
+    let edge = Edge::start(PROGRAMS, &stage).await;
+    let relay = Relay::start(&edge);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let seed = super::seed() % 1_000_000;
+    // Any bank's slug would nearly always be nobody's.
+    let contract = std::fs::read_to_string(root.join("../edge/openapi.yaml")).unwrap();
+    let any = r#"pattern: "^[a-z0-9-]{1,32}$""#;
+    assert!(contract.contains(any));
+    let file = stage.folder().join("openapi.yaml");
+    let ours = contract.replace(any, &format!("enum: [{SLUG}]"));
+    std::fs::write(&file, ours).unwrap();
+    let ran = Command::new(root.join("../target/clients/bin/schemathesis"))
+        .arg("run")
+        .arg(&file)
+        .args(["--url", &format!("http://127.0.0.1:{}", relay.1)])
+        .args([
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--max-examples",
+            "300",
+        ])
+        .args(["--seed", &seed.to_string(), "--no-color"])
+        // What is valid may be declined, and a request is signed for whoever asks.
+        .args([
+            "--exclude-checks",
+            "positive_data_acceptance,ignored_auth,missing_required_header",
+        ])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    println!("{said}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{}", ran.status);
+    let answered = edge.metric("standin_answers_total", &[]).await;
+    let refused = edge.metric("standin_refusals_total", &[]).await;
+    println!("{answered} answers, {refused} refusals");
+    assert!(answered >= 10 && refused >= 10);
 }

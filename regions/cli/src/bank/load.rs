@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Door, Payment};
-use crate::client::{Call, Signer};
+use crate::client::Call;
 use crate::open_loop::{Fired, fire, moment};
 use crate::out::{live_line, say, say_json};
 use crate::tally::{Line, Tally, table};
@@ -108,7 +108,7 @@ impl Args {
 
     async fn load(&self) -> anyhow::Result<Report> {
         let bodies = self.bodies()?;
-        let signer = Signer::new(self.door.secret.bank()?);
+        let signer = self.door.signer()?;
         let connections = usize::try_from(self.connections)?;
         let pool = self.door.tls.pool(&self.door.url, connections)?;
         let tally = Arc::new(Mutex::new(Tally::default()));

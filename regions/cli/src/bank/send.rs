@@ -8,7 +8,7 @@ use serde::Serialize;
 use standin_core::answer::Verdict;
 
 use super::{Door, Payment};
-use crate::client::{Call, CallError, Reply, Signer};
+use crate::client::{Call, CallError, Reply};
 use crate::out::{say, say_json};
 use crate::tally::Said;
 
@@ -59,7 +59,7 @@ impl Args {
     /// Runs it.
     pub(super) async fn run(self) -> anyhow::Result<u8> {
         let body = self.request_body()?;
-        let signer = Signer::new(self.door.secret.bank()?);
+        let signer = self.door.signer()?;
         let pool = self.door.tls.pool(&self.door.url, 1)?;
         let call = Call::post(self.door.path(), body).signed(&signer);
         let outcome = pool.ask(call, Duration::from_millis(self.timeout_ms)).await;
