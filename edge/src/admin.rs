@@ -275,6 +275,14 @@ impl Handler for Admin {
             }
         })
     }
+
+    fn connection_refused(&self) {
+        self.metrics.connection_refused();
+    }
+
+    fn handshake_failed(&self) {
+        self.metrics.handshake_failed();
+    }
 }
 
 /// The payment that a path names.

@@ -154,7 +154,7 @@ impl BankSecrets {
         self.banks.get(bank).map(Watched::current)
     }
 
-    /// Looks at the files now. They are looked at every so often anyway.
+    /// Takes the files as they are now.
     pub async fn reload(&self) {
         for bank in &self.banks {
             // The alarm says what is the matter.
@@ -163,11 +163,19 @@ impl BankSecrets {
         self.alarm();
     }
 
+    /// Looks at the files; takes what it has seen twice.
+    async fn look(&self) {
+        for bank in &self.banks {
+            drop(bank.look(self.clock.now()).await);
+        }
+        self.alarm();
+    }
+
     /// Looks at the files every so often, until `stop`.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let pause = || stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY));
         while pause().await.is_some() {
-            self.reload().await;
+            self.look().await;
         }
     }
 

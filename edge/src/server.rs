@@ -25,7 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use standin_core::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -80,11 +80,13 @@ pub struct ServerLimits {
     pub connections: usize,
     /// Connections of one address; more are closed at once.
     pub connections_per_address: usize,
-    /// TLS handshakes at once; others wait, within the time that a handshake has.
+    /// TLS handshakes at once, a quarter of them of one address; others wait, within the time that a
+    /// handshake has. A client that has said nothing yet does not count.
     pub handshakes: usize,
     /// Requests at once on one HTTP/2 connection; past it, streams are refused.
     pub streams: usize,
-    /// How long an HTTP/2 connection lives before it is asked to come again.
+    /// How long a connection lives before its client is asked to come again, a tenth less for some: a
+    /// certificate is judged when a connection begins.
     pub age_max: Duration,
     /// Header lines of a request; more is a 431.
     pub headers: usize,
@@ -122,6 +124,7 @@ struct Shared {
     limits: ServerLimits,
     tls: Option<Arc<ServerTls>>,
     handshakes: Semaphore,
+    shaking: Arc<Addresses>,
     addresses: Arc<Addresses>,
     stop: CancellationToken,
     /// Fires when the grace is over.
@@ -182,6 +185,7 @@ pub async fn serve(
         limits,
         tls,
         handshakes: Semaphore::new(limits.handshakes),
+        shaking: Arc::new(Addresses::new(limits.handshakes.div_ceil(4))),
         addresses: Arc::new(Addresses::new(limits.connections_per_address)),
         stop,
         cut: CancellationToken::new(),
@@ -294,10 +298,16 @@ async fn connection(stream: TcpStream, caller: Caller) {
     };
     let limits = caller.shared.limits;
     let shaking = async {
-        let _turn = caller.shared.handshakes.acquire().await;
-        tls.accept(stream).await
+        let hello = tls.hello(stream).await?;
+        let _turn = turn(&caller).await;
+        tls.accept(hello).await
     };
-    match timeout(limits.header_timeout, shaking).await {
+    let shaken = tokio::select! {
+        biased;
+        () = caller.shared.cut.cancelled() => return,
+        shaken = timeout(limits.header_timeout, shaking) => shaken,
+    };
+    match shaken {
         Ok(Ok(accepted)) => {
             let Accepted {
                 stream,
@@ -322,6 +332,32 @@ async fn connection(stream: TcpStream, caller: Caller) {
     }
 }
 
+/// A turn to shake hands. One address has only so many of them, however many it wants.
+async fn turn(caller: &Caller) -> (Place, Option<SemaphorePermit<'_>>) {
+    const LOOK_EVERY: Duration = Duration::from_millis(10);
+    let shared = &caller.shared;
+    let place = loop {
+        match shared.shaking.take(caller.peer.ip()) {
+            Some(place) => break place,
+            None => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    };
+    (place, shared.handshakes.acquire().await.ok())
+}
+
+/// Ends when a connection is to end: the server stops, or the connection is old. Not all of one
+/// moment are old at one moment.
+async fn old_or_stopped(caller: &Caller) {
+    let age_max = caller.shared.limits.age_max;
+    let thousandths = u32::from(caller.peer.port() % 100);
+    let sooner = age_max.checked_div(1_000).unwrap_or_default();
+    let sooner = sooner.saturating_mul(thousandths);
+    tokio::select! {
+        () = caller.shared.stop.cancelled() => {}
+        () = tokio::time::sleep(age_max.saturating_sub(sooner)) => {}
+    }
+}
+
 async fn over_http1<S>(stream: S, caller: Caller)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -330,8 +366,9 @@ where
     let phase = Phase::default();
     let io = TimedIo::new(stream, phase.clone(), &limits);
     let shared = Arc::clone(&caller.shared);
+    let of_requests = caller.clone();
     let service = service_fn(move |request| {
-        let (caller, phase) = (caller.clone(), phase.clone());
+        let (caller, phase) = (of_requests.clone(), phase.clone());
         async move {
             phase.begin();
             let response = respond(request, caller).await;
@@ -352,10 +389,11 @@ where
         biased;
         () = shared.cut.cancelled() => return,
         ended = served.as_mut() => ended,
-        () = shared.stop.cancelled() => {
+        () = old_or_stopped(&caller) => {
             served.as_mut().graceful_shutdown();
             tokio::select! {
                 () = shared.cut.cancelled() => return,
+                () = tokio::time::sleep(limits.grace) => return,
                 ended = served => ended,
             }
         }

@@ -13,6 +13,7 @@ use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
 use standin_core::clock::Timestamp;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::watched::FileRead;
 
@@ -146,6 +147,17 @@ pub fn revocation_lists(
         Ok(_) => Err(content(file, "no revocation list")),
         Err(error) => Err(content(file, format!("no revocation list: {error}"))),
     }
+}
+
+/// Until when all of these lists are good; `None`: one of them does not say, or does not read.
+pub fn lists_until(lists: &[CertificateRevocationListDer<'_>]) -> Option<Timestamp> {
+    let until = |list: &CertificateRevocationListDer<'_>| {
+        let (_, parsed) = CertificateRevocationList::from_der(list).ok()?;
+        let secs = parsed.next_update()?.timestamp();
+        Some(Timestamp::from_millis(secs.saturating_mul(1_000)))
+    };
+    let each: Option<Vec<_>> = lists.iter().map(until).collect();
+    each?.into_iter().min()
 }
 
 /// Judges client certificates by these authorities. With `lists`, a certificate without a list of

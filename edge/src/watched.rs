@@ -65,6 +65,8 @@ pub struct Watched<R: Recipe> {
     recipe: R,
     current: ArcSwap<R::Made>,
     digest: Mutex<[u8; 32]>,
+    /// What the last look saw.
+    seen: Mutex<[u8; 32]>,
     reloads: AtomicU64,
     error: Mutex<Option<String>>,
 }
@@ -84,6 +86,7 @@ impl<R: Recipe> Watched<R> {
             recipe,
             current: ArcSwap::from_pointee(made),
             digest: Mutex::new(digest),
+            seen: Mutex::new(digest),
             reloads: AtomicU64::new(0),
             error: Mutex::default(),
         })
@@ -94,12 +97,35 @@ impl<R: Recipe> Watched<R> {
         self.current.load_full()
     }
 
-    /// Looks at the files again.
+    /// Looks at the files, and takes them when the look before saw the same: half of a file that is
+    /// being written may read like a whole one.
+    ///
+    /// # Errors
+    /// When they do not serve; what was in use still is.
+    pub async fn look(&self, now: Timestamp) -> Result<Reloaded, R::Error> {
+        let files = read(self.recipe.files()).await;
+        let digest = digest(&files);
+        let before = {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *seen, digest)
+        };
+        if before == digest {
+            self.try_take(files, now)
+        } else {
+            Ok(Reloaded::Same)
+        }
+    }
+
+    /// Takes the files as they are now.
     ///
     /// # Errors
     /// When they do not serve; what was in use still is.
     pub async fn reload(&self, now: Timestamp) -> Result<Reloaded, R::Error> {
         let files = read(self.recipe.files()).await;
+        self.try_take(files, now)
+    }
+
+    fn try_take(&self, files: Vec<FileRead>, now: Timestamp) -> Result<Reloaded, R::Error> {
         let reloaded = self.take(files, now);
         let error = reloaded.as_ref().err().map(ToString::to_string);
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
@@ -259,6 +285,13 @@ mod tests {
         assert_eq!(watched.reload(now).await.unwrap(), Reloaded::Changed);
         assert_eq!((*watched.current(), watched.reloads()), (1, 1));
         assert_eq!(watched.problem(now).as_deref(), Some("short"));
+        // A look takes what it has seen twice.
+        std::fs::write(&path, "ab").unwrap();
+        assert_eq!(watched.look(now).await.unwrap(), Reloaded::Same);
+        std::fs::write(&path, "abcd").unwrap();
+        assert_eq!(watched.look(now).await.unwrap(), Reloaded::Same);
+        assert_eq!(watched.look(now).await.unwrap(), Reloaded::Changed);
+        assert_eq!((*watched.current(), watched.reloads()), (4, 2));
         let large = vec![b'x'; usize::try_from(FILE_BYTES_MAX).unwrap() + 1];
         std::fs::write(&path, large).unwrap();
         assert!(

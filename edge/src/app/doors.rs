@@ -50,8 +50,14 @@ pub(super) async fn open(
     let certificates = desk.shared.certificates.clone();
     let (address, banks) = listen_on(config.listen).await?;
     let (admin_address, operators) = listen_on(config.admin_listen).await?;
+    let from_one = match config.admin_tls {
+        // Strangers may connect, too.
+        Some(_) => ADMIN_CONNECTIONS.div_ceil(4),
+        None => ADMIN_CONNECTIONS,
+    };
     let admin_limits = ServerLimits {
         connections: ADMIN_CONNECTIONS,
+        connections_per_address: from_one,
         ..config.server
     };
     let stop = || stop_accepting.clone();
@@ -109,7 +115,7 @@ impl Certificates {
         while pause().await.is_some() {
             for tls in self.all() {
                 // The alarm says what is the matter.
-                drop(tls.reload().await);
+                drop(tls.look().await);
             }
             self.alarm();
         }

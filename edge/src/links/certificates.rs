@@ -57,12 +57,15 @@ impl Certificates {
         self.watched.current()
     }
 
-    /// Looks at the files again.
+    /// Takes the files as they are now.
     ///
     /// # Errors
     /// When they do not serve; what was in use still is.
     pub(super) async fn reload(&self) -> Result<Reloaded, TlsError> {
-        let reloaded = self.watched.reload(self.clock.now()).await;
+        self.told(self.watched.reload(self.clock.now()).await)
+    }
+
+    fn told(&self, reloaded: Result<Reloaded, TlsError>) -> Result<Reloaded, TlsError> {
         if matches!(reloaded, Ok(Reloaded::Changed)) {
             let not_after = self.current().life.not_after;
             tracing::info!(%not_after, "links use new certificates");
@@ -79,7 +82,7 @@ impl Certificates {
             .is_some()
         {
             // The alarm says what is the matter.
-            drop(self.reload().await);
+            drop(self.told(self.watched.look(self.clock.now()).await));
         }
     }
 

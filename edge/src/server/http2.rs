@@ -2,8 +2,8 @@
 //!
 //! A connection carries many requests at once here, so there is no one head or response to wait for.
 //! What is bounded instead: requests at once, also those whose client has gone; the time until the
-//! first request and between requests; the time for a client to take a response; how long a
-//! connection lives at all.
+//! first request and between requests; the time for a client to make room for a response (that it
+//! takes what is buffered for it, the stream below watches); how long a connection lives at all.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::timed::TimedIo;
-use super::{Caller, ServerLimits, respond};
+use super::{Caller, ServerLimits, old_or_stopped, respond};
 
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(5);
@@ -78,6 +78,7 @@ where
         Arc::clone(&activity),
         Arc::new(Semaphore::new(limits.streams)),
     );
+    let of_connection = caller.clone();
     let service = service_fn(move |request| {
         let caller = Caller {
             at_once: Some(Arc::clone(&at_once)),
@@ -103,10 +104,13 @@ where
             tracing::debug!(why, "a connection is cut");
             return;
         }
-        () = old_or_stopped(&shared.stop, limits.age_max) => {
+        () = old_or_stopped(&of_connection) => {
             served.as_mut().graceful_shutdown();
+            // A client may go on asking after that, and never say that it has heard it.
             tokio::select! {
                 () = shared.cut.cancelled() => return,
+                () = activity.quiet() => return,
+                () = tokio::time::sleep(limits.grace) => return,
                 _why = activity.given_up(&limits) => return,
                 ended = served => ended,
             }
@@ -114,13 +118,6 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-async fn old_or_stopped(stop: &tokio_util::sync::CancellationToken, age_max: Duration) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = tokio::time::sleep(age_max) => {}
     }
 }
 
@@ -194,6 +191,17 @@ impl Activity {
                 .checked_add(limits.write_timeout)
                 .map_or(at, |soon| soon.min(at));
             tokio::time::sleep_until(look_again).await;
+        }
+    }
+
+    /// Ends once nothing is under way, after a moment for what is on its way.
+    async fn quiet(&self) {
+        const MOMENT: Duration = Duration::from_secs(1);
+        loop {
+            tokio::time::sleep(MOMENT).await;
+            if self.doing().open.is_empty() {
+                return;
+            }
         }
     }
 

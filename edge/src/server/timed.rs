@@ -152,14 +152,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedIo<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper flushes when all it had was taken: only then is the client no longer slow.
-        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-        self.write = None;
-        Poll::Ready(flushed)
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            // hyper flushes when all it had was taken: only then is the client no longer slow.
+            Poll::Ready(flushed) => {
+                self.write = None;
+                Poll::Ready(flushed)
+            }
+            // TLS takes what it is given into its own buffer: that the client does not shows here.
+            Poll::Pending => self.write_stalled(cx).map(Err),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match Pin::new(&mut self.stream).poll_shutdown(cx) {
+            Poll::Ready(closed) => Poll::Ready(closed),
+            // TLS has a last word to say, and what is buffered goes before it.
+            Poll::Pending => self.write_stalled(cx).map(Err),
+        }
     }
 }
 
@@ -168,5 +177,48 @@ impl<S: AsyncWrite + Unpin> TimedIo<S> {
         let limit = self.write_timeout;
         self.write.get_or_insert_with(|| Box::pin(sleep(limit)));
         Self::expire(&mut self.write, cx, "response not taken")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// Takes whatever it is given and passes nothing on, as TLS does over a socket that is full.
+    struct Stuck;
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_taken_and_never_passed_on_is_given_up() {
+        let limits = ServerLimits::default();
+        let late = Duration::from_secs(3_600);
+        let mut stream = TimedIo::new(Stuck, Phase::default(), &limits);
+        stream.write_all(b"a response").await.unwrap();
+        let flushed = tokio::time::timeout(late, stream.flush()).await;
+        let error = flushed.expect("it gives up").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let mut stream = TimedIo::new(Stuck, Phase::default(), &limits);
+        let closed = tokio::time::timeout(late, stream.shutdown()).await;
+        let error = closed.expect("it gives up").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

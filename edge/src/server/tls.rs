@@ -8,22 +8,24 @@ use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{Acceptor, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use standin_core::clock::{Clock, Timestamp};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use crate::tls::{
-    Life, NameError, TlsError, bytes_of, certificates, client_verifier, content, private_key,
-    revocation_lists, roots, uri_of,
+    Life, NameError, TlsError, bytes_of, certificates, client_verifier, content, lists_until,
+    private_key, revocation_lists, roots, uri_of,
 };
 use crate::watched::{FileRead, Recipe, Reloaded, Watched};
 
 /// HTTP/2 over TLS, as ALPN names it.
 const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
+/// Left of a revocation list's time when people are told.
+const LISTS_END_SOON_MS: u64 = 6 * 60 * 60 * 1_000;
 
 /// Where a listener's certificates are, PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,12 @@ pub struct ServerTls {
 pub struct Made {
     config: Arc<ServerConfig>,
     life: Life,
+    /// Until when every revocation list is good; `None`: there is none.
+    lists_until: Option<Timestamp>,
 }
+
+/// A connection whose client has said its first word.
+pub(super) type Hello = StartHandshake<TcpStream>;
 
 /// A connection after its handshake.
 pub(super) struct Accepted {
@@ -117,6 +124,7 @@ impl Recipe for ServerTlsFiles {
         let chain = certificates(&certificate, &file)?;
         let key = private_key(&key, &key_file)?;
         let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut good_until = None;
         let clients = match &self.clients_ca {
             None => WebPkiClientVerifier::no_client_auth(),
             Some(_) => {
@@ -125,7 +133,14 @@ impl Recipe for ServerTlsFiles {
                     None => Vec::new(),
                     Some(_) => {
                         let (crl_file, crl) = next()?;
-                        revocation_lists(&crl, &crl_file)?
+                        let lists = revocation_lists(&crl, &crl_file)?;
+                        let until = lists_until(&lists);
+                        if until.is_none_or(|until| until <= now) {
+                            // On it nobody would be let in.
+                            return Err(content(&crl_file, "a revocation list that has ended"));
+                        }
+                        good_until = until;
+                        lists
                     }
                 };
                 let roots = Arc::new(roots(&ca, &ca_file)?);
@@ -139,12 +154,13 @@ impl Recipe for ServerTlsFiles {
         };
         let life = chain.first().and_then(Life::of);
         let life = life.ok_or_else(|| content(&file, "no certificate that can be read"))?;
-        if life.not_after <= now {
-            let until = life.not_after;
-            return Err(content(
-                &file,
-                format!("a certificate that ended at {until}"),
-            ));
+        if now < life.not_before || life.not_after <= now {
+            let Life {
+                not_before,
+                not_after,
+            } = life;
+            let times = format!("a certificate that is good from {not_before} until {not_after}");
+            return Err(content(&file, times));
         }
         let unfit = |source: rustls::Error| TlsError::Unfit {
             certificate: file.clone(),
@@ -163,11 +179,17 @@ impl Recipe for ServerTlsFiles {
         Ok(Made {
             config: Arc::new(config),
             life,
+            lists_until: good_until,
         })
     }
 
     fn warning(&self, made: &Made, now: Timestamp) -> Option<String> {
-        made.life.ends_soon(now)
+        let lists = made.lists_until.and_then(|until| {
+            let left_ms = until.millis_since(now);
+            (left_ms < LISTS_END_SOON_MS)
+                .then(|| format!("a revocation list ends at {until}, and then nobody is let in"))
+        });
+        lists.or_else(|| made.life.ends_soon(now))
     }
 }
 
@@ -191,12 +213,23 @@ impl ServerTls {
         Ok(Self { watched, clock })
     }
 
-    /// Looks at the files again.
+    /// Looks at the files; takes what it has seen twice.
     ///
     /// # Errors
     /// When they do not serve; what was in use still is.
+    pub async fn look(&self) -> Result<Reloaded, TlsError> {
+        self.told(self.watched.look(self.clock.now()).await)
+    }
+
+    /// Takes the files as they are now.
+    ///
+    /// # Errors
+    /// As [`ServerTls::look`].
     pub async fn reload(&self) -> Result<Reloaded, TlsError> {
-        let reloaded = self.watched.reload(self.clock.now()).await;
+        self.told(self.watched.reload(self.clock.now()).await)
+    }
+
+    fn told(&self, reloaded: Result<Reloaded, TlsError>) -> Result<Reloaded, TlsError> {
         if matches!(reloaded, Ok(Reloaded::Changed)) {
             let not_after = self.not_after();
             tracing::info!(%not_after, "new connections get a new certificate");
@@ -219,9 +252,15 @@ impl ServerTls {
         self.watched.reloads()
     }
 
-    pub(super) async fn accept(&self, stream: TcpStream) -> Result<Accepted, AcceptError> {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.watched.current().config));
-        let stream = acceptor.accept(stream).await?;
+    /// Waits for the client's first word.
+    pub(super) async fn hello(&self, stream: TcpStream) -> Result<Hello, AcceptError> {
+        Ok(LazyConfigAcceptor::new(Acceptor::default(), stream).await?)
+    }
+
+    /// Shakes hands.
+    pub(super) async fn accept(&self, hello: Hello) -> Result<Accepted, AcceptError> {
+        let config = Arc::clone(&self.watched.current().config);
+        let stream = hello.into_stream(config).await?;
         let (_, session) = stream.get_ref();
         let is_http2 = session.alpn_protocol() == Some(HTTP2);
         let shown = session.peer_certificates().and_then(<[_]>::first);

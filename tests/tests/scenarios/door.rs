@@ -544,6 +544,8 @@ async fn the_door_is_as_its_contract_says() {
     let ran = Command::new(root.join("../target/clients/bin/schemathesis"))
         .arg("run")
         .arg(&file)
+        // It keeps files of its own where it runs.
+        .current_dir(stage.folder())
         .args(["--url", &format!("http://127.0.0.1:{}", relay.1)])
         .args([
             "--phases",

@@ -254,11 +254,29 @@ async fn a_revoked_certificate_is_refused_from_the_next_connection_on() {
     assert_eq!(world.tls.reload().await.unwrap(), Reloaded::Changed);
     assert_eq!(timeout(LONG, ask()).await.unwrap(), None);
     assert!(world.ask(Some(&second), b"h2").await.is_some());
-    // A list that has ended says nothing of anybody: nobody is let in on it.
+    // On a list that has ended nobody could be let in: it is not taken.
     let before = Timestamp::from_millis(now().as_millis() - 3 * 86_400_000);
     std::fs::write(&file, world.authority.revoke(&[], 1, before).unwrap()).unwrap();
+    assert!(world.tls.reload().await.is_err());
+    assert!(
+        world
+            .tls
+            .problem()
+            .unwrap()
+            .contains("a revocation list that has ended")
+    );
+    assert!(world.ask(Some(&second), b"h2").await.is_some());
+    // One that ends soon is told of.
+    std::fs::write(&file, world.authority.revoke(&[], 1, now()).unwrap()).unwrap();
+    world.clock.advance(Duration::from_secs(19 * 60 * 60));
     assert_eq!(world.tls.reload().await.unwrap(), Reloaded::Changed);
-    assert_eq!(world.ask(Some(&second), b"h2").await, None);
+    assert!(
+        world
+            .tls
+            .problem()
+            .unwrap()
+            .contains("a revocation list ends at")
+    );
     world.stopped().await;
 }
 
@@ -271,8 +289,10 @@ async fn a_session_is_not_resumed_beyond_its_certificate() {
         let stream = world.connect(config.clone()).await.ok()?;
         said(stream, false).await
     };
-    assert!(timeout(LONG, ask()).await.unwrap().is_some());
-    assert!(timeout(LONG, ask()).await.unwrap().is_some());
+    for _ in 0..3 {
+        let said = timeout(LONG, ask()).await.unwrap();
+        assert_eq!(said.as_deref(), Some("standin://bank/first HTTP/1.1 0"));
+    }
     world.clock.advance(Duration::from_secs(3 * 24 * 60 * 60));
     assert_eq!(timeout(LONG, ask()).await.unwrap(), None);
     world.stopped().await;
@@ -295,6 +315,24 @@ async fn a_renewed_door_certificate_is_shown_and_open_connections_stay() {
     let request = request.body(Empty::<Bytes>::new()).unwrap();
     let answered = timeout(LONG, sender.send_request(request)).await.unwrap();
     assert_eq!(answered.unwrap().status(), 200);
+    // A certificate before its time is not taken.
+    let tomorrow = now().plus(Duration::from_secs(24 * 60 * 60));
+    let early = world
+        .authority
+        .issue(&Subject::Listener(&hosts()), 5, tomorrow)
+        .unwrap();
+    std::fs::write(world.dir.path().join("door.pem"), &early.certificate).unwrap();
+    std::fs::write(world.dir.path().join("door.key"), &early.key).unwrap();
+    assert!(
+        world
+            .tls
+            .reload()
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("good from")
+    );
+    World::write_door(&world.authority, &world.dir, 25);
     // A key of another certificate is not taken.
     let other = world
         .authority
@@ -382,4 +420,45 @@ impl Body for Stalled {
     ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Infallible>>> {
         std::task::Poll::Pending
     }
+}
+
+#[tokio::test]
+async fn silent_clients_do_not_hold_the_turns_to_shake_hands() {
+    let few = ServerLimits {
+        handshakes: 1,
+        connections: 64,
+        ..limits()
+    };
+    let world = World::new(Clients::Any, few).await;
+    let mut silent = Vec::new();
+    for _ in 0..32 {
+        silent.push(TcpStream::connect(world.address).await.unwrap());
+    }
+    assert!(world.ask(None, b"h2").await.is_some());
+    assert!(world.ask(None, b"http/1.1").await.is_some());
+    drop(silent);
+    world.stopped().await;
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_and_its_client_may_come_again() {
+    let short = ServerLimits {
+        age_max: SHORT,
+        ..limits()
+    };
+    let world = World::new(Clients::Any, short).await;
+    for protocol in [b"h2".as_slice(), b"http/1.1"] {
+        let stream = world.connect(world.client(None, protocol)).await.unwrap();
+        let io = TokioIo::new(stream);
+        if protocol == b"h2" {
+            let shaken = client2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), io).await;
+            let (_sender, driver) = shaken.unwrap();
+            timeout(LONG, driver).await.expect("it ends").ok();
+        } else {
+            let (_sender, driver) = client1::handshake::<_, Empty<Bytes>>(io).await.unwrap();
+            timeout(LONG, driver).await.expect("it ends").ok();
+        }
+        assert!(world.ask(None, protocol).await.is_some());
+    }
+    world.stopped().await;
 }
