@@ -26,7 +26,7 @@ use crate::server::{Handler, Request};
 /// Longest name of an operator and longest reason, in bytes.
 const TEXT_BYTES_MAX: usize = 500;
 /// What the name in an operator's certificate begins with.
-const OPERATOR: &str = "standin://operator/";
+pub const OPERATOR: &str = "standin://operator/";
 
 /// What the running edge lets operators see and order.
 pub trait Control: Send + Sync + 'static {

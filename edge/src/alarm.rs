@@ -155,6 +155,12 @@ impl Alarms {
         }
     }
 
+    /// Raises an alarm for all of these problems, or clears it when there is none.
+    pub fn set_for(&self, alarm: Alarm, problems: impl Iterator<Item = String>) {
+        let problems: Vec<_> = problems.collect();
+        self.set(alarm, (!problems.is_empty()).then(|| problems.join("; ")));
+    }
+
     /// What is raised, for pages.
     pub fn raised(&self) -> Vec<Raised> {
         let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);

@@ -92,10 +92,7 @@ impl AuthenticationError {
 impl From<AuthenticationError> for Problem {
     fn from(error: AuthenticationError) -> Self {
         match error {
-            AuthenticationError::KeyMissing => Self::Unavailable {
-                cause: Unavailable::KeyMissing,
-                retry_after: std::time::Duration::from_secs(1),
-            },
+            AuthenticationError::KeyMissing => Self::unavailable(Unavailable::KeyMissing),
             AuthenticationError::UnknownBank
             | AuthenticationError::Header
             | AuthenticationError::Certificate

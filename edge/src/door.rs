@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
@@ -175,11 +174,7 @@ impl Door {
             Ok(_applied) => Problem::Faulted { transaction_id: id },
             Err(error) => {
                 tracing::error!(%error, transaction = %id, "the fault is not stored");
-                let retry_after = Duration::from_secs(1);
-                Problem::Unavailable {
-                    cause: Unavailable::LogTimeout,
-                    retry_after,
-                }
+                Problem::unavailable(Unavailable::LogTimeout)
             }
         }
     }
@@ -202,23 +197,13 @@ impl Door {
     fn admit(&self) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.in_progress)
             .try_acquire_owned()
-            .map_err(|_full| {
-                let retry_after = Duration::from_secs(1);
-                Problem::Unavailable {
-                    cause: Unavailable::Overloaded,
-                    retry_after,
-                }
-            })
+            .map_err(|_full| Problem::unavailable(Unavailable::Overloaded))
     }
 }
 
 fn problem_of(refusal: &Refusal) -> Problem {
     tracing::debug!(%refusal, "no answer");
-    let soon = Duration::from_secs(1);
-    let unavailable = |cause| Problem::Unavailable {
-        cause,
-        retry_after: soon,
-    };
+    let unavailable = Problem::unavailable;
     match refusal {
         Refusal::OtherFingerprint(id) => Problem::OtherFingerprint {
             transaction_id: *id,

@@ -16,6 +16,7 @@ use standin_core::clock::Timestamp;
 use standin_core::id::BankId;
 use uuid::Uuid;
 
+use crate::admin::OPERATOR;
 use crate::authenticate;
 use crate::links::EdgeName;
 
@@ -227,26 +228,28 @@ impl Subject<'_> {
         })
     }
 
-    fn names(&self) -> Result<Vec<SanType>, IssueError> {
-        let uri = |uri: String| {
-            let uri = uri.try_into().map_err(IssueError::Issue)?;
-            Ok(vec![SanType::URI(uri)])
-        };
+    /// The URI that its certificate carries; a listener's carries its hosts instead.
+    pub fn uri(&self) -> Option<String> {
         match self {
-            Self::Edge(edge) => uri(edge.to_string()),
-            Self::Bank(bank) => uri(authenticate::certificate_name(bank)),
-            Self::Operator(name) => uri(format!("standin://operator/{name}")),
-            Self::Listener(hosts) => hosts
-                .iter()
-                .map(|host| match host.parse() {
-                    Ok(address) => Ok(SanType::IpAddress(address)),
-                    Err(_) => {
-                        let name = host.as_str().try_into().map_err(IssueError::Issue)?;
-                        Ok(SanType::DnsName(name))
-                    }
-                })
-                .collect(),
+            Self::Edge(edge) => Some(edge.to_string()),
+            Self::Bank(bank) => Some(authenticate::certificate_name(bank)),
+            Self::Operator(name) => Some(format!("{OPERATOR}{name}")),
+            Self::Listener(_) => None,
         }
+    }
+
+    fn names(&self) -> Result<Vec<SanType>, IssueError> {
+        let hosts = match self {
+            Self::Listener(hosts) => *hosts,
+            Self::Edge(_) | Self::Bank(_) | Self::Operator(_) => &[],
+        };
+        let hosts = hosts.iter().map(|host| match host.parse() {
+            Ok(address) => Ok(SanType::IpAddress(address)),
+            Err(_) => host.as_str().try_into().map(SanType::DnsName),
+        });
+        let uri = self.uri().map(|uri| uri.try_into().map(SanType::URI));
+        let names: Result<Vec<_>, _> = uri.into_iter().chain(hosts).collect();
+        names.map_err(IssueError::Issue)
     }
 
     fn purposes(&self) -> Vec<ExtendedKeyUsagePurpose> {

@@ -160,6 +160,14 @@ impl Unavailable {
 // === impl Problem ===
 
 impl Problem {
+    /// No answer for now: the same request may come again in a second.
+    pub const fn unavailable(cause: Unavailable) -> Self {
+        Self::Unavailable {
+            cause,
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
     /// The last part of the `type`, also the word in metrics.
     pub const fn slug(&self) -> &'static str {
         match self {

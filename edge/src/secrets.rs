@@ -6,7 +6,6 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use standin_core::clock::{Clock, Timestamp};
 use standin_core::id::BankId;
@@ -15,10 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alarm::{Alarm, Alarms};
 use crate::config::BankConfig;
-use crate::watched::{FileRead, Recipe, Watched};
+use crate::watched::{FileRead, LOOK_EVERY, Recipe, Watched};
 
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Left of the last key's time when people are told.
 const ENDS_SOON_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
@@ -181,12 +178,7 @@ impl BankSecrets {
 
     fn alarm(&self) {
         let now = self.clock.now();
-        let problems: Vec<_> = self
-            .banks
-            .iter()
-            .filter_map(|bank| bank.problem(now))
-            .collect();
-        let problem = (!problems.is_empty()).then(|| problems.join("; "));
-        self.alarms.set(Alarm::BankSecrets, problem);
+        let problems = self.banks.iter().filter_map(|bank| bank.problem(now));
+        self.alarms.set_for(Alarm::BankSecrets, problems);
     }
 }

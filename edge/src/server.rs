@@ -439,10 +439,7 @@ async fn run(request: Request, caller: &Caller) -> Response<Bytes> {
         Some(at_once) => match Arc::clone(at_once).try_acquire_owned() {
             Ok(turn) => Some(turn),
             Err(_full) => {
-                let problem = Problem::Unavailable {
-                    cause: Unavailable::Overloaded,
-                    retry_after: Duration::from_secs(1),
-                };
+                let problem = Problem::unavailable(Unavailable::Overloaded);
                 caller.shared.handler.turned_away(&problem);
                 return problem.to_response();
             }

@@ -8,11 +8,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use standin_core::clock::Timestamp;
 
+/// How often owners look at their files.
+pub const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A file larger than this is none of ours.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 

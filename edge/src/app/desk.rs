@@ -314,10 +314,7 @@ impl OrderError {
             Self::Refused(why) => Problem::Conflict {
                 detail: why.clone().into(),
             },
-            Self::NotDurable(_) => Problem::Unavailable {
-                cause: Unavailable::LogTimeout,
-                retry_after: Duration::from_secs(1),
-            },
+            Self::NotDurable(_) => Problem::unavailable(Unavailable::LogTimeout),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use standin_core::clock::Clock;
@@ -18,11 +17,10 @@ use crate::door::Door;
 use crate::server::tls::{ServerTls, ServerTlsFiles};
 use crate::server::{self, ServerLimits};
 use crate::tls::TlsError;
+use crate::watched::LOOK_EVERY;
 
 /// Operators' connections.
 const ADMIN_CONNECTIONS: usize = 64;
-/// How often the certificates' files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What is open.
 pub(super) struct Doors {
@@ -140,9 +138,8 @@ impl Certificates {
     }
 
     fn alarm(&self) {
-        let problems: Vec<_> = self.all().filter_map(|tls| tls.problem()).collect();
-        let problem = (!problems.is_empty()).then(|| problems.join("; "));
-        self.alarms.set(Alarm::DoorCertificates, problem);
+        let problems = self.all().filter_map(|tls| tls.problem());
+        self.alarms.set_for(Alarm::DoorCertificates, problems);
     }
 }
 

@@ -321,10 +321,10 @@ impl Wanted {
 
     fn name(&self) -> String {
         match self {
-            Self::Edge(name) => name.to_string(),
-            Self::Bank(slug) => format!("standin://bank/{slug}"),
-            Self::Operator(name) => format!("standin://operator/{name}"),
             Self::Listener(_, hosts) => hosts.join(", "),
+            Self::Edge(_) | Self::Bank(_) | Self::Operator(_) => {
+                self.subject().uri().unwrap_or_default()
+            }
         }
     }
 }

@@ -393,6 +393,16 @@ impl Edge {
         }
     }
 
+    /// Waits until an alarm is raised, or is not.
+    pub async fn alarm(&self, name: &str, is_raised: bool, within: Duration) {
+        self.status_until(name, within, |page| {
+            let raised = page["alarms"].as_array()?;
+            let is = raised.iter().any(|alarm| alarm["name"] == name);
+            (is == is_raised).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until everything in the log is in the ledger.
     pub async fn drained(&self) {
         self.status_until("drained", DRAIN_MAX, |status| {

@@ -268,13 +268,6 @@ async fn f1_files_that_are_no_configuration_change_nothing_and_the_way_back_work
         let pool = Pool::new(edge.address().into(), 1);
         pool.ask(call, SOON).await.unwrap().status
     };
-    let alarmed = |raised: bool| {
-        move |page: &serde_json::Value| {
-            let alarms = page["alarms"].as_array()?;
-            let is = alarms.iter().any(|alarm| alarm["name"] == "bank_secrets");
-            (is == raised).then_some(())
-        }
-    };
     let first = bank.pay(&Payment::new("f1-by-file", 2, 500)).await;
     assert_eq!(first.status(), Some(200));
     let large = vec![b'a'; 2 << 20];
@@ -290,12 +283,11 @@ async fn f1_files_that_are_no_configuration_change_nothing_and_the_way_back_work
         ),
     ] {
         push(bytes);
-        edge.status_until(what, SOON, alarmed(true)).await;
+        edge.alarm("bank_secrets", true, SOON).await;
         assert_eq!(by_file().await, 200, "{what}");
         honest(&bank, &format!("f1-{}", what.replace(' ', "-")), 5).await;
         push(SECOND.as_bytes());
-        edge.status_until("the way back", SOON, alarmed(false))
-            .await;
+        edge.alarm("bank_secrets", false, SOON).await;
         assert_eq!(by_file().await, 200);
         println!("injected: a file of secrets that is {what}, and the way back");
     }

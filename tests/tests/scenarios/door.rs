@@ -370,14 +370,7 @@ async fn k2_secrets_are_rotated_without_a_restart_and_an_edge_behind_says_come_a
     );
 
     write("nonsense\n");
-    let alarmed = |page: &Value| {
-        let raised = page["alarms"].as_array()?;
-        raised
-            .iter()
-            .any(|alarm| alarm["name"] == "bank_secrets")
-            .then_some(())
-    };
-    edge.status_until("the alarm", SOON, alarmed).await;
+    edge.alarm("bank_secrets", true, SOON).await;
     assert_eq!(pay(NEW_SECRET).await.status, 200, "what was in use stays");
     println!("injected: a file of secrets that holds none");
     verdict::end(&stage, &mut edge, &[]).await.all_approved();
@@ -403,14 +396,7 @@ async fn k1_a_revoked_certificate_is_refused_and_a_bad_list_changes_nothing() {
     assert_eq!(ask(&open, &payment, SECRET).await.unwrap().body, first.body);
 
     std::fs::write(certificates.file("banks.crl"), "nonsense").unwrap();
-    let alarmed = |page: &Value| {
-        let raised = page["alarms"].as_array()?;
-        raised
-            .iter()
-            .any(|alarm| alarm["name"] == "door_certificates")
-            .then_some(())
-    };
-    edge.status_until("the alarm", SOON, alarmed).await;
+    edge.alarm("door_certificates", true, SOON).await;
     assert_eq!(once().await.unwrap().body, first.body);
     println!("injected: a revocation list that is none");
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use standin_edge::tls::{certificates, private_key, roots};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -73,11 +73,7 @@ impl ClientTls {
     /// # Errors
     /// When a file does not serve.
     pub fn read(ca: &Path, shown: Option<(&Path, &Path)>) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(ca)? {
-            let added = roots.add(certificate);
-            added.with_context(|| format!("{} does not serve", ca.display()))?;
-        }
+        let roots = roots(&read(ca)?, ca)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -85,10 +81,9 @@ impl ClientTls {
         let mut config = match shown {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let private = PrivateKeyDer::from_pem_file(key)
-                    .with_context(|| format!("{} holds no private key", key.display()))?;
+                let chain = certificates(&read(certificate)?, certificate)?;
                 builder
-                    .with_client_auth_cert(certificates(certificate)?, private)
+                    .with_client_auth_cert(chain, private_key(&read(key)?, key)?)
                     .with_context(|| format!("{} does not serve", certificate.display()))?
             }
         };
@@ -113,11 +108,6 @@ impl fmt::Debug for ClientTls {
     }
 }
 
-fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let read = read.with_context(|| format!("cannot read certificates from {}", file.display()))?;
-    if read.is_empty() {
-        bail!("{} holds no certificate", file.display());
-    }
-    Ok(read)
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
