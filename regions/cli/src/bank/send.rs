@@ -14,9 +14,9 @@ use crate::tally::Said;
 
 /// Signs one authorization request as a bank does, sends it, and shows the answer.
 ///
-/// The request is signed as Standard Webhooks has it: HMAC-SHA256 over `id.timestamp.body`, in the
-/// headers webhook-id, webhook-timestamp and webhook-signature. Every send is signed anew; what
-/// makes two sends the same payment is the body.
+/// Unless --signature says otherwise, the request is signed as Standard Webhooks has it: HMAC-SHA256
+/// over `id.timestamp.body`, in the headers webhook-id, webhook-timestamp and webhook-signature.
+/// Every send is signed anew; what makes two sends the same payment is the body.
 ///
 /// Exit code: 0 approved, 3 declined, 4 refused without an answer (bad signature, other body under
 /// a used key, too many requests, out of service), 1 no reply, 2 wrong usage.
@@ -27,7 +27,9 @@ Examples:
   standin bank send --amount 3000                     more than was picked: declined
   standin bank send --amount 12.30 --transaction-id k1
   standin bank send --body '{\"shopper_id\":123,\"amount\":300,\"merchant\":{\"name\":\"Target\",\"address\":\"123 Main St\"}}'
-  standin bank send --body @request.json --json")]
+  standin bank send --body @request.json --json
+  standin bank send --url https://edge:8480 --ca certs/banks-ca.pem --bank first \\
+    --certificate certs/bank-first.pem --key certs/bank-first.key --signature stripe")]
 pub struct Args {
     #[command(flatten)]
     door: Door,
