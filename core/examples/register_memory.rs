@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use standin_core::answer::{Code, Reason, Rung};
-use standin_core::authorization::{Authorization, Merchant};
+use standin_core::authorization::{Authorization, Merchant, Particulars};
 use standin_core::clock::Timestamp;
 use standin_core::decide::Limits;
 use standin_core::entry::{Entry, LogPosition, Proposal};
@@ -83,6 +83,7 @@ fn proposal(number: u64) -> Result<Proposal, Failure> {
             },
             bank_key: None,
             received_at: Timestamp::from_millis(0),
+            particulars: Particulars::default(),
         },
         transaction_id: TransactionId::from_bytes(id.to_be_bytes()),
         fingerprint: Fingerprint::from_bytes(fingerprint),
@@ -111,6 +112,7 @@ fn proposal(number: u64) -> Result<Proposal, Failure> {
         policy_version: 1,
         swipe_window_ms: 0,
         shadow: None,
+        approved: None,
     })
 }
 

@@ -85,6 +85,8 @@ pub enum Reason {
     StandInLimit,
     /// More than is risked on a trip whose state is too old.
     FloorLimit,
+    /// The table of cards does not know the card.
+    UnknownCard,
 }
 
 /// Six characters of `A-Z2-7` that prove an approval is ours. The same on every edge and rung.
@@ -110,7 +112,8 @@ pub struct Answer {
     pub reason: Reason,
     /// Authorization code; banks are shown it on approvals only.
     pub code: Code,
-    /// The amount asked for, which is the amount approved.
+    /// The amount approved: what was asked for, or less where the bank takes less. Of a decline, what
+    /// was asked for.
     pub amount: Money,
     /// How it was reached.
     pub rung: Rung,
@@ -190,7 +193,7 @@ impl Why {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::WithinCap,
         Self::WithinStandInLimits,
         Self::WithinFloorLimit,
@@ -207,6 +210,7 @@ impl Reason {
         Self::CurrencyMismatch,
         Self::StandInLimit,
         Self::FloorLimit,
+        Self::UnknownCard,
     ];
 
     /// The word in bodies, rows and reports.
@@ -228,6 +232,7 @@ impl Reason {
             Self::CurrencyMismatch => "currency_mismatch",
             Self::StandInLimit => "stand_in_limit",
             Self::FloorLimit => "floor_limit",
+            Self::UnknownCard => "unknown_card",
         }
     }
 
@@ -249,7 +254,8 @@ impl Reason {
             | Self::DoubleSwipe
             | Self::CurrencyMismatch
             | Self::StandInLimit
-            | Self::FloorLimit => Verdict::Declined,
+            | Self::FloorLimit
+            | Self::UnknownCard => Verdict::Declined,
         }
     }
 }

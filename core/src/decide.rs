@@ -1,6 +1,6 @@
 //! The decision: a pure function of (authorization, facts, policy, now) that explains itself.
 //!
-//! Rules are asked in one fixed order and the first that speaks gives the reason: no trip, currency,
+//! Rules are asked in one fixed order and the first that speaks gives the reason: card, no trip, currency,
 //! trip status, merchant, store, position, double swipe, velocity, cap, then the limits of standing
 //! in or of the floor. The stand-in and floor rules only ever add declines to the primary's.
 //!
@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::answer::Reason;
+use crate::answer::{Reason, Verdict};
 use crate::authorization::Authorization;
 use crate::clock::Timestamp;
 use crate::id::StoreId;
@@ -127,6 +127,9 @@ pub enum Limits {
 pub struct Decision {
     /// Approve or decline, and why.
     pub reason: Reason,
+    /// Minor units: what was asked for, or, approved, as much of it as there is room for where the
+    /// bank takes less.
+    pub amount: i64,
     /// The trip's cap: picked + tolerance, clamped. `None` without a trip.
     pub cap: Option<i64>,
     /// Sum of the trip's approvals before this one.
@@ -166,7 +169,12 @@ pub fn decide(
         trip.zip(cap.as_ref().map(|cap| cap.amount)),
     );
     let mut decision = Decision {
-        reason: Reason::NoTrip,
+        reason: if request.shopper.is_of_unknown_card() {
+            Reason::UnknownCard
+        } else {
+            Reason::NoTrip
+        },
+        amount: request.amount.minor(),
         cap: cap.as_ref().map(|cap| cap.amount),
         approved_before: approved_before(facts.approvals),
         store: match facts.merchant {
@@ -183,11 +191,53 @@ pub fn decide(
     if whereabouts == Whereabouts::Missing {
         decision.rule.push_str("; position missing");
     }
-    decision.reason = wrong_trip(request, trip, policy)
+    let refused = wrong_trip(request, trip, policy)
         .or_else(|| wrong_place(trip, facts, whereabouts, policy))
-        .or_else(|| too_often(request, facts, policy, now))
-        .unwrap_or_else(|| within_limits(request.amount.minor(), facts, &decision));
+        .or_else(|| too_often(request, facts, policy, now));
+    (decision.reason, decision.amount) = match refused {
+        Some(reason) => (reason, decision.amount),
+        None => as_much_as_fits(request, facts, &decision),
+    };
     decision
+}
+
+/// What was asked for, or, if it does not fit and the bank takes less, what does.
+fn as_much_as_fits(
+    request: &Authorization,
+    facts: &Facts<'_>,
+    decision: &Decision,
+) -> (Reason, i64) {
+    let asked = request.amount.minor();
+    let whole = within_limits(asked, facts, decision);
+    if whole.verdict() == Verdict::Approved || !request.particulars.partial {
+        return (whole, asked);
+    }
+    let part = room(facts, decision).min(asked);
+    match within_limits(part, facts, decision) {
+        reason if part > 0 && reason.verdict() == Verdict::Approved => (reason, part),
+        _ => (whole, asked),
+    }
+}
+
+/// The most that could fit, minor units; not positive when nothing does.
+fn room(facts: &Facts<'_>, decision: &Decision) -> i64 {
+    let before = decision.approved_before;
+    let used = &facts.stand_in;
+    let left = |limit: Tally, used: Tally| limit.amount.saturating_sub(used.amount);
+    let cap = decision.cap.unwrap_or(0).saturating_sub(before);
+    match &decision.limits {
+        Limits::Cap => cap,
+        Limits::StandIn(limits) => cap
+            .min(limits.transaction)
+            .min(limits.trip.saturating_sub(before))
+            .min(left(limits.shopper_outage, used.shopper_outage))
+            .min(left(limits.shopper_hour, used.shopper_hour))
+            .min(left(limits.bank_outage, used.bank_outage))
+            .min(left(limits.bank_hour, used.bank_hour)),
+        Limits::Floor(limits) => cap
+            .min(limits.floor)
+            .min(left(limits.reserve, used.reserve)),
+    }
 }
 
 /// Whether the stand-in rules would have told the bank something else than the primary's: a metric.
@@ -275,9 +325,16 @@ fn too_often(
     now: Timestamp,
 ) -> Option<Reason> {
     let amount = request.amount.minor();
-    let swiped = facts.approvals.iter().any(|approval| {
-        approval.amount == amount && now.millis_since(approval.at) <= policy.double_swipe.window_ms
-    });
+    if amount == 0 {
+        return None;
+    }
+    // What adds to a payment says itself that it is another one.
+    let distinct = request.particulars.adds_to.is_some();
+    let swiped = !distinct
+        && facts.approvals.iter().any(|approval| {
+            approval.amount == amount
+                && now.millis_since(approval.at) <= policy.double_swipe.window_ms
+        });
     if swiped {
         return Some(Reason::DoubleSwipe);
     }
@@ -290,12 +347,13 @@ fn too_often(
     (recent >= max).then_some(Reason::Velocity)
 }
 
-/// The cap first, then the limits of the rules in force. An amount that is not positive never gets
-/// here from an edge; approved, it would raise what is left, so it is declined.
+/// The cap first, then the limits of the rules in force. An amount of zero charges nothing and touches
+/// no limit. A negative one never gets here from an edge; approved, it would raise what is left, so it
+/// is declined.
 fn within_limits(amount: i64, facts: &Facts<'_>, decision: &Decision) -> Reason {
     let cap = decision.cap.unwrap_or(0);
     let total = match decision.approved_before.checked_add(amount) {
-        Some(total) if amount > 0 => total,
+        Some(total) if amount >= 0 => total,
         Some(_) | None => return Reason::OverCap,
     };
     if total > cap {
@@ -303,6 +361,8 @@ fn within_limits(amount: i64, facts: &Facts<'_>, decision: &Decision) -> Reason 
     }
     match decision.limits {
         Limits::Cap => Reason::WithinCap,
+        Limits::StandIn(_) if amount == 0 => Reason::WithinStandInLimits,
+        Limits::Floor(_) if amount == 0 => Reason::WithinFloorLimit,
         Limits::StandIn(limits) => {
             let used = &facts.stand_in;
             let fits = amount <= limits.transaction

@@ -3,20 +3,28 @@
 //! An entry is a schema number (two bytes, little-endian) and a postcard body. An unknown schema is
 //! refused, never skipped. (Schema 1 stood in logs of one keeper only, which no build that writes
 //! schema 2 opens.)
+//!
+//! Postcard cannot skip a field that is not there, so an entry that says no more than schema 2 can is
+//! written in schema 2, which the build before this one reads. Whatever is newer makes it schema 3: first
+//! what the payment's format said more, then the body of schema 2.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::answer::{Answer, Code, Reason, Rung, Why};
-use crate::authorization::Authorization;
+use crate::answer::{Answer, Code, Reason, Rung, Verdict, Why};
+use crate::authorization::{Authorization, Particulars};
 use crate::clock::Timestamp;
 use crate::decide::{Limits, Tally};
 use crate::id::{Fingerprint, OrderId, ShopperId, StoreId, TransactionId, TripId};
+use crate::ledger::Card;
 use crate::merchant::Store;
+use crate::money::{Currency, Money};
 use crate::trip::{Approval, Order, Trip, TripEvent};
 
-/// The schema this build writes.
-pub const SCHEMA: u16 = 2;
+/// The newest schema, which this build writes where it must.
+pub const SCHEMA: u16 = 3;
+/// The schema before it.
+const SCHEMA_BEFORE: u16 = 2;
 
 /// One proposal to the log.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -99,6 +107,10 @@ pub struct Reversal {
     pub amount: Option<i64>,
     /// On whose word.
     pub cause: ReversalCause,
+    /// The log has forgotten the payment; the ledger has its approval, in this currency. Then
+    /// `amount` says how much comes back.
+    #[serde(skip)]
+    pub booked_in: Option<Currency>,
 }
 
 /// On whose word money comes back.
@@ -109,6 +121,8 @@ pub enum ReversalCause {
     Bank,
     /// Ours: the approval came too late to be told, and the bank did not ask again.
     Late,
+    /// The bank's: it had stopped waiting for our approval, or did not heed it.
+    Unheeded,
 }
 
 /// What an edge may approve while it is cut off from Postgres and the log.
@@ -163,6 +177,9 @@ pub struct Proposal {
     pub swipe_window_ms: u64,
     /// What the other rules (stand-in on rung `primary`, primary on `stand_in`) said.
     pub shadow: Option<Reason>,
+    /// Minor units approved where they are less than was asked for, which the bank said it takes.
+    #[serde(skip)]
+    pub approved: Option<i64>,
 }
 
 /// Something an operator ordered.
@@ -251,6 +268,13 @@ pub enum PlatformEvent {
         /// Whose.
         shopper: ShopperId,
     },
+    /// A card was given to a shopper, or taken from whoever had it.
+    CardSet {
+        /// The card.
+        card: Card,
+        /// Who carries it now.
+        shopper: Option<ShopperId>,
+    },
 }
 
 /// One entry's outcome with everything the ledger books of it.
@@ -275,6 +299,14 @@ pub struct LogPosition {
     pub slot: u32,
 }
 
+/// What schema 3 puts before the body of schema 2: the fields that this has no place for.
+#[derive(PartialEq, Default, Serialize, Deserialize)]
+struct Beyond {
+    particulars: Particulars,
+    approved: Option<i64>,
+    booked_in: Option<Currency>,
+}
+
 /// Why bytes are not an entry.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
@@ -294,7 +326,13 @@ pub enum EntryError {
 impl Entry {
     /// The bytes for the log.
     pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
+        let beyond = Beyond::of(self);
+        if beyond == Beyond::default() && self.is_of_schema_before() {
+            let head = SCHEMA_BEFORE.to_le_bytes().to_vec();
+            return Ok(postcard::to_extend(self, head)?);
+        }
         let head = SCHEMA.to_le_bytes().to_vec();
+        let head = postcard::to_extend(&beyond, head)?;
         Ok(postcard::to_extend(self, head)?)
     }
 
@@ -304,15 +342,83 @@ impl Entry {
             return Err(EntryError::Short(bytes.len()));
         };
         match u16::from_le_bytes(*head) {
-            SCHEMA => Ok(postcard::from_bytes(body)?),
+            SCHEMA_BEFORE => Ok(postcard::from_bytes(body)?),
+            SCHEMA => {
+                let (beyond, body) = postcard::take_from_bytes::<Beyond>(body)?;
+                let mut entry: Self = postcard::from_bytes(body)?;
+                if let Some(proposal) = entry.proposal_mut() {
+                    proposal.request.particulars = beyond.particulars;
+                    proposal.approved = beyond.approved;
+                } else if let Self::Reverse(reversal) = &mut entry {
+                    reversal.booked_in = beyond.booked_in;
+                }
+                Ok(entry)
+            }
             other => Err(EntryError::Schema(other)),
         }
+    }
+
+    /// The proposal in it, if it is about one.
+    pub fn proposal(&self) -> Option<&Proposal> {
+        match self {
+            Self::Authorize(proposal) => Some(proposal),
+            Self::Advice(advice) => Some(&advice.proposal),
+            _ => None,
+        }
+    }
+
+    fn proposal_mut(&mut self) -> Option<&mut Proposal> {
+        match self {
+            Self::Authorize(proposal) => Some(proposal),
+            Self::Advice(advice) => Some(&mut advice.proposal),
+            _ => None,
+        }
+    }
+
+    /// Whether the build before this one knows every word in it.
+    fn is_of_schema_before(&self) -> bool {
+        let known = |reason: Reason| reason != Reason::UnknownCard;
+        match self {
+            Self::Authorize(proposal) => known(proposal.reason),
+            Self::Advice(advice) => known(advice.answer.reason),
+            Self::Platform(PlatformEvent::CardSet { .. }) => false,
+            Self::Reverse(reversal) => reversal.cause != ReversalCause::Unheeded,
+            _ => true,
+        }
+    }
+}
+
+// === impl Beyond ===
+
+impl Beyond {
+    fn of(entry: &Entry) -> Self {
+        if let Entry::Reverse(reversal) = entry {
+            return Self {
+                booked_in: reversal.booked_in,
+                ..Self::default()
+            };
+        }
+        let proposal = entry.proposal();
+        proposal.map_or_else(Self::default, |proposal| Self {
+            particulars: proposal.request.particulars.clone(),
+            approved: proposal.approved,
+            booked_in: None,
+        })
     }
 }
 
 // === impl Proposal ===
 
 impl Proposal {
+    /// What it approves, if it does: what was asked for, or less.
+    pub fn amount(&self) -> Money {
+        let asked = self.request.amount;
+        match self.approved {
+            Some(minor) => Money::from_minor(minor, asked.currency()),
+            None => asked,
+        }
+    }
+
     /// The answer it makes when `reason` is the final word and the trip's approvals before it sum up
     /// to `approved_before`.
     pub fn answer(&self, reason: Reason, approved_before: i64) -> Answer {
@@ -324,7 +430,10 @@ impl Proposal {
             verdict: reason.verdict(),
             reason,
             code: self.code,
-            amount: self.request.amount,
+            amount: match reason.verdict() {
+                Verdict::Approved => self.amount(),
+                Verdict::Declined => self.request.amount,
+            },
             rung: self.rung,
             why: self.why,
             cap: self.cap_held_against(),
@@ -404,6 +513,7 @@ mod tests {
                 },
                 bank_key: Some("k".into()),
                 received_at: Timestamp::from_millis(5),
+                particulars: Particulars::default(),
             },
             transaction_id: id,
             fingerprint: Fingerprint::from_bytes([5; 32]),
@@ -436,6 +546,7 @@ mod tests {
             policy_version: 1,
             swipe_window_ms: 90_000,
             shadow: Some(Reason::StandInLimit),
+            approved: None,
         }
     }
 
@@ -570,6 +681,7 @@ mod tests {
                 shopper: Some(shopper),
                 amount: Some(5),
                 cause: ReversalCause::Bank,
+                booked_in: None,
             }),
             Entry::Grant(Grant {
                 edge: 2,
@@ -609,11 +721,84 @@ mod tests {
         }
     }
 
+    fn schema(entry: &Entry) -> u16 {
+        let bytes = entry.encode().unwrap();
+        assert_eq!(Entry::decode(&bytes).unwrap(), *entry);
+        u16::from_le_bytes([bytes[0], bytes[1]])
+    }
+
+    #[test]
+    fn only_what_is_newer_is_written_in_the_newer_schema() {
+        for entry in entries() {
+            assert_eq!(schema(&entry), 2, "{entry:?}");
+        }
+        let plain = proposal(Limits::Cap);
+        let said = |change: fn(&mut Proposal)| {
+            let mut proposal = plain.clone();
+            change(&mut proposal);
+            proposal
+        };
+        for newer in [
+            said(|one| one.request.particulars.card = Some("ic_1".to_owned())),
+            said(|one| one.request.particulars.network_id = Some("1".to_owned())),
+            said(|one| one.request.particulars.partial = true),
+            said(|one| one.approved = Some(7)),
+            said(|one| one.reason = Reason::UnknownCard),
+        ] {
+            let advice = Advice {
+                answer: newer.answer(newer.reason, 0),
+                proposal: newer.clone(),
+                given_at: Timestamp::from_millis(7),
+            };
+            assert_eq!(schema(&Entry::Authorize(Box::new(newer))), 3);
+            assert_eq!(schema(&Entry::Advice(Box::new(advice))), 3);
+        }
+        let reversal = Reversal {
+            id: Uuid::from_u128(3),
+            transaction_id: plain.transaction_id,
+            shopper: None,
+            amount: Some(5),
+            cause: ReversalCause::Bank,
+            booked_in: None,
+        };
+        assert_eq!(schema(&Entry::Reverse(reversal)), 2);
+        let cause = ReversalCause::Unheeded;
+        assert_eq!(schema(&Entry::Reverse(Reversal { cause, ..reversal })), 3);
+        let booked_in = Some(Currency::USD);
+        assert_eq!(
+            schema(&Entry::Reverse(Reversal {
+                booked_in,
+                ..reversal
+            })),
+            3
+        );
+        let card = Card {
+            bank: "first".parse().unwrap(),
+            token: "ic_1".to_owned(),
+        };
+        let shopper = None;
+        assert_eq!(
+            schema(&Entry::Platform(PlatformEvent::CardSet { card, shopper })),
+            3
+        );
+    }
+
+    #[test]
+    fn a_part_is_what_is_answered_and_a_decline_says_what_was_asked_for() {
+        let part = Proposal {
+            approved: Some(1_234),
+            ..proposal(Limits::Cap)
+        };
+        assert_eq!(part.answer(Reason::WithinCap, 0).amount.minor(), 1_234);
+        assert_eq!(part.answer(Reason::OverCap, 0).amount.minor(), 30_000);
+    }
+
     #[test]
     fn an_unknown_schema_is_refused() {
         let mut bytes = Entry::OutageEnded { edge: 1 }.encode().unwrap();
-        bytes[0] = bytes[0].wrapping_add(1);
-        assert!(matches!(Entry::decode(&bytes), Err(EntryError::Schema(3))));
+        let newer = (SCHEMA + 1).to_le_bytes();
+        bytes[..2].copy_from_slice(&newer);
+        assert!(matches!(Entry::decode(&bytes), Err(EntryError::Schema(4))));
         assert!(matches!(Entry::decode(&[1]), Err(EntryError::Short(1))));
     }
 }

@@ -121,6 +121,28 @@ uuid_id!(
     TripId
 );
 
+/// Numbers from here on are nobody's: they stand for cards that the table of cards does not know, so
+/// that a decline of theirs has a place in log and ledger. A quarter of all numbers: no platform's
+/// shopper is among them.
+const UNKNOWN_CARDS_FROM: i64 = 1 << 62;
+
+// === impl ShopperId ===
+
+impl ShopperId {
+    /// Stands for a card that nobody's shopper is known to have; equal cards give equal numbers.
+    /// `hash` is spread evenly over its range.
+    pub const fn of_unknown_card(hash: u64) -> Self {
+        // Sixty-two bits of it: never negative, never zero.
+        Self((hash & 0x3fff_ffff_ffff_ffff).cast_signed() | UNKNOWN_CARDS_FROM)
+    }
+
+    /// Whether this stands for a card whose shopper is not known. No bank and no platform may name
+    /// such a shopper.
+    pub const fn is_of_unknown_card(self) -> bool {
+        self.0 >= UNKNOWN_CARDS_FROM
+    }
+}
+
 /// 128-bit identity of a payment. Made by [`crate::identity`]; text form is 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TransactionId([u8; 16]);

@@ -70,6 +70,9 @@ impl Operation {
 /// Hash of the bank's semantic fields: who, whose card, how much, where. Never our resolution of
 /// them, never a time.
 pub fn fingerprint(request: &Authorization) -> Fingerprint {
+    if !request.particulars.name_nothing() {
+        return fingerprint_of_more(request);
+    }
     Fingerprint::from_bytes(digest(&[
         b"standin.fingerprint.v1",
         request.bank.as_str().as_bytes(),
@@ -81,6 +84,36 @@ pub fn fingerprint(request: &Authorization) -> Fingerprint {
     ]))
 }
 
+/// Of a request that says more than our first format did. Where it names a card, the shopper is our
+/// resolution of that and stays out. Whether less is taken is no part of what is asked for: a terminal
+/// may say it on one try and not on the next.
+fn fingerprint_of_more(request: &Authorization) -> Fingerprint {
+    let more = &request.particulars;
+    let shopper = request.shopper.get().to_be_bytes();
+    // A card's token or a shopper's number, told apart by the label before it.
+    let (holder, label) = match &more.card {
+        Some(card) => (card.as_bytes(), b"card".as_slice()),
+        None => (shopper.as_slice(), b"shopper".as_slice()),
+    };
+    let text = |of: &Option<String>| of.clone().unwrap_or_default();
+    let (network_id, terminal) = (text(&more.network_id), text(&more.terminal));
+    Fingerprint::from_bytes(digest(&[
+        b"standin.fingerprint.v2",
+        request.bank.as_str().as_bytes(),
+        label,
+        holder,
+        &request.amount.minor().to_be_bytes(),
+        request.amount.currency().code().as_bytes(),
+        request.merchant.name.as_bytes(),
+        request.merchant.address.as_bytes(),
+        network_id.as_bytes(),
+        terminal.as_bytes(),
+        more.adds_to
+            .as_ref()
+            .map_or(b"".as_slice(), |id| id.as_bytes().as_slice()),
+    ]))
+}
+
 /// Identity of a payment. A bank's own key outlives the trip; without one the id names the trip,
 /// so that the same amount at the same store on the next trip is another payment.
 pub fn transaction_id(
@@ -88,22 +121,63 @@ pub fn transaction_id(
     operation: Operation,
     trip: Option<TripId>,
 ) -> TransactionId {
+    if let Some(key) = &request.bank_key {
+        return of_key(&request.bank, operation, key);
+    }
     let bank = request.bank.as_str().as_bytes();
-    let digest = match &request.bank_key {
-        Some(key) => digest(&[b"standin.key.v1", bank, operation.label(), key.as_bytes()]),
-        None => digest(&[
-            b"standin.derived.v1",
-            bank,
-            operation.label(),
-            trip.as_ref()
-                .map_or(b"".as_slice(), |trip| trip.0.as_bytes().as_slice()),
-            &request.shopper.get().to_be_bytes(),
-            request.merchant.name.as_bytes(),
-            request.merchant.address.as_bytes(),
-            &request.amount.minor().to_be_bytes(),
-            request.amount.currency().code().as_bytes(),
-        ]),
-    };
+    id_of(digest(&[
+        b"standin.derived.v1",
+        bank,
+        operation.label(),
+        trip.as_ref()
+            .map_or(b"".as_slice(), |trip| trip.0.as_bytes().as_slice()),
+        &request.shopper.get().to_be_bytes(),
+        request.merchant.name.as_bytes(),
+        request.merchant.address.as_bytes(),
+        &request.amount.minor().to_be_bytes(),
+        request.amount.currency().code().as_bytes(),
+    ]))
+}
+
+/// Identity of the payment that a bank names by its own key.
+pub fn of_key(bank: &BankId, operation: Operation, key: &str) -> TransactionId {
+    id_of(digest(&[
+        b"standin.key.v1",
+        bank.as_str().as_bytes(),
+        operation.label(),
+        key.as_bytes(),
+    ]))
+}
+
+/// Identity of a reversal: its first half is made from the payment and the bank's key of the reversal,
+/// its second from what the bank said besides, so that a key used for something else shows.
+pub fn reversal_id(
+    bank: &BankId,
+    payment: TransactionId,
+    key: &str,
+    amount: Option<i64>,
+) -> uuid::Uuid {
+    let bank = bank.as_str().as_bytes();
+    let named = digest(&[
+        b"standin.reversal.v1",
+        bank,
+        payment.as_bytes(),
+        key.as_bytes(),
+    ]);
+    let amount = amount.map_or_else(Vec::new, |minor| minor.to_be_bytes().to_vec());
+    let said = digest(&[b"standin.reversal.said.v1", &named, &amount]);
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&named[..8]);
+    id[8..].copy_from_slice(&said[..8]);
+    uuid::Uuid::from_bytes(id)
+}
+
+/// Whether two reversals of one payment have the same key of the bank.
+pub fn same_reversal_key(one: uuid::Uuid, other: uuid::Uuid) -> bool {
+    one.as_bytes().first_chunk::<8>() == other.as_bytes().first_chunk::<8>()
+}
+
+fn id_of(digest: [u8; 32]) -> TransactionId {
     let mut id = [0; 16];
     id.copy_from_slice(&digest[..16]);
     TransactionId::from_bytes(id)
@@ -129,7 +203,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::authorization::Merchant;
+    use crate::authorization::{Merchant, Particulars};
     use crate::clock::Timestamp;
     use crate::id::ShopperId;
     use crate::money::{Currency, Money};
@@ -146,8 +220,7 @@ mod tests {
                 amount: Money::from_minor(minor, Currency::USD),
                 merchant: Merchant { name, address },
                 bank_key,
-                received_at: Timestamp::from_millis(received),
-            }
+                received_at: Timestamp::from_millis(received), particulars: Particulars::default(), }
         }
     }
 
@@ -248,6 +321,62 @@ mod tests {
                 prop_assert_ne!(other, code);
             }
         }
+    }
+
+    #[test]
+    fn what_more_is_said_of_a_payment_is_in_its_fingerprint() {
+        let plain = Authorization {
+            bank: "first".parse().unwrap(),
+            shopper: ShopperId::try_from(1_i64).unwrap(),
+            amount: Money::from_minor(1, Currency::USD),
+            merchant: Merchant {
+                name: "a".to_owned(),
+                address: "b".to_owned(),
+            },
+            bank_key: None,
+            received_at: Timestamp::from_millis(0),
+            particulars: Particulars::default(),
+        };
+        let said = |change: fn(&mut Particulars)| {
+            let mut other = plain.clone();
+            change(&mut other.particulars);
+            other
+        };
+        let card = said(|more| more.card = Some("1".to_owned()));
+        let all = [
+            plain.clone(),
+            card.clone(),
+            said(|more| more.card = Some("2".to_owned())),
+            said(|more| more.network_id = Some("1".to_owned())),
+            said(|more| more.terminal = Some("1".to_owned())),
+            said(|more| more.adds_to = Some(TransactionId::from_bytes([1; 16]))),
+        ];
+        let prints: HashSet<Fingerprint> = all.iter().map(fingerprint).collect();
+        assert_eq!(prints.len(), all.len());
+        // Whose card it is found to be is our word, and whether less is taken is no part of the payment.
+        let found = Authorization {
+            shopper: ShopperId::try_from(2_i64).unwrap(),
+            ..card.clone()
+        };
+        assert_eq!(fingerprint(&found), fingerprint(&card));
+        let mut takes_less = card.clone();
+        takes_less.particulars.partial = true;
+        assert_eq!(fingerprint(&takes_less), fingerprint(&card));
+        let mut takes_less = plain.clone();
+        takes_less.particulars.partial = true;
+        assert_eq!(fingerprint(&takes_less), fingerprint(&plain));
+    }
+
+    #[test]
+    fn a_reversals_key_shows_in_its_id_and_so_does_what_it_said() {
+        let bank: BankId = "first".parse().unwrap();
+        let payment = TransactionId::from_bytes([1; 16]);
+        let id = |key: &str, amount| reversal_id(&bank, payment, key, amount);
+        assert_eq!(id("r", Some(5)), id("r", Some(5)));
+        assert!(same_reversal_key(id("r", Some(5)), id("r", None)));
+        assert_ne!(id("r", Some(5)), id("r", None));
+        assert_ne!(id("r", Some(5)), id("r", Some(6)));
+        assert!(!same_reversal_key(id("r", None), id("s", None)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Two adapters, [`postgres`] and [`memory`], pass one conformance suite (`conformance`). Every call
 //! has a deadline from its caller; an error says whether the call may have taken effect.
 
+mod cards;
 mod closed;
 mod finals;
 pub mod memory;
@@ -21,6 +22,7 @@ use crate::id::{BankId, OrderId, ShopperId, StoreId, TransactionId, TripId};
 use crate::merchant::Store;
 use crate::money::Currency;
 use crate::trip::{Approval, Order, TripEvent, TripSheet};
+pub use cards::{CARD_ROWS_MAX, Card, CardHolder};
 pub use closed::{ClosedCursor, ClosedTrip};
 pub use finals::{Advice, Advised, Booked, BookedCounts, DrainStep, ReversalRow};
 
@@ -58,6 +60,17 @@ pub trait Ledger: Send + Sync + 'static {
     /// Every store.
     fn stores(&self) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>>;
 
+    /// Who carries a card: for a card that is not in the edge's copy of the table.
+    fn card_holder(&self, card: Card) -> BoxFuture<'_, Result<Option<ShopperId>, LedgerError>>;
+
+    /// The table of cards in order, from after `after` on: at most `limit` rows, and never more than
+    /// [`CARD_ROWS_MAX`]. Fewer than asked for are the last.
+    fn cards(
+        &self,
+        after: Option<Card>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<CardHolder>, LedgerError>>;
+
     // --- draining ---
 
     /// How far the log with this incarnation was drained: the index of the last batch booked.
@@ -93,6 +106,13 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Adds or replaces a store.
     fn put_store(&self, store: Store) -> BoxFuture<'_, Result<(), LedgerError>>;
+
+    /// Gives a card to a shopper, whoever had it; `None` takes it from whoever has it.
+    fn set_card(
+        &self,
+        card: Card,
+        shopper: Option<ShopperId>,
+    ) -> BoxFuture<'_, Result<(), LedgerError>>;
 
     /// Places an order (PLACED). Placing the same order again changes nothing.
     fn place_order(&self, order: Order) -> BoxFuture<'_, Result<Placed, LedgerError>>;
@@ -152,6 +172,12 @@ pub trait Ledger: Send + Sync + 'static {
         after: Option<(ShopperId, TransactionId)>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<AuthorizationRow>, LedgerError>>;
+
+    /// One authorization; `None` too of a payment whose id is claimed and that has no row.
+    fn authorization(
+        &self,
+        id: TransactionId,
+    ) -> BoxFuture<'_, Result<Option<AuthorizationRow>, LedgerError>>;
 
     /// Holds without an outcome that were booked before `before`, at most `limit`.
     fn stale_holds(

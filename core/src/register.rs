@@ -399,6 +399,7 @@ impl Register {
             }
             PlatformEvent::TripChanged(_)
             | PlatformEvent::StorePut(_)
+            | PlatformEvent::CardSet { .. }
             | PlatformEvent::OrderPlaced(_)
             | PlatformEvent::OrderClaimed { .. }
             | PlatformEvent::TripStarted { .. } => {}

@@ -18,8 +18,8 @@ use standin_core::BoxFuture;
 use standin_core::entry::StandInMode;
 use standin_core::id::TransactionId;
 
+use crate::adapter::require_json;
 use crate::metrics::Metrics;
-use crate::native::require_json;
 use crate::problem::Problem;
 use crate::server::{Handler, Request};
 

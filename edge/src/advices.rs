@@ -185,6 +185,11 @@ impl Advices {
         }
     }
 
+    /// Whether an answer to this payment is kept here, which the log has not heard of.
+    pub fn keeps(&self, id: TransactionId) -> bool {
+        self.kept.read(|kept| kept.answers.contains_key(&id))
+    }
+
     /// Whether a late mark of this payment is kept here.
     pub fn has_marked(&self, id: TransactionId) -> bool {
         self.kept.read(|kept| kept.marked.contains_key(&id))

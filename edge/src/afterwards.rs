@@ -73,6 +73,10 @@ impl Afterwards {
             return;
         }
         let Some(trip) = answer.trip else { return };
+        if answer.amount.minor() == 0 {
+            // A verification spends nothing.
+            return;
+        }
         let at: Timestamp = self.clock.now();
         let approval = Approval {
             transaction_id: answer.transaction_id,

@@ -20,6 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use standin_core::clock::{Clock, SystemClock};
 use standin_core::ledger::Ledger;
+use standin_core::merchant::Store;
 use standin_core::policy::Policy;
 use standin_core::trip_cache::TripCache;
 use standin_wal::{SystemTimeSource, Transport, Wal};
@@ -29,11 +30,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::adapter::Adapter;
 use crate::admin::{Admin, Control};
 use crate::advices::{Advices, Kept};
 use crate::afterwards::Afterwards;
 use crate::alarm::Alarms;
 use crate::authenticate::Authenticator;
+use crate::cards::{Cards, CardsError};
 use crate::chance::Chance;
 use crate::config::Config;
 use crate::door::Door;
@@ -46,7 +49,6 @@ use crate::limit::Limits;
 use crate::links::{self, Links};
 use crate::log::{Founders, Log, Nobody};
 use crate::metrics::{Metrics, MetricsError};
-use crate::native::{Adapter, Native};
 use crate::path::Path;
 use crate::primary::{Primary, Watch};
 use crate::secrets::{BankSecrets, SecretsError};
@@ -66,7 +68,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How long the log may take to finish what is queued, once nobody asks it any more.
 const LOG_STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How often the store directory is refreshed from the ledger.
-const STORES_EVERY: Duration = Duration::from_secs(2);
+const TABLES_EVERY: Duration = Duration::from_secs(2);
 /// How long a start waits for the group before it goes on without: an edge answers without it too.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -145,6 +147,9 @@ pub enum StartError {
     /// The kept store directory could not be read.
     #[error("store directory: {0}")]
     Stores(#[from] StoresError),
+    /// The kept table of cards could not be read.
+    #[error("table of cards: {0}")]
+    Cards(#[from] CardsError),
     /// The banks' secrets are not usable.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
@@ -173,6 +178,12 @@ struct Shared {
     primary: Arc<Primary>,
     progress: Arc<Progress>,
     certificates: Certificates,
+}
+
+/// Copies of the ledger's tables.
+struct Tables {
+    stores: Stores,
+    cards: Arc<Cards>,
 }
 
 // === impl Edge ===
@@ -213,16 +224,10 @@ impl Edge {
             links,
         };
         shared.metrics.watch_trip_cache(Arc::clone(&backends.cache));
-        let stores = Stores::open(
-            Arc::clone(&shared.ledger),
-            config.wal.dir.join("stores.json"),
-            STORES_EVERY,
-            seed,
-        )?;
-        stores.refresh().await;
+        let tables = shared.tables(&config, seed).await?;
         let conflicts_before = shared.log.read(|register| register.counts().conflicts);
-        let path = Arc::new(shared.path(&config, policy, &stores, &tasks, &stop_workers));
-        shared.start_workers(&tasks, &stop_workers, stores, &config);
+        let path = Arc::new(shared.path(&config, policy, &tables, &tasks, &stop_workers));
+        shared.start_workers(&tasks, &stop_workers, tables, &config);
         shared.start_duties(&tasks, &stop_workers, &path, &config);
         if let Some(heart) = backends.heart {
             tasks.spawn(heart.run(stop_workers.clone()));
@@ -329,7 +334,7 @@ impl Shared {
         &self,
         config: &Config,
         policy: Policy,
-        stores: &Stores,
+        tables: &Tables,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Path {
@@ -341,7 +346,8 @@ impl Shared {
             chance: Chance::default(),
             key: config.deployment_key.clone(),
             policy: ArcSwap::from_pointee(policy),
-            stores: stores.directory(),
+            stores: tables.stores.directory(),
+            cards: Arc::clone(&tables.cards),
             cache: Arc::clone(&self.cache),
             ledger: ledger(),
             primary: Arc::clone(&self.primary),
@@ -357,6 +363,19 @@ impl Shared {
             afterwards: Afterwards::start(cache, clock, tasks, stop),
             metrics: metrics(),
         }
+    }
+
+    /// This edge's copies of the ledger's tables of stores and cards.
+    async fn tables(&self, config: &Config, seed: Vec<Store>) -> Result<Tables, StartError> {
+        let dir = &config.wal.dir;
+        let ledger = || Arc::clone(&self.ledger);
+        let stores = Stores::open(ledger(), dir.join("stores.json"), TABLES_EVERY, seed)?;
+        stores.refresh().await;
+        let cards = Cards::open(ledger(), dir.join("cards.jsonl"), TABLES_EVERY)?;
+        Ok(Tables {
+            stores,
+            cards: Arc::new(cards),
+        })
     }
 
     /// The banks' secrets, and the look at their files.
@@ -381,7 +400,7 @@ impl Shared {
     ) -> Door {
         Door {
             authenticator: Authenticator::new(config.banks.clone(), secrets),
-            adapter: adapter.unwrap_or_else(|| Arc::new(Native)),
+            adapter,
             limits: Arc::clone(&path.limits),
             path,
             clock: Arc::clone(&self.clock),
@@ -396,10 +415,11 @@ impl Shared {
         &self,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-        stores: Stores,
+        tables: Tables,
         config: &Config,
     ) {
-        tasks.spawn(stores.run(stop.clone()));
+        tasks.spawn(tables.stores.run(stop.clone()));
+        tasks.spawn(tables.cards.run(stop.clone()));
         let watch = Watch {
             primary: Arc::clone(&self.primary),
             ledger: Arc::clone(&self.ledger),

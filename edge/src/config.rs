@@ -19,6 +19,7 @@ use standin_core::money::Currency;
 
 use standin_wal::NodeId;
 
+use crate::adapter::{Format, ShopperBy};
 use crate::links::TlsFiles;
 use crate::secrets::SecretsConfig;
 use crate::server::ServerLimits;
@@ -154,6 +155,12 @@ pub struct BankConfig {
     pub slug: BankId,
     /// What its amounts are in when it does not say.
     pub currency: Currency,
+    /// The format of its messages.
+    pub format: Format,
+    /// By which name its shoppers are found in the table of cards.
+    pub shopper_by: ShopperBy,
+    /// It takes less than it asks for, where a message says so too.
+    pub partial_approvals: bool,
     /// How it signs, and with what.
     pub secrets: SecretsConfig,
     /// It must show a certificate that names it.
@@ -288,6 +295,9 @@ impl BankConfig {
         Self {
             slug: slug.parse().expect("tests use a valid slug"),
             currency,
+            format: Format::Native,
+            shopper_by: ShopperBy::Card,
+            partial_approvals: false,
             secrets: SecretsConfig {
                 bank: slug.parse().expect("tests use a valid slug"),
                 scheme: Scheme::StandardWebhooks,

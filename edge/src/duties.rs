@@ -133,6 +133,7 @@ impl Duties {
                 shopper: Some(shopper),
                 amount: None,
                 cause: ReversalCause::Late,
+                booked_in: None,
             })
         });
         self.agree_on(releases.collect()).await;

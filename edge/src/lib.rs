@@ -1,14 +1,15 @@
 //! The edge: the process that answers banks. The only crate that knows the banks' HTTP.
 //!
 //! From the door inwards: [`server`] (connections and their limits), [`door`] (routes),
-//! [`authenticate`] (with the banks' [`secrets`]) and [`limit`], an adapter ([`native`]), then [`path`]: one authorization in
-//! order, with [`budget`], [`inflight`], [`primary`] (what is believed of Postgres, by the
+//! [`authenticate`] (with the banks' [`secrets`]) and [`limit`], the bank's format ([`adapter`]), then
+//! [`path`]: one authorization in order, with [`budget`], [`inflight`], [`primary`] (what is believed of Postgres, by the
 //! [`breaker`]), [`holds`] and [`afterwards`]; what became of a request without an answer is a
 //! [`problem`]. Behind it: [`machine`] (the register under the log), [`drain`], [`journal`],
-//! [`stores`], the keepers' [`links`]. Beside it: [`config`], [`telemetry`], [`metrics`], [`alarm`],
+//! [`stores`] and [`cards`], the keepers' [`links`]. Beside it: [`config`], [`telemetry`], [`metrics`], [`alarm`],
 //! the operators' [`admin`]; for every TLS end [`tls`], [`watched`] files and, for development, [`issue`].
 //! [`app`] puts everything together.
 
+pub mod adapter;
 pub mod admin;
 pub mod advices;
 pub mod afterwards;
@@ -17,6 +18,7 @@ pub mod app;
 pub mod authenticate;
 pub mod breaker;
 pub mod budget;
+pub mod cards;
 pub mod chance;
 pub mod command;
 pub mod config;
@@ -27,12 +29,12 @@ pub mod holds;
 pub mod inflight;
 pub mod issue;
 pub mod journal;
+mod kept;
 pub mod limit;
 pub mod links;
 pub mod log;
 pub mod machine;
 pub mod metrics;
-pub mod native;
 pub mod path;
 pub mod primary;
 pub mod problem;

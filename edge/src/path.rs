@@ -17,7 +17,7 @@ use standin_core::decide::{
 use standin_core::entry::{Entry, Proposal, StandInMode};
 use standin_core::id::{Fingerprint, ShopperId, TransactionId};
 use standin_core::identity::{self, DeploymentKey, Operation};
-use standin_core::ledger::{HoldReply, Ledger, LedgerError, Retry};
+use standin_core::ledger::{Card, HoldReply, Ledger, LedgerError, Retry};
 use standin_core::merchant::StoreDirectory;
 use standin_core::planted::{Planted, planted};
 use standin_core::policy::Policy;
@@ -32,6 +32,7 @@ use tracing::{Instrument, info_span};
 use crate::advices::Advices;
 use crate::afterwards::Afterwards;
 use crate::budget::Budget;
+use crate::cards::Cards;
 use crate::chance::Chance;
 use crate::holds::Holds;
 use crate::inflight::{Claim, Guard, InFlight};
@@ -41,7 +42,10 @@ use crate::metrics::Metrics;
 use crate::primary::{Primary, Route};
 use crate::told::{Proposed, Told};
 
+mod reversals;
 mod unsettled;
+
+pub use self::reversals::{TakeBack, TakenBack};
 
 /// Everything a request meets on its way.
 pub struct Path {
@@ -55,6 +59,8 @@ pub struct Path {
     pub policy: ArcSwap<Policy>,
     /// Our stores.
     pub stores: Arc<ArcSwap<StoreDirectory>>,
+    /// Who carries which card.
+    pub cards: Arc<Cards>,
     /// What the shopper has picked.
     pub cache: Arc<dyn TripCache>,
     /// The ledger of record.
@@ -112,6 +118,9 @@ pub enum Refusal {
     /// The primary is away and the trip is not known here.
     #[error("the shopper's trip cannot be seen")]
     TripUnseen(Why),
+    /// The card is not known here, and the primary, which may know it, is away.
+    #[error("whose card it is cannot be seen")]
+    CardUnseen(Why),
     /// The primary is away and standing in is forbidden.
     #[error("standing in is forbidden")]
     StandInForbidden(Why),
@@ -127,6 +136,15 @@ pub enum Refusal {
     /// This edge knows no store yet, or not what its earlier starts answered.
     #[error("this edge knows no store yet, or has not caught up with the log")]
     NotReady,
+    /// No such payment of this bank's.
+    #[error("the bank has no such payment")]
+    NoSuchPayment,
+    /// What is taken back is in another currency than what was approved.
+    #[error("what is taken back is in another currency than the payment")]
+    OtherCurrency,
+    /// The log does not know the payment, and the primary, which may, is away.
+    #[error("the payment cannot be seen")]
+    PaymentUnseen(Why),
     /// Proposed, but not known to be committed: it may still become the answer.
     #[error("the answer was not durable in time")]
     Unknown,
@@ -243,7 +261,11 @@ impl Given {
 
 impl Path {
     /// Answers one authorization, or says why there is no answer.
-    pub async fn answer(&self, request: Authorization, budget: Budget) -> Result<Given, Refusal> {
+    pub async fn answer(
+        &self,
+        mut request: Authorization,
+        budget: Budget,
+    ) -> Result<Given, Refusal> {
         // Without a directory every merchant would be unknown, durably: that is no answer.
         if self.stores.load().is_empty() {
             return Err(Refusal::NotReady);
@@ -252,6 +274,7 @@ impl Path {
         let knows_its_past = self.knows_its_past();
         let fingerprint = identity::fingerprint(&request);
         let route = self.route();
+        let unseen = self.find_holder(&mut request, route, &budget).await;
         let sight = self
             .look(&request, route, &budget)
             .instrument(step("look"))
@@ -266,6 +289,9 @@ impl Path {
             Recollection::Mine(_) if !knows_its_past => return Err(Refusal::NotReady),
             Recollection::Mine(guard) => guard,
         };
+        if let Some(why) = unseen {
+            return Err(Refusal::CardUnseen(why));
+        }
         self.limit(&request)?;
         let applied = self.applied(&request, &sight, payment.id);
         let decisions = step("decide").in_scope(|| self.decide(&request, &sight, &applied));
@@ -333,6 +359,45 @@ impl Path {
     /// was told be given back.
     pub fn knows_its_past(&self) -> bool {
         self.advices.granted().is_some()
+    }
+
+    /// Step 3 ends here: whose card it is, where the bank named a card. Says why it cannot be known; a
+    /// card that nobody carries is known, and declined.
+    async fn find_holder(
+        &self,
+        request: &mut Authorization,
+        route: Route,
+        budget: &Budget,
+    ) -> Option<Why> {
+        let token = request.particulars.card.clone()?;
+        let card = Card {
+            bank: request.bank.clone(),
+            token,
+        };
+        if let Some(shopper) = self.cards.holder(&card) {
+            request.shopper = shopper;
+            return None;
+        }
+        let why = match route {
+            Route::Refuse(why) | Route::StandIn(why) => return Some(why),
+            Route::Ask | Route::AskOnly => {
+                let whole_budget = budget.has_whole_postgres();
+                let asked = tokio::time::timeout_at(budget.postgres(), self.cards.ask(card)).await;
+                let asked = asked.unwrap_or_else(|_elapsed| {
+                    Err(LedgerError::timeout("looking a card up took too long"))
+                });
+                self.heard(asked.as_ref().map(drop), whole_budget);
+                match asked {
+                    Ok(Some(shopper)) => {
+                        request.shopper = shopper;
+                        return None;
+                    }
+                    Ok(None) => return None,
+                    Err(error) => error.why,
+                }
+            }
+        };
+        Some(why)
     }
 
     /// Step 4: the trip, and how old it is. From the primary when the cache has none or an old one.
@@ -558,6 +623,14 @@ impl Path {
         if budget.is_over() {
             return Err(Refusal::Deadline);
         }
+        if making.request.shopper.is_of_unknown_card() {
+            // The primary has just said that nobody carries it. It claims nothing under a shopper who
+            // is none: the card may be somebody's when the payment comes again.
+            return Ok(Asked::Propose {
+                proposal: Box::new(making.on_primary()),
+                held: false,
+            });
+        }
         let why = match route {
             Route::Refuse(why) => return Err(Refusal::StandInForbidden(why)),
             Route::StandIn(why) => why,
@@ -770,6 +843,7 @@ impl Making<'_> {
             policy_version: policy.version,
             swipe_window_ms: policy.double_swipe.window_ms,
             shadow: Some(shadow),
+            approved: (decision.amount != self.request.amount.minor()).then_some(decision.amount),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::*;
-use crate::authorization::Merchant;
+use crate::authorization::{Merchant, Particulars};
 use crate::id::{ShopperId, TransactionId, TripId};
 use crate::money::{Currency, Money};
 
@@ -29,6 +29,8 @@ struct Case {
     approvals: Vec<Approval>,
     stand_in: StandInUse,
     rules: Rules,
+    shopper: ShopperId,
+    particulars: Particulars,
 }
 
 fn store_id(number: i64) -> StoreId {
@@ -79,6 +81,8 @@ fn shopping(picked: &str) -> Case {
         approvals: Vec::new(),
         stand_in: StandInUse::default(),
         rules: Rules::Primary,
+        shopper: ShopperId::try_from(123_i64).unwrap(),
+        particulars: Particulars::default(),
     }
 }
 
@@ -103,7 +107,7 @@ impl Case {
     fn decide_minor(&self, minor: i64) -> Decision {
         let request = Authorization {
             bank: "acme".parse().unwrap(),
-            shopper: ShopperId::try_from(123_i64).unwrap(),
+            shopper: self.shopper,
             amount: Money::from_minor(minor, self.currency),
             merchant: Merchant {
                 name: "Target".to_owned(),
@@ -111,6 +115,7 @@ impl Case {
             },
             bank_key: None,
             received_at: NOW,
+            particulars: self.particulars.clone(),
         };
         let facts = Facts {
             merchant: self.merchant,
@@ -180,6 +185,10 @@ fn one_case_each() -> Vec<(Reason, Case)> {
         (Reason::WithinFloorLimit, isolated("99.50").pays("50")),
         (Reason::OverCap, shopping("99.50").pays("200")),
         (Reason::NoTrip, plain().with(|case| case.trip = None)),
+        (
+            Reason::UnknownCard,
+            plain().with(|case| case.shopper = ShopperId::of_unknown_card(7)),
+        ),
         (
             Reason::NotShopping,
             plain().trip(|trip| trip.status = TripStatus::Delivering),
@@ -264,6 +273,99 @@ fn the_first_rule_that_speaks_gives_the_reason() {
     case.trip = None;
     check(&case, Reason::NoTrip);
     assert_eq!(case.decide().cap, None);
+    case.shopper = ShopperId::of_unknown_card(7);
+    check(&case, Reason::UnknownCard);
+}
+
+#[test]
+fn less_is_approved_only_where_less_is_taken() {
+    // A cap of 114.43 for 99.50: what fits is approved, to the cent.
+    let cap = shopping("99.50").decide().cap.unwrap();
+    let case = shopping("99.50").pays("200");
+    check(&case, Reason::OverCap);
+    let case = case.with(|case| case.particulars.partial = true);
+    let decision = case.decide();
+    assert_eq!((decision.reason, decision.amount), (Reason::WithinCap, cap));
+    let spent = case
+        .clone()
+        .with(|case| case.approvals = vec![approval(1, cap - 5, 100_000)]);
+    let decision = spent.decide();
+    assert_eq!((decision.reason, decision.amount), (Reason::WithinCap, 5));
+    let gone = case.with(|case| case.approvals = vec![approval(1, cap, 100_000)]);
+    let decision = gone.decide();
+    assert_eq!(
+        (decision.reason, decision.amount),
+        (Reason::OverCap, 200_00)
+    );
+    // Standing in and on the floor the tighter limits say how much.
+    for case in [standing_in("99.50"), isolated("99.50")] {
+        let case = case
+            .pays("200")
+            .with(|case| case.particulars.partial = true);
+        let part = case.decide();
+        assert_eq!(part.reason.verdict(), Verdict::Approved, "{case:?}");
+        assert!(part.amount > 0 && part.amount < cap, "{case:?}");
+        let whole = case.clone().with(|case| case.particulars.partial = false);
+        assert_eq!(whole.decide_minor(part.amount).amount, part.amount);
+        assert_eq!(whole.decide_minor(part.amount).reason, part.reason);
+        let more = whole.decide_minor(part.amount + 1);
+        assert_eq!(more.reason.verdict(), Verdict::Declined, "{case:?}");
+    }
+}
+
+#[test]
+fn nothing_else_than_room_makes_a_part() {
+    for (reason, case) in one_case_each() {
+        let fits_not = matches!(
+            reason,
+            Reason::OverCap | Reason::StandInLimit | Reason::FloorLimit
+        );
+        if reason.verdict() == Verdict::Approved || fits_not {
+            continue;
+        }
+        check(&case.with(|case| case.particulars.partial = true), reason);
+    }
+}
+
+#[test]
+fn a_payment_of_nothing_asks_whether_the_card_is_good() {
+    for (case, reason) in [
+        (shopping("99.50"), Reason::WithinCap),
+        (standing_in("99.50"), Reason::WithinStandInLimits),
+        (isolated("99.50"), Reason::WithinFloorLimit),
+    ] {
+        // However often and however much was spent.
+        let cap = case.decide().cap.unwrap();
+        let case = case.pays("0").with(|case| {
+            case.approvals = (1..=6).map(|at| approval(at, cap / 6, 1_000)).collect();
+            case.stand_in.reserve = Tally {
+                amount: i64::MAX,
+                count: u32::MAX,
+            };
+            case.stand_in.bank_hour = Tally {
+                amount: i64::MAX,
+                count: u32::MAX,
+            };
+        });
+        check(&case, reason);
+        check(&case.clone().with(|case| case.trip = None), Reason::NoTrip);
+        let elsewhere = Resolution::Store(store_id(43));
+        check(
+            &case.with(|case| case.merchant = elsewhere),
+            Reason::WrongStore,
+        );
+    }
+}
+
+#[test]
+fn what_adds_to_a_payment_is_no_double_swipe() {
+    let twice = shopping("99.50")
+        .pays("10")
+        .with(|case| case.approvals = vec![approval(1, 10_00, 1_000)]);
+    check(&twice, Reason::DoubleSwipe);
+    let first = TransactionId::from_bytes([1; 16]);
+    let adds = twice.with(|case| case.particulars.adds_to = Some(first));
+    check(&adds, Reason::WithinCap);
 }
 
 #[test]

@@ -101,26 +101,39 @@ impl ReversalRow {
     /// What a reversal that the log has applied took back; `None` when it took nothing.
     pub fn of(register: &Register, reversal: &Reversal, log_time_ms: u64) -> Option<Self> {
         let id = reversal.transaction_id;
+        let at = Timestamp::from_millis(i64::try_from(log_time_ms).unwrap_or(i64::MAX));
+        if let Some(currency) = reversal.booked_in.filter(|_| !register.knows(id)) {
+            return Some(Self {
+                shopper: reversal.shopper,
+                transaction_id: id,
+                reversal_id: reversal.id,
+                amount: reversal.amount.filter(|amount| *amount > 0)?,
+                currency,
+                reason: reason(reversal.cause).to_owned(),
+                at,
+            });
+        }
         let amount = register
             .reversal(id, reversal.id)
             .filter(|amount| *amount > 0)?;
         let answer = register.answer(id)?;
-        let at = i64::try_from(log_time_ms).unwrap_or(i64::MAX);
         Some(Self {
             shopper: Some(answer.shopper),
             transaction_id: id,
             reversal_id: reversal.id,
             amount,
             currency: answer.amount.currency(),
-            reason: match reversal.cause {
-                ReversalCause::Bank => "the bank took it back",
-                ReversalCause::Late => {
-                    "approved too late to be told, and the bank did not ask again"
-                }
-            }
-            .to_owned(),
-            at: Timestamp::from_millis(at),
+            reason: reason(reversal.cause).to_owned(),
+            at,
         })
+    }
+}
+
+const fn reason(cause: ReversalCause) -> &'static str {
+    match cause {
+        ReversalCause::Bank => "the bank took it back",
+        ReversalCause::Late => "approved too late to be told, and the bank did not ask again",
+        ReversalCause::Unheeded => "the bank had not waited for the approval",
     }
 }
 

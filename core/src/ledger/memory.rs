@@ -5,8 +5,9 @@
 //! through [`MemoryLedger::replay`], and final rows come back by draining the log again from 0.
 //! Holds are not journalled: a hold is not an answer.
 //!
-//! Bounds: [`ORDERS_MAX`] orders, [`PAYMENTS_MAX`] payments and as many reversals, [`RUNS_MAX`] reconciliation runs (the
-//! oldest is dropped); past the first two a call is refused and may be tried later. Trips and their
+//! Bounds: [`ORDERS_MAX`] orders, [`CARDS_MAX`] cards, [`PAYMENTS_MAX`] payments and as many reversals,
+//! [`RUNS_MAX`] reconciliation runs (the oldest is dropped); past the others a call is refused and may
+//! be tried later. Trips and their
 //! events are bounded by orders (event ids of a completed trip are dropped), conflicts and audit
 //! rows by the log they came from, whose space is budgeted.
 
@@ -19,10 +20,10 @@ use std::task::{Context, Poll, Waker};
 use uuid::Uuid;
 
 use super::{
-    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Claim, ClosedCursor,
-    ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, Fate, HOLD_ROWS_MAX, HoldReply,
-    Ledger, LedgerError, OpenTrip, Placed, ReconcileRun, Retry, StaleHold, StartTrip, Started,
-    rows,
+    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
+    ClosedCursor, ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, Fate, HOLD_ROWS_MAX,
+    HoldReply, Ledger, LedgerError, OpenTrip, Placed, ReconcileRun, Retry, StaleHold, StartTrip,
+    Started, rows,
 };
 use crate::BoxFuture;
 use crate::answer::Why;
@@ -36,6 +37,8 @@ use platform::Platform;
 
 /// Most orders kept.
 pub const ORDERS_MAX: usize = 1_000_000;
+/// Most cards kept.
+pub const CARDS_MAX: usize = 1_000_000;
 /// Most payments kept.
 pub const PAYMENTS_MAX: usize = 4_000_000;
 /// Most reconciliation runs kept.
@@ -215,6 +218,18 @@ impl Ledger for MemoryLedger {
         self.with(|state| Ok(state.platform.stores()))
     }
 
+    fn card_holder(&self, card: Card) -> BoxFuture<'_, Result<Option<ShopperId>, LedgerError>> {
+        self.with(|state| Ok(state.platform.card_holder(&card)))
+    }
+
+    fn cards(
+        &self,
+        after: Option<Card>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<CardHolder>, LedgerError>> {
+        self.with(|state| Ok(state.platform.cards(after.as_ref(), limit)))
+    }
+
     fn cursor(&self, log: Uuid) -> BoxFuture<'_, Result<u64, LedgerError>> {
         self.with(|state| Ok(state.payments.cursor(log)))
     }
@@ -253,6 +268,17 @@ impl Ledger for MemoryLedger {
         self.change(|state| {
             state.platform.put_store(store.clone());
             Ok(((), vec![PlatformEvent::StorePut(store)]))
+        })
+    }
+
+    fn set_card(
+        &self,
+        card: Card,
+        shopper: Option<ShopperId>,
+    ) -> BoxFuture<'_, Result<(), LedgerError>> {
+        self.change(|state| {
+            state.platform.set_card(card.clone(), shopper)?;
+            Ok(((), vec![PlatformEvent::CardSet { card, shopper }]))
         })
     }
 
@@ -384,6 +410,13 @@ impl Ledger for MemoryLedger {
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<AuthorizationRow>, LedgerError>> {
         self.with(|state| Ok(state.payments.rows_after(after, limit)))
+    }
+
+    fn authorization(
+        &self,
+        id: TransactionId,
+    ) -> BoxFuture<'_, Result<Option<AuthorizationRow>, LedgerError>> {
+        self.with(|state| Ok(state.payments.row(id)))
     }
 
     fn stale_holds(

@@ -12,11 +12,11 @@
 //! Of several hosts the one that takes writes is found anew for every connection (`hosts`); a
 //! server whose epoch is below one seen before writes nothing (`epoch`).
 //!
-//! Absent on purpose: TLS (connections are loopback or a private network for now), LISTEN/NOTIFY,
-//! advisory locks, SERIALIZABLE, anything else that engines speaking the protocol lack.
+//! Absent on purpose: LISTEN/NOTIFY, advisory locks, SERIALIZABLE, anything else that engines speaking the protocol lack.
 
 mod advise;
 mod book;
+mod cards;
 mod closed;
 mod decode;
 mod epoch;
@@ -36,9 +36,9 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::{
-    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Claim, ClosedCursor,
-    ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, HoldReply, Ledger, LedgerError,
-    OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
+    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
+    ClosedCursor, ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, HoldReply, Ledger,
+    LedgerError, OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
 };
 use crate::BoxFuture;
 use crate::authorities::Authorities;
@@ -309,6 +309,22 @@ impl Ledger for PostgresLedger {
         on!(self.background, |lease| orders::stores(&lease))
     }
 
+    fn card_holder(&self, card: Card) -> BoxFuture<'_, Result<Option<ShopperId>, LedgerError>> {
+        on!(self.foreground, |lease| cards::holder(&lease, &card))
+    }
+
+    fn cards(
+        &self,
+        after: Option<Card>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<CardHolder>, LedgerError>> {
+        on!(self.background, |lease| cards::after(
+            &lease,
+            after.as_ref(),
+            limit
+        ))
+    }
+
     fn cursor(&self, log: Uuid) -> BoxFuture<'_, Result<u64, LedgerError>> {
         on!(self.background, |lease| book::cursor(&lease, log))
     }
@@ -342,6 +358,14 @@ impl Ledger for PostgresLedger {
 
     fn put_store(&self, store: Store) -> BoxFuture<'_, Result<(), LedgerError>> {
         on!(self.background, |lease| orders::put_store(&lease, &store))
+    }
+
+    fn set_card(
+        &self,
+        card: Card,
+        shopper: Option<ShopperId>,
+    ) -> BoxFuture<'_, Result<(), LedgerError>> {
+        on!(self.background, |lease| cards::set(&lease, &card, shopper))
     }
 
     fn place_order(&self, order: Order) -> BoxFuture<'_, Result<Placed, LedgerError>> {
@@ -418,6 +442,13 @@ impl Ledger for PostgresLedger {
         on!(self.background, |lease| reports::authorizations(
             &lease, after, limit
         ))
+    }
+
+    fn authorization(
+        &self,
+        id: TransactionId,
+    ) -> BoxFuture<'_, Result<Option<AuthorizationRow>, LedgerError>> {
+        on!(self.foreground, |lease| reports::one(&lease, id))
     }
 
     fn stale_holds(

@@ -18,7 +18,7 @@ pub(super) fn proposed_answer(proposal: &Proposal) -> Answer {
         verdict: proposal.reason.verdict(),
         reason: proposal.reason,
         code: proposal.code,
-        amount: proposal.request.amount,
+        amount: proposal.amount(),
         rung: proposal.rung,
         why: proposal.why,
         cap: proposal.cap,
@@ -48,11 +48,28 @@ pub(super) fn same_answer(one: &Answer, other: &Answer) -> bool {
     one.verdict == other.verdict && one.amount == other.amount && one.code == other.code
 }
 
+/// What the bank said more of a payment; `None` if nothing.
+pub(super) fn particulars_json(proposal: &Proposal) -> Option<serde_json::Value> {
+    let more = &proposal.request.particulars;
+    if more.is_empty() {
+        return None;
+    }
+    let mut json = serde_json::json!(more);
+    if proposal.approved.is_some()
+        && let Some(fields) = json.as_object_mut()
+    {
+        let asked = proposal.request.amount.minor();
+        fields.insert("asked".to_owned(), asked.into());
+    }
+    Some(json)
+}
+
 /// An outcome whole, as `conflicts` keeps it.
 pub(super) fn outcome_json(booking: &Booking) -> serde_json::Value {
     serde_json::json!({
         "answer": booking.answer,
         "proposal": booking.proposal,
+        "particulars": particulars_json(&booking.proposal),
         "at": booking.at,
         "log_time_ms": booking.log_time_ms,
     })

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::text::{Reader, wrong};
 use super::{Policy, PolicyError};
 use crate::answer::Reason;
-use crate::authorization::{Authorization, Merchant};
+use crate::authorization::{Authorization, Merchant, Particulars};
 use crate::clock::Timestamp;
 use crate::decide::{Facts, Rules, StandInUse, Tally, decide};
 use crate::id::{BankId, ShopperId, StoreId, TransactionId, TripId};
@@ -212,6 +212,7 @@ impl ExampleText {
             },
             bank_key: None,
             received_at: now,
+            particulars: Particulars::default(),
         };
         let approvals = self.approvals(key, reader)?;
         let facts = Facts {

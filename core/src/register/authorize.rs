@@ -51,7 +51,7 @@ impl Register {
         if proposal.reason.verdict() == Verdict::Declined {
             return (proposal.reason, before);
         }
-        let amount = proposal.request.amount.minor();
+        let amount = proposal.amount().minor();
         let log_time_ms = self.log_time_ms;
         let used = |tallies: &super::StandInTallies| {
             tallies.of(trip.shopper, &proposal.request.bank, log_time_ms)
@@ -60,6 +60,8 @@ impl Register {
         let sum = before.checked_add(amount);
         let reason = match sum.map(|sum| sum.saturating_sub(slack)) {
             _ if record.closed => Reason::NotShopping,
+            // It charges nothing: no limit of money or number is touched.
+            Some(sum) if amount == 0 && sum <= record.cap => proposal.reason,
             _ if record.is_double_swipe(proposal, log_time_ms) => Reason::DoubleSwipe,
             None => Reason::OverCap,
             Some(sum) if sum > record.cap => Reason::OverCap,
@@ -81,7 +83,7 @@ impl Register {
                 }
             },
         };
-        if reason.verdict() == Verdict::Approved {
+        if reason.verdict() == Verdict::Approved && amount != 0 {
             record.approve(approval(proposal, log_time_ms));
         }
         (reason, before)
@@ -95,6 +97,9 @@ impl Register {
         }
         self.counts.approved = self.counts.approved.saturating_add(1);
         let amount = answer.amount.minor();
+        if amount == 0 {
+            return;
+        }
         match answer.rung {
             Rung::Primary | Rung::PrimaryOnly => return,
             Rung::StandIn => {
@@ -133,7 +138,7 @@ pub(super) fn approval(proposal: &Proposal, log_time_ms: u64) -> Approval {
         i64::try_from(log_time_ms).map_or(Timestamp::from_millis(i64::MAX), Timestamp::from_millis);
     Approval {
         transaction_id: proposal.transaction_id,
-        amount: proposal.request.amount.minor(),
+        amount: proposal.amount().minor(),
         at,
     }
 }

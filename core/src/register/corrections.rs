@@ -318,6 +318,10 @@ impl Register {
         let id = reversal.transaction_id;
         let late = reversal.cause == ReversalCause::Late;
         let Some(record) = self.payments.get(id) else {
+            if reversal.booked_in.is_some() {
+                // Older than the window: the ledger alone keeps account of it.
+                return Outcome::Reversed(reversal.amount.unwrap_or(0));
+            }
             // A reversal that comes before its authorization forbids it.
             return if late {
                 Outcome::Noted
@@ -338,6 +342,9 @@ impl Register {
         let Some(trip) = self.trips.get_mut(trip) else {
             return Outcome::Noted;
         };
+        if !late && trip.has_other_reversal(id, reversal.id) {
+            return Outcome::OtherFingerprint;
+        }
         let again = trip.reversal(id, reversal.id).is_some();
         let back = trip.reverse(&payment(&answer), reversal.id, reversal.amount);
         if late {
@@ -345,6 +352,8 @@ impl Register {
             self.payments.set(id, Flag::Released, true);
             self.counts.released = self.counts.released.saturating_add(u64::from(!again));
         }
+        let unheeded = reversal.cause == ReversalCause::Unheeded && !again;
+        self.counts.late = self.counts.late.saturating_add(u64::from(unheeded));
         self.counts.reversed = self.counts.reversed.saturating_add(u64::from(!again));
         Outcome::Reversed(back)
     }

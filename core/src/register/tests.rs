@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::answer::{Code, Reason, Rung, Verdict};
-use crate::authorization::{Authorization, Merchant};
+use crate::authorization::{Authorization, Merchant, Particulars};
 use crate::clock::Timestamp;
 use crate::decide::{FloorLimits, Limits, StandInLimits};
 use crate::entry::Proposal;
@@ -55,6 +55,7 @@ fn proposal(key: u8, amount: i64, cap: i64, trip: Trip) -> Proposal {
             },
             bank_key: Some(key.to_string()),
             received_at: Timestamp::from_millis(0),
+            particulars: Particulars::default(),
         },
         transaction_id: TransactionId::from_bytes([key; 16]),
         fingerprint: Fingerprint::from_bytes([(amount % 251) as u8; 32]),
@@ -72,6 +73,7 @@ fn proposal(key: u8, amount: i64, cap: i64, trip: Trip) -> Proposal {
         policy_version: 1,
         swipe_window_ms: 0,
         shadow: None,
+        approved: None,
     }
 }
 

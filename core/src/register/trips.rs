@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::entry::Proposal;
 use crate::id::{ShopperId, TransactionId, TripId};
+use crate::identity;
 use crate::planted::{Planted, planted};
 use crate::trip::{Approval, Trip, TripStatus};
 
@@ -162,10 +163,14 @@ impl TripRecord {
     /// Whether the same amount was approved moments ago under another key. The rules looked already;
     /// two that were decided at the same time meet here.
     pub(super) fn is_double_swipe(&self, proposal: &Proposal, log_time_ms: u64) -> bool {
+        if proposal.request.particulars.adds_to.is_some() {
+            // It says itself which payment it is like, and that it is another.
+            return false;
+        }
         let now = i64::try_from(log_time_ms).unwrap_or(i64::MAX);
         self.approvals.iter().any(|approval| {
             approval.transaction_id != proposal.transaction_id
-                && approval.amount == proposal.request.amount.minor()
+                && approval.amount == proposal.amount().minor()
                 && !self.reversed.contains_key(&approval.transaction_id)
                 && now.abs_diff(approval.at.as_millis()) < proposal.swipe_window_ms
         })
@@ -209,6 +214,13 @@ impl TripRecord {
         let reversals = self.reversed.entry(payment.transaction_id).or_default();
         let back = amount.map_or(left, |amount| amount.clamp(0, left));
         *reversals.entry(id).or_insert(back)
+    }
+
+    /// Whether a reversal under the same key of the bank said something else.
+    pub(super) fn has_other_reversal(&self, payment: TransactionId, id: Uuid) -> bool {
+        let reversals = self.reversed.get(&payment).into_iter().flatten();
+        let mut ids = reversals.map(|(known, _)| *known);
+        ids.any(|known| known != id && identity::same_reversal_key(known, id))
     }
 
     /// What a reversal took back.

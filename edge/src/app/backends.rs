@@ -283,6 +283,7 @@ impl Follower {
                         touched.insert((change.shopper, change.trip));
                     }
                     PlatformEvent::StorePut(_)
+                    | PlatformEvent::CardSet { .. }
                     | PlatformEvent::OrderPlaced(_)
                     | PlatformEvent::OrderClaimed { .. } => {}
                 }

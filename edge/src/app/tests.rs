@@ -27,8 +27,7 @@ use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::BankConfig;
-use crate::native::Rendered;
+use crate::adapter::{Adapter, Message, Rendered, Reply, Understood, native};
 use crate::problem::Problem;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -206,31 +205,35 @@ async fn the_seeds_payment_is_approved_replayed_booked_and_survives_a_restart() 
 }
 
 /// Fails to render once.
-struct Clumsy(AtomicBool);
+struct Clumsy(Arc<AtomicBool>);
+
+#[derive(Debug)]
+struct ClumsyReply(Arc<AtomicBool>);
 
 impl Adapter for Clumsy {
-    fn understand(
-        &self,
-        bank: &BankConfig,
-        body: &[u8],
-        now: Timestamp,
-    ) -> Result<Authorization, Problem> {
-        Native.understand(bank, body, now)
+    fn understand(&self, message: &Message<'_>) -> Result<Understood, Problem> {
+        let reply = Box::new(ClumsyReply(Arc::clone(&self.0)));
+        Ok(Understood {
+            reply,
+            ..native::understand(message)?
+        })
     }
+}
 
-    fn render(&self, answer: &Answer) -> Rendered {
+impl Reply for ClumsyReply {
+    fn answer(&self, answer: &Answer, asked: &Authorization) -> Rendered {
         assert!(
             self.0.swap(true, Ordering::SeqCst),
             "planted: the first answer is not rendered"
         );
-        Native.render(answer)
+        native::Native.answer(answer, asked)
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_500_after_the_commit_replays_until_an_operator_clears_it() {
     let dir = tempfile::tempdir().unwrap();
-    let adapter: Arc<dyn Adapter> = Arc::new(Clumsy(AtomicBool::new(false)));
+    let adapter: Arc<dyn Adapter> = Arc::new(Clumsy(Arc::default()));
     let hooks = Hooks {
         adapter: Some(adapter),
         ..Hooks::default()
@@ -307,6 +310,9 @@ gated! {
     cursor(log: Uuid) -> u64;
     book(step: ledger_port::DrainStep) -> ledger_port::Booked;
     put_store(store: Store) -> ();
+    set_card(card: ledger_port::Card, shopper: Option<ShopperId>) -> ();
+    card_holder(card: ledger_port::Card) -> Option<ShopperId>;
+    cards(after: Option<ledger_port::Card>, limit: u32) -> Vec<ledger_port::CardHolder>;
     place_order(order: Order) -> ledger_port::Placed;
     order(id: OrderId) -> Option<Order>;
     offers(store: StoreId, limit: u32) -> Vec<Order>;
@@ -316,6 +322,7 @@ gated! {
     book_events(events: Vec<BookedEvent>) -> ledger_port::EventsBooked;
     complete(shopper: ShopperId, trip: TripId) -> ledger_port::Completed;
     authorizations(after: Option<(ShopperId, TransactionId)>, limit: u32) -> Vec<ledger_port::AuthorizationRow>;
+    authorization(id: TransactionId) -> Option<ledger_port::AuthorizationRow>;
     stale_holds(before: Timestamp, limit: u32) -> Vec<ledger_port::StaleHold>;
     release(holds: Vec<ledger_port::StaleHold>) -> u64;
     conflicts(limit: u32) -> Vec<ledger_port::ConflictRow>;

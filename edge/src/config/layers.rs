@@ -43,6 +43,7 @@ const OPTIONAL: &[(&str, Kind)] = &[
 ];
 const BANK_OPTIONAL: &[(&str, Kind)] = &[
     ("slug", Kind::Text),
+    ("signature", Kind::Text),
     ("secrets", Kind::Texts),
     ("secrets_file", Kind::Text),
 ];

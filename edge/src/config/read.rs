@@ -22,6 +22,7 @@ use super::{
     LedgerConfig, LimitConfig, LogFormat, RegisterLimits, Settings, TelemetryConfig,
     TripCacheConfig, WalConfig,
 };
+use crate::adapter::{Format, ShopperBy};
 use crate::links::TlsFiles;
 use crate::secrets::SecretsConfig;
 use crate::server::ServerLimits;
@@ -362,8 +363,16 @@ fn bank(from: &Settings, number: usize) -> Read<BankConfig> {
             "basic signs nothing: it needs client_certificate = \"required\"",
         );
     }
+    let (format, shopper_by) = bank_format(from, number)?;
     Ok(BankConfig {
         slug,
+        format,
+        shopper_by,
+        partial_approvals: match from.text(&key("partial_approvals")) {
+            Some("taken") => true,
+            Some("refused") => false,
+            _ => return wrong(&key("partial_approvals"), "must be taken or refused"),
+        },
         currency: from.parsed(&key("currency"), "an ISO 4217 code")?,
         secrets,
         mutual_tls,
@@ -374,12 +383,36 @@ fn bank(from: &Settings, number: usize) -> Read<BankConfig> {
     })
 }
 
+fn bank_format(from: &Settings, number: usize) -> Read<(Format, ShopperBy)> {
+    let key = |name: &str| format!("banks.{number}.{name}");
+    let word = from
+        .text(&key("adapter"))
+        .and_then(|word| word.parse().ok());
+    let Some(format) = word else {
+        return wrong(&key("adapter"), "must be native, stripe, lithic or marqeta");
+    };
+    let shopper_by = from
+        .text(&key("shopper_by"))
+        .and_then(|word| word.parse().ok());
+    match (format, shopper_by) {
+        (Format::Lithic, Some(ShopperBy::Cardholder)) => wrong(
+            &key("shopper_by"),
+            "must be card: Lithic's messages name no cardholder",
+        ),
+        (format, Some(shopper_by)) => Ok((format, shopper_by)),
+        (_, None) => wrong(&key("shopper_by"), "must be card or cardholder"),
+    }
+}
+
 fn bank_secrets(from: &Settings, number: usize, bank: BankId) -> Read<SecretsConfig> {
     let key = |name: &str| format!("banks.{number}.{name}");
-    let scheme: Scheme = from.parsed(
-        &key("signature"),
-        "standard-webhooks, stripe, http-message or basic",
-    )?;
+    let expected = "standard-webhooks, stripe, http-message or basic";
+    // A platform signs in its own way, unless a proxy of the bank's signs in another.
+    let (format, _) = bank_format(from, number)?;
+    let scheme: Scheme = match from.text(&key("signature")) {
+        None => format.scheme(),
+        Some(_) => from.parsed(&key("signature"), expected)?,
+    };
     let wrong_key = |key: String, error: &dyn std::fmt::Display| ConfigError::Value {
         key,
         expected: error.to_string(),

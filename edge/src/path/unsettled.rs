@@ -127,7 +127,10 @@ impl Path {
         let Limits::Floor(limits) = decision.limits else {
             return None;
         };
-        if decision.reason.verdict() == Verdict::Declined {
+        // The log may still commit what was proposed: an approval of another amount would be another answer.
+        if decision.reason.verdict() == Verdict::Declined
+            || decision.amount != proposal.amount().minor()
+        {
             return None;
         }
         proposal.reason = decision.reason;
@@ -135,7 +138,7 @@ impl Path {
         let one_by_one = tokio::time::timeout_at(budget.deadline(), self.isolating.lock());
         let _one = one_by_one.await.ok()?;
         let now_ms = u64::try_from(self.clock.now().as_millis()).unwrap_or(0);
-        let amount = proposal.request.amount.minor();
+        let amount = proposal.amount().minor();
         let fits = self
             .advices
             .fits(proposal.request.shopper, amount, &limits, now_ms);

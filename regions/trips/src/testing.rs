@@ -119,6 +119,9 @@ ledger_calls! {
     cursor(log: Uuid) -> u64;
     book(step: DrainStep) -> Booked;
     put_store(store: Store) -> ();
+    set_card(card: Card, shopper: Option<ShopperId>) -> ();
+    card_holder(card: Card) -> Option<ShopperId>;
+    cards(after: Option<Card>, limit: u32) -> Vec<CardHolder>;
     place_order(order: Order) -> Placed;
     order(id: OrderId) -> Option<Order>;
     offers(store: StoreId, limit: u32) -> Vec<Order>;
@@ -128,6 +131,7 @@ ledger_calls! {
     book_events(events: Vec<BookedEvent>) -> EventsBooked;
     complete(shopper: ShopperId, trip: TripId) -> Completed;
     authorizations(after: Option<(ShopperId, TransactionId)>, limit: u32) -> Vec<AuthorizationRow>;
+    authorization(id: TransactionId) -> Option<AuthorizationRow>;
     stale_holds(before: Timestamp, limit: u32) -> Vec<StaleHold>;
     release(holds: Vec<StaleHold>) -> u64;
     conflicts(limit: u32) -> Vec<ConflictRow>;

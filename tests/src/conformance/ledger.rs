@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use standin_core::BoxFuture;
 use standin_core::answer::{Answer, Reason, Rung, Why};
-use standin_core::authorization::{Authorization, Merchant};
+use standin_core::authorization::{Authorization, Merchant, Particulars};
 use standin_core::clock::Timestamp;
 use standin_core::decide::Limits;
 use standin_core::entry::{Booking, LogPosition, Proposal};
@@ -292,6 +292,7 @@ pub fn propose(sheet: &TripSheet, key: &str, amount: i64, cap: i64) -> Proposal 
         },
         bank_key: Some(format!("{key}-{}", trip.shopper)),
         received_at: at(10),
+        particulars: Particulars::default(),
     };
     let id = transaction_id(&request, Operation::Authorize, Some(trip.id));
     let print = fingerprint(&request);
@@ -316,6 +317,7 @@ pub fn propose(sheet: &TripSheet, key: &str, amount: i64, cap: i64) -> Proposal 
         policy_version: 3,
         swipe_window_ms: 0,
         shadow: Some(Reason::WithinStandInLimits),
+        approved: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use standin_cli::client::{Call, CallError, Pool, Reply, Signer};
-use standin_core::authorization::{Authorization, Merchant};
+use standin_core::authorization::{Authorization, Merchant, Particulars};
 use standin_core::clock::{Clock, SystemClock};
 use standin_core::id::{BankId, ShopperId, TransactionId};
 use standin_core::identity::{self, Operation};
@@ -113,6 +113,7 @@ impl Payment {
             },
             bank_key: Some(self.key.clone()),
             received_at: SystemClock.now(),
+            particulars: Particulars::default(),
         };
         identity::transaction_id(&request, Operation::Authorize, None)
     }

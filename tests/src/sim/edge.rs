@@ -15,10 +15,12 @@ use standin_core::policy::Policy;
 use standin_core::signature::Scheme;
 use standin_core::trip_cache::TripCache;
 use standin_core::trip_cache::memory::MemoryTripCache;
+use standin_edge::adapter::{Format, ShopperBy};
 use standin_edge::advices::{Advices, Kept};
 use standin_edge::afterwards::Afterwards;
 use standin_edge::alarm::Alarms;
 use standin_edge::breaker::BreakerConfig;
+use standin_edge::cards::Cards;
 use standin_edge::chance::Chance;
 use standin_edge::config::{BankConfig, Budgets, LimitConfig};
 use standin_edge::drain::{Drain, DrainConfig, Progress};
@@ -100,6 +102,9 @@ pub fn bank() -> Option<BankConfig> {
     Some(BankConfig {
         slug: slug()?,
         currency: standin_core::money::Currency::USD,
+        format: Format::Native,
+        shopper_by: ShopperBy::Card,
+        partial_approvals: false,
         // Requests of the simulator come in behind the door.
         secrets: SecretsConfig {
             bank: slug()?,
@@ -200,6 +205,7 @@ impl Region {
             key: DeploymentKey::new(vec![7; 32])?,
             policy: ArcSwap::from_pointee(policy),
             stores: Arc::clone(&self.stores),
+            cards: Arc::new(Cards::new(Arc::clone(&ledger))),
             cache: Arc::clone(&cache),
             ledger: Arc::clone(&ledger),
             primary: Arc::clone(&primary),

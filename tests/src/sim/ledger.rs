@@ -12,9 +12,9 @@ use standin_core::entry::Proposal;
 use standin_core::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
 use standin_core::ledger::memory::MemoryLedger;
 use standin_core::ledger::{
-    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Claim, ClosedCursor,
-    ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, HoldReply, Ledger, LedgerError,
-    OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
+    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
+    ClosedCursor, ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, HoldReply, Ledger,
+    LedgerError, OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
 };
 use standin_core::merchant::Store;
 use standin_core::trip::Order;
@@ -265,6 +265,9 @@ through! {
     book(step: DrainStep) -> Booked;
     promote_epoch() -> u64;
     put_store(store: Store) -> ();
+    set_card(card: Card, shopper: Option<ShopperId>) -> ();
+    card_holder(card: Card) -> Option<ShopperId>;
+    cards(after: Option<Card>, limit: u32) -> Vec<CardHolder>;
     place_order(order: Order) -> Placed;
     order(id: OrderId) -> Option<Order>;
     offers(store: StoreId, limit: u32) -> Vec<Order>;
@@ -275,6 +278,7 @@ through! {
     complete(shopper: ShopperId, trip: TripId) -> Completed;
     closed_since(after: Option<ClosedCursor>, limit: u32) -> Vec<ClosedTrip>;
     authorizations(after: Option<(ShopperId, TransactionId)>, limit: u32) -> Vec<AuthorizationRow>;
+    authorization(id: TransactionId) -> Option<AuthorizationRow>;
     stale_holds(before: standin_core::clock::Timestamp, limit: u32) -> Vec<StaleHold>;
     release(holds: Vec<StaleHold>) -> u64;
     conflicts(limit: u32) -> Vec<ConflictRow>;

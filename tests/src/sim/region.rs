@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use standin_core::answer::Verdict;
-use standin_core::authorization::{Authorization, Merchant};
+use standin_core::authorization::{Authorization, Merchant, Particulars};
 use standin_core::clock::{Clock, Timestamp};
 use standin_core::entry::Entry;
 use standin_core::id::{OrderId, ShopperId, StoreId, TripId};
@@ -457,6 +457,7 @@ fn request(payment: &Payment, edge: &Edge) -> Option<Authorization> {
         },
         bank_key: Some(key),
         received_at: edge.path.clock.now(),
+        particulars: Particulars::default(),
     })
 }
 

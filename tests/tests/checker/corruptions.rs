@@ -321,6 +321,7 @@ pub(super) const CORRUPTIONS: &[Corruption] = &[
                 shopper: None,
                 amount: None,
                 cause: ReversalCause::Late,
+                booked_in: None,
             }),
             outcome: Applied::Reversed(100),
             ..last

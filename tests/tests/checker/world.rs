@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use standin_core::answer::{Answer, Code, Reason, Rung, Verdict, Why};
-use standin_core::authorization::{Authorization, Merchant};
+use standin_core::authorization::{Authorization, Merchant, Particulars};
 use standin_core::clock::Timestamp;
 use standin_core::decide::Limits;
 use standin_core::entry::{Entry, LogPosition, Proposal};
@@ -166,6 +166,7 @@ fn propose(n: u64, random: &mut Random) -> Proposal {
         },
         bank_key: Some(format!("key-{n}")),
         received_at: Timestamp::from_millis(BEGIN + n as i64 * 10),
+        particulars: Particulars::default(),
     };
     let trip = Trip {
         id: TripId(Uuid::from_u128(u128::from(n / 3) + 1)),
@@ -210,6 +211,7 @@ fn propose(n: u64, random: &mut Random) -> Proposal {
         policy_version: 1,
         swipe_window_ms: 0,
         shadow: None,
+        approved: None,
         request,
         trip: Some(trip),
     }

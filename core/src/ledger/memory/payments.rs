@@ -55,9 +55,14 @@ impl Payments {
         Ok(())
     }
 
-    /// Claims a transaction id, and says which request has it.
-    fn claim(&mut self, id: TransactionId, print: Fingerprint, shopper: ShopperId) -> Fingerprint {
-        self.claimed.entry(id).or_insert((print, shopper)).0
+    /// Claims a transaction id, and says which request of which shopper has it.
+    fn claim(
+        &mut self,
+        id: TransactionId,
+        print: Fingerprint,
+        shopper: ShopperId,
+    ) -> (Fingerprint, ShopperId) {
+        *self.claimed.entry(id).or_insert((print, shopper))
     }
 
     pub(super) fn hold(
@@ -68,12 +73,14 @@ impl Payments {
     ) -> HoldReply {
         let id = proposal.transaction_id;
         let shopper = proposal.request.shopper;
-        if self.claim(id, proposal.fingerprint, shopper) != proposal.fingerprint {
+        // A card may have been given to another since it was claimed.
+        let (claimed, claimer) = self.claim(id, proposal.fingerprint, shopper);
+        if claimed != proposal.fingerprint {
             return HoldReply::OtherFingerprint;
         }
         let trip = proposal.trip.as_ref().map(|trip| trip.id);
         let approved_before = trip.map_or(0, |trip| self.others(shopper, trip, id));
-        if let Some(row) = self.rows.get(&(shopper, id)) {
+        if let Some(row) = self.rows.get(&(claimer, id)) {
             match row.state {
                 AuthorizationState::Held if row.answer.trip == trip => {
                     return HoldReply::Held { approved_before };
@@ -93,10 +100,10 @@ impl Payments {
         if status != Some(TripStatus::Shopping) {
             return HoldReply::NotShopping;
         }
-        let sum = approved_before.checked_add(proposal.request.amount.minor());
+        let sum = approved_before.checked_add(proposal.amount().minor());
         // Without a cap there is no room that could be shown.
         let fits = sum.is_some_and(|sum| proposal.cap.is_some_and(|cap| sum <= cap));
-        if !fits {
+        if !fits || claimer != shopper {
             return HoldReply::CapSpent { approved_before };
         }
         let mut row = rows::held_row(proposal, now);
@@ -203,7 +210,7 @@ impl Payments {
     fn finalize(&mut self, log: Uuid, booking: &Booking) -> Finalized {
         let answer = &booking.answer;
         let id = answer.transaction_id;
-        let claimed = self.claim(id, answer.fingerprint, answer.shopper);
+        let (claimed, _) = self.claim(id, answer.fingerprint, answer.shopper);
         let there = self.rows.get(&(answer.shopper, id));
         let held_at = there.and_then(|row| row.held_at);
         let clash = match there.map(|row| (row.state, &row.answer)) {
@@ -244,6 +251,12 @@ impl Payments {
         });
         self.count_reversals(id);
         Finalized::Now
+    }
+
+    /// The row of a payment, whoever's it is.
+    pub(super) fn row(&self, id: TransactionId) -> Option<AuthorizationRow> {
+        let (_, shopper) = self.claimed.get(&id)?;
+        self.rows.get(&(*shopper, id)).cloned()
     }
 
     pub(super) fn advise(&mut self, advice: &Advice) -> Result<Advised, LedgerError> {

@@ -1,13 +1,17 @@
 //! Stores, orders and trips in memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::super::closed::{ClosedCursor, ClosedKey, ClosedTrip};
-use super::super::{Claim, Completed, LedgerError, Placed, StartTrip, Started, rows};
-use super::{ORDERS_MAX, full};
+use super::super::{
+    CARD_ROWS_MAX, Card, CardHolder, Claim, Completed, LedgerError, Placed, StartTrip, Started,
+    rows,
+};
+use super::{CARDS_MAX, ORDERS_MAX, full};
 use crate::clock::Timestamp;
 use crate::entry::PlatformEvent;
 use crate::id::{OrderId, ShopperId, StoreId, TripId};
@@ -20,6 +24,7 @@ use crate::trip::{
 #[derive(Clone, Default)]
 pub(super) struct Platform {
     stores: BTreeMap<StoreId, Store>,
+    cards: BTreeMap<Card, ShopperId>,
     orders: HashMap<OrderId, Order>,
     /// PLACED orders by store and age.
     placed: BTreeMap<(StoreId, u64), OrderId>,
@@ -49,6 +54,38 @@ impl Platform {
 
     pub(super) fn stores(&self) -> Vec<Store> {
         self.stores.values().cloned().collect()
+    }
+
+    pub(super) fn set_card(
+        &mut self,
+        card: Card,
+        shopper: Option<ShopperId>,
+    ) -> Result<(), LedgerError> {
+        match shopper {
+            None => drop(self.cards.remove(&card)),
+            Some(_) if self.cards.len() >= CARDS_MAX && !self.cards.contains_key(&card) => {
+                return Err(full("cards"));
+            }
+            Some(shopper) => drop(self.cards.insert(card, shopper)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn card_holder(&self, card: &Card) -> Option<ShopperId> {
+        self.cards.get(card).copied()
+    }
+
+    pub(super) fn cards(&self, after: Option<&Card>, limit: u32) -> Vec<CardHolder> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let limit = usize::try_from(limit.min(CARD_ROWS_MAX)).unwrap_or(usize::MAX);
+        self.cards
+            .range::<Card, _>((from, Bound::Unbounded))
+            .take(limit)
+            .map(|(card, shopper)| CardHolder {
+                card: card.clone(),
+                shopper: *shopper,
+            })
+            .collect()
     }
 
     /// Places an order that [`rows::as_placed`] made.
@@ -281,6 +318,14 @@ impl Platform {
                     Applied::Unchanged
                 } else {
                     Applied::Changed
+                }
+            }
+            PlatformEvent::CardSet { card, shopper } => {
+                let before = self.card_holder(card);
+                match self.set_card(card.clone(), *shopper) {
+                    Ok(()) if before == *shopper => Applied::Unchanged,
+                    Ok(()) => Applied::Changed,
+                    Err(_) => Applied::Refused,
                 }
             }
             PlatformEvent::OrderPlaced(order) => {

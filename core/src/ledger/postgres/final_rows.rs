@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::super::rows::log_time;
+use super::super::rows::{log_time, particulars_json};
 use super::decode::sql_time;
 use super::epoch::guard;
 use crate::answer::{Answer, Reason, Rung, Why};
@@ -21,7 +21,7 @@ pub(super) static WRITE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// An advice's: over a hold; a decline also over its claim. On a server of epoch `$30` at least.
+/// An advice's: over a hold; a decline also over its claim. On a server of epoch `$31` at least.
 pub(super) static ADVISE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "{INSERT} join transactions x on x.transaction_id = p.transaction_id \
@@ -30,27 +30,27 @@ pub(super) static ADVISE: LazyLock<String> = LazyLock::new(|| {
          where h.shopper_id = p.shopper_id and h.transaction_id = p.transaction_id \
          and h.state = 'held')) and {} {UPDATE} \
          where authorizations.state = 'held' returning transaction_id",
-        guard!("$30")
+        guard!("$31")
     )
 });
 
 const INSERT: &str = "insert into authorizations (shopper_id, transaction_id, state, fingerprint, \
      bank, verdict, reason, code, amount, currency, rung, why, cap, approved_before, trip_id, \
      trip_age_ms, policy_version, exposed, store_id, picked, picked_listed, mix, trip_version, \
-     shadow, merchant_name, merchant_address, log, log_index, log_slot, final_at) \
+     shadow, merchant_name, merchant_address, particulars, log, log_index, log_slot, final_at) \
      select p.shopper_id, p.transaction_id, 'final', p.fingerprint, p.bank, p.verdict, p.reason, \
      p.code, p.amount, p.currency, p.rung, p.why, p.cap, p.before, p.trip_id, p.age, p.policy, \
      p.exposed, p.store_id, p.picked, p.picked_listed, p.mix, p.trip_version, p.shadow, \
-     p.merchant_name, p.merchant_address, $1, p.log_index, p.log_slot, p.final_at \
+     p.merchant_name, p.merchant_address, p.particulars, $1, p.log_index, p.log_slot, p.final_at \
      from unnest($2::bigint[], $3::uuid[], $4::bytea[], $5::text[], $6::text[], $7::text[], \
      $8::text[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::bigint[], \
      $14::bigint[], $15::uuid[], $16::bigint[], $17::bigint[], $18::boolean[], $19::bigint[], \
      $20::bigint[], $21::bigint[], $22::jsonb[], $23::bigint[], $24::text[], $25::text[], \
-     $26::text[], $27::bigint[], $28::bigint[], $29::timestamptz[]) \
+     $26::text[], $27::jsonb[], $28::bigint[], $29::bigint[], $30::timestamptz[]) \
      as p (shopper_id, transaction_id, fingerprint, bank, verdict, reason, code, amount, \
      currency, rung, why, cap, before, trip_id, age, policy, exposed, store_id, picked, \
-     picked_listed, mix, trip_version, shadow, merchant_name, merchant_address, log_index, \
-     log_slot, final_at)";
+     picked_listed, mix, trip_version, shadow, merchant_name, merchant_address, particulars, \
+     log_index, log_slot, final_at)";
 
 const UPDATE: &str = "on conflict (shopper_id, transaction_id) do update set \
      state = excluded.state, fingerprint = excluded.fingerprint, bank = excluded.bank, \
@@ -63,6 +63,7 @@ const UPDATE: &str = "on conflict (shopper_id, transaction_id) do update set \
      picked_listed = excluded.picked_listed, mix = excluded.mix, \
      trip_version = excluded.trip_version, shadow = excluded.shadow, \
      merchant_name = excluded.merchant_name, merchant_address = excluded.merchant_address, \
+     particulars = excluded.particulars, \
      log = excluded.log, log_index = excluded.log_index, log_slot = excluded.log_slot, \
      final_at = excluded.final_at";
 
@@ -94,6 +95,7 @@ pub(super) struct Finals<'a> {
     shadows: Vec<Option<&'static str>>,
     names: Vec<&'a str>,
     addresses: Vec<&'a str>,
+    particulars: Vec<Option<serde_json::Value>>,
     indexes: Vec<Option<i64>>,
     slots: Vec<Option<i64>>,
     finals: Vec<jiff::Timestamp>,
@@ -153,6 +155,7 @@ impl<'a> Finals<'a> {
         self.shadows.push(proposal.shadow.map(Reason::as_str));
         self.names.push(&proposal.request.merchant.name);
         self.addresses.push(&proposal.request.merchant.address);
+        self.particulars.push(particulars_json(proposal));
         self.indexes.push(index);
         self.slots.push(place.map(|at| i64::from(at.slot)));
         self.finals.push(final_at);
@@ -160,7 +163,7 @@ impl<'a> Finals<'a> {
     }
 
     /// The parameters of the statements of this module.
-    pub(super) fn params<'p>(&'p self, log: &'p Option<Uuid>) -> [&'p (dyn ToSql + Sync); 29] {
+    pub(super) fn params<'p>(&'p self, log: &'p Option<Uuid>) -> [&'p (dyn ToSql + Sync); 30] {
         [
             log,
             &self.shoppers,
@@ -188,6 +191,7 @@ impl<'a> Finals<'a> {
             &self.shadows,
             &self.names,
             &self.addresses,
+            &self.particulars,
             &self.indexes,
             &self.slots,
             &self.finals,

@@ -313,7 +313,7 @@ fn insert_sql() -> String {
          as p (shopper_id, transaction_id, fingerprint, bank, reason, code, amount, currency, \
          rung, why, cap, trip_id, age, policy, exposed, store_id, picked) \
          join transactions x on x.transaction_id = p.transaction_id \
-         and x.fingerprint = p.fingerprint \
+         and x.fingerprint = p.fingerprint and x.shopper_id = p.shopper_id \
          join trips t on t.shopper_id = p.shopper_id and t.trip_id = p.trip_id \
          and t.status = 'SHOPPING' \
          cross join lateral ({OTHERS}) s \
@@ -330,7 +330,8 @@ fn insert_sql() -> String {
     )
 }
 
-/// What is there for each proposal of a round. A hold that this round made brought its sum with it.
+/// What is there for each proposal of a round, under the shopper who first claimed its id: a card may
+/// have been given to another since. A hold that this round made brought its sum with it.
 fn read_sql() -> String {
     format!(
         "select p.place, x.fingerprint as claimed, t.status as trip_status, \
@@ -340,8 +341,8 @@ fn read_sql() -> String {
          as p (place, transaction_id, shopper_id, trip_id, first) \
          join transactions x on x.transaction_id = p.transaction_id \
          left join trips t on t.shopper_id = p.shopper_id and t.trip_id = p.trip_id \
-         left join authorizations a on a.shopper_id = p.shopper_id \
-         and a.transaction_id = p.transaction_id"
+         left join authorizations a on a.shopper_id = x.shopper_id \
+         and a.transaction_id = x.transaction_id"
     )
 }
 
@@ -453,7 +454,7 @@ impl Approvals {
         self.banks.push(proposal.request.bank.as_str().to_owned());
         self.reasons.push(proposal.reason.as_str());
         self.codes.push(proposal.code.as_str().to_owned());
-        self.amounts.push(proposal.request.amount.minor());
+        self.amounts.push(proposal.amount().minor());
         self.currencies
             .push(proposal.request.amount.currency().code().to_owned());
         self.rungs.push(proposal.rung.as_str());

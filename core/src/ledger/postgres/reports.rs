@@ -48,6 +48,20 @@ pub(super) async fn authorizations(
     rows.iter().map(authorization).collect()
 }
 
+/// One authorization.
+pub(super) async fn one(
+    client: &Object,
+    id: TransactionId,
+) -> Result<Option<AuthorizationRow>, Failure> {
+    let sql = format!(
+        "select {AUTHORIZATION} from transactions x join authorizations a \
+         on a.shopper_id = x.shopper_id and a.transaction_id = x.transaction_id \
+         where x.transaction_id = $1"
+    );
+    let rows = query(client, &sql, &[&id.to_uuid()]).await?;
+    rows.first().map(authorization).transpose()
+}
+
 /// Holds without an outcome, oldest first.
 pub(super) async fn stale_holds(
     client: &Object,

@@ -28,11 +28,13 @@ fn declined(proposal: Proposal) -> Proposal {
 
 fn reversal(key: u8, number: u128, amount: Option<i64>, cause: ReversalCause) -> Entry {
     Entry::Reverse(Reversal {
-        id: Uuid::from_u128(number),
+        // Reversals under different keys of the bank differ in the first half.
+        id: Uuid::from_u128(number << 64),
         transaction_id: id(key),
         shopper: None,
         amount,
         cause,
+        booked_in: None,
     })
 }
 
@@ -210,7 +212,10 @@ fn a_late_approval_counts_and_is_given_back_unless_the_bank_was_told() {
         }
         assert_eq!(released, Outcome::Reversed(600));
         assert_eq!((spent(&register), register.counts().released), (0, 1));
-        assert_eq!(register.reversal(id(1), Uuid::from_u128(9)), Some(600));
+        assert_eq!(
+            register.reversal(id(1), Uuid::from_u128(9 << 64)),
+            Some(600)
+        );
         assert_eq!(recalled(&register, 1, 600), Recall::Tombstoned);
         assert_eq!(
             register.apply(at(5), RETRY_MS, &Entry::Heard(id(1))),
@@ -357,4 +362,89 @@ fn what_is_no_saved_register_is_refused_and_changes_nothing() {
     newer[0] = 9;
     assert!(matches!(register.load(&newer), Err(LoadError::Schema(9))));
     assert_eq!(register.save().unwrap(), saved);
+}
+
+#[test]
+fn a_reversals_key_that_says_something_else_is_refused() {
+    let mut register = Register::new(SIZE);
+    let on = trip(1, 1);
+    apply(&mut register, 1, 0, proposal(1, 500, 1_000, on));
+    let said = |amount: i64, half: u128| {
+        Entry::Reverse(Reversal {
+            id: Uuid::from_u128((7 << 64) | half),
+            transaction_id: id(1),
+            shopper: None,
+            amount: Some(amount),
+            cause: ReversalCause::Bank,
+            booked_in: None,
+        })
+    };
+    let back = |register: &mut Register, n, entry: &Entry| register.apply(at(n), 0, entry);
+    assert_eq!(
+        back(&mut register, 2, &said(100, 1)),
+        Outcome::Reversed(100)
+    );
+    assert_eq!(
+        back(&mut register, 3, &said(100, 1)),
+        Outcome::Reversed(100)
+    );
+    assert_eq!(
+        back(&mut register, 4, &said(200, 2)),
+        Outcome::OtherFingerprint
+    );
+    assert_eq!(
+        register.approvals(TripId(Uuid::from_u128(1)))[0].amount,
+        400
+    );
+}
+
+#[test]
+fn what_the_bank_did_not_heed_comes_back_and_counts_as_late() {
+    let mut register = Register::new(SIZE);
+    apply(&mut register, 1, 0, proposal(1, 500, 1_000, trip(1, 1)));
+    let unheeded = reversal(1, 1, None, ReversalCause::Unheeded);
+    assert_eq!(register.apply(at(2), 0, &unheeded), Outcome::Reversed(500));
+    assert_eq!(register.apply(at(3), 0, &unheeded), Outcome::Reversed(500));
+    assert_eq!(register.counts().late, 1);
+    // Never answered: it never will be.
+    let before = reversal(2, 1, None, ReversalCause::Unheeded);
+    assert_eq!(register.apply(at(4), 0, &before), Outcome::Tombstoned);
+    let never = Entry::Authorize(Box::new(proposal(2, 500, 1_000, trip(1, 1))));
+    assert_eq!(register.apply(at(5), 0, &never), Outcome::Tombstoned);
+}
+
+#[test]
+fn a_reversal_of_a_payment_that_only_the_ledger_knows_forbids_nothing() {
+    let mut register = Register::new(SIZE);
+    let old = Entry::Reverse(Reversal {
+        id: Uuid::from_u128(1 << 64),
+        transaction_id: id(1),
+        shopper: None,
+        amount: Some(300),
+        cause: ReversalCause::Bank,
+        booked_in: Some(Currency::USD),
+    });
+    assert_eq!(register.apply(at(1), 0, &old), Outcome::Reversed(300));
+    assert!(!register.knows(id(1)));
+}
+
+#[test]
+fn a_payment_of_nothing_counts_nowhere() {
+    let mut register = Register::new(SIZE);
+    let answer = answered(apply(
+        &mut register,
+        1,
+        0,
+        proposal(1, 0, 1_000, trip(1, 1)),
+    ));
+    assert_eq!(answer.verdict, Verdict::Approved);
+    let limits = StandInLimits {
+        transaction: 0,
+        ..wide()
+    };
+    let checked = stand_in(proposal(2, 0, 1_000, trip(1, 1)), limits);
+    let answer = answered(apply(&mut register, 2, 0, checked));
+    assert_eq!(answer.verdict, Verdict::Approved);
+    assert!(register.approvals(TripId(Uuid::from_u128(1))).is_empty());
+    assert_eq!(register.counts().exposed_minor, 0);
 }

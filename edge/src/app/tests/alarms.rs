@@ -60,7 +60,7 @@ async fn forcing_to_stand_in_is_alarmed_until_it_is_taken_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stored_500_is_alarmed_until_it_is_cleared_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let adapter: Arc<dyn Adapter> = Arc::new(Clumsy(AtomicBool::new(false)));
+    let adapter: Arc<dyn Adapter> = Arc::new(Clumsy(Arc::default()));
     let hooks = Hooks {
         adapter: Some(adapter),
         ..Hooks::default()

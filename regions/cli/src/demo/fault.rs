@@ -11,9 +11,9 @@ use standin_core::clock::Timestamp;
 use standin_core::entry::Proposal;
 use standin_core::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
 use standin_core::ledger::{
-    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Claim, ClosedCursor,
-    ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, HoldReply, Ledger, LedgerError,
-    OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
+    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
+    ClosedCursor, ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, HoldReply, Ledger,
+    LedgerError, OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
 };
 use standin_core::merchant::Store;
 use standin_core::trip::Order;
@@ -141,6 +141,9 @@ pass! {
     fn cursor(&self, log: Uuid) -> u64;
     fn book(&self, step: DrainStep) -> Booked;
     fn put_store(&self, store: Store) -> ();
+    fn set_card(&self, card: Card, shopper: Option<ShopperId>) -> ();
+    fn card_holder(&self, card: Card) -> Option<ShopperId>;
+    fn cards(&self, after: Option<Card>, limit: u32) -> Vec<CardHolder>;
     fn place_order(&self, order: Order) -> Placed;
     fn order(&self, id: OrderId) -> Option<Order>;
     fn offers(&self, store: StoreId, limit: u32) -> Vec<Order>;
@@ -154,6 +157,7 @@ pass! {
         after: Option<(ShopperId, TransactionId)>,
         limit: u32
     ) -> Vec<AuthorizationRow>;
+    fn authorization(&self, id: TransactionId) -> Option<AuthorizationRow>;
     fn stale_holds(&self, before: Timestamp, limit: u32) -> Vec<StaleHold>;
     fn release(&self, holds: Vec<StaleHold>) -> u64;
     fn conflicts(&self, limit: u32) -> Vec<ConflictRow>;

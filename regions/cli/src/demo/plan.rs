@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use bytes::Bytes;
-use standin_core::authorization::{Authorization, Merchant};
+use standin_core::authorization::{Authorization, Merchant, Particulars};
 use standin_core::clock::Timestamp;
 use standin_core::id::{BankId, ShopperId, StoreId, TransactionId, TripId};
 use standin_core::identity::{Operation, transaction_id};
@@ -416,6 +416,7 @@ impl Planner<'_> {
             },
             bank_key: key.clone(),
             received_at: Timestamp::from_millis(0),
+            particulars: Particulars::default(),
         };
         let body = Payment {
             shopper: told.shopper.into(),

@@ -296,5 +296,6 @@ fn platform(event: &PlatformEvent) -> &'static str {
         PlatformEvent::TripStarted { .. } => "trip_started",
         PlatformEvent::TripChanged(_) => "trip_changed",
         PlatformEvent::TripCompleted { .. } => "trip_completed",
+        PlatformEvent::CardSet { .. } => "card_set",
     }
 }

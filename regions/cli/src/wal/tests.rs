@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use clap::Parser;
 use serde_json::Value;
 use standin_core::answer::{Code, Reason, Rung, Why};
-use standin_core::authorization::{Authorization, Merchant};
+use standin_core::authorization::{Authorization, Merchant, Particulars};
 use standin_core::clock::Timestamp;
 use standin_core::decide::Limits;
 use standin_core::entry::{Entry, Proposal};
@@ -99,6 +99,7 @@ fn proposal(id: u8) -> Entry {
             },
             bank_key: Some("HIDDEN KEY".into()),
             received_at: Timestamp::from_millis(5),
+            particulars: Particulars::default(),
         },
         transaction_id: TransactionId::from_bytes([id; 16]),
         fingerprint: Fingerprint::from_bytes([5; 32]),
@@ -127,6 +128,7 @@ fn proposal(id: u8) -> Entry {
         policy_version: 1,
         swipe_window_ms: 0,
         shadow: None,
+        approved: None,
     }))
 }
 

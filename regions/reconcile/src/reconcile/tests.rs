@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use standin_core::answer::{Code, Reason, Rung, Why};
-use standin_core::authorization::{Authorization, Merchant};
+use standin_core::authorization::{Authorization, Merchant, Particulars};
 use standin_core::clock::{ManualClock, Timestamp};
 use standin_core::decide::Limits;
 use standin_core::entry::{Entry, Proposal};
@@ -71,6 +71,7 @@ fn proposal(n: u64, rung: Rung) -> Proposal {
         },
         bank_key: Some(format!("k{n}")),
         received_at: Timestamp::from_millis(NOW + n as i64),
+        particulars: Particulars::default(),
     };
     let trip = Trip {
         id: TripId(Uuid::from_u128(u128::from(n / 4) + 1)),
@@ -117,6 +118,7 @@ fn proposal(n: u64, rung: Rung) -> Proposal {
         shadow,
         request,
         trip: Some(trip),
+        approved: None,
     }
 }
 

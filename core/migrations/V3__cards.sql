@@ -1,0 +1,17 @@
+-- Cards, and what the formats of platforms say more of a payment.
+
+-- Whose card it is, by the token that a bank's messages name. Never a card number.
+create table cards (
+    bank text not null,
+    token text not null,
+    shopper_id bigint not null,
+    primary key (bank, token)
+);
+
+-- Card, network merchant id, terminal, the payment it adds to, what was asked for where less was
+-- approved; null where the bank said none of it.
+alter table authorizations add column particulars jsonb;
+
+-- Zero asks whether a card is good, and charges nothing.
+alter table authorizations drop constraint authorizations_amount_check;
+alter table authorizations add constraint authorizations_amount_check check (amount >= 0);

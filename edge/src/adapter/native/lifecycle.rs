@@ -1,0 +1,142 @@
+//! What our own format says of a payment after its authorization: reversals and the bank's outcomes.
+//!
+//! A payment is named by our `transaction_id`, or by the bank's own key as `key:` and the key. The
+//! path's name is repeated in the body, which is what is signed.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use standin_core::entry::ReversalCause;
+use standin_core::id::TransactionId;
+use standin_core::identity::{Operation, of_key};
+use standin_core::money::Money;
+
+use super::super::json::{self, Fields, fields, required, wrong};
+use super::super::{Asked, Message, Understood};
+use super::Native;
+use crate::path::{TakeBack, TakenBack};
+use crate::problem::Problem;
+
+/// Before a bank's own key, in paths and bodies.
+const BY_KEY: &str = "key:";
+
+/// What a bank reads of money that came back.
+#[derive(Serialize)]
+pub(super) struct TakenBody {
+    transaction_id: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reversed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<String>,
+}
+
+/// Reads `{"authorization": …, "reversal_id": …, "amount": …, "currency": …}`; without an amount
+/// all that is left comes back.
+pub(super) fn reversal(
+    message: &Message<'_>,
+    text: &str,
+    payment: &str,
+) -> Result<Understood, Problem> {
+    let names = ["authorization", "reversal_id", "amount", "currency"];
+    let Fields([said, key, amount, currency]) = fields(text, names)?;
+    let currency = match currency {
+        None => message.bank.currency,
+        Some(raw) => json::currency(raw, "currency")?,
+    };
+    let amount = match amount {
+        None => None,
+        Some(raw) => Some(json::major_units(raw, "amount", currency)?),
+    };
+    if amount.is_some_and(|amount| amount.minor() == 0) {
+        return Err(wrong("amount", "must be more than zero"));
+    }
+    let key = json::key(required(key, "reversal_id")?, "reversal_id")?;
+    let payment = self::payment(message, payment, said)?;
+    Ok(take_back(
+        message,
+        payment,
+        key,
+        amount,
+        ReversalCause::Bank,
+    ))
+}
+
+/// Reads `{"authorization": …, "outcome": …}`: what the bank made of our approval. One that it did not
+/// heed is taken back.
+pub(super) fn outcome(
+    message: &Message<'_>,
+    text: &str,
+    payment: &str,
+) -> Result<Understood, Problem> {
+    let Fields([said, outcome]) = fields(text, ["authorization", "outcome"])?;
+    let outcome: String = json::word(required(outcome, "outcome")?, "outcome")?;
+    if !matches!(outcome.as_str(), "timed_out" | "declined") {
+        return Err(wrong("outcome", "must be timed_out or declined"));
+    }
+    let payment = self::payment(message, payment, said)?;
+    // A payment has one outcome, however often and in whichever words it is told.
+    let (key, cause) = ("outcome".to_owned(), ReversalCause::Unheeded);
+    Ok(take_back(message, payment, key, None, cause))
+}
+
+/// The payment that path and body name.
+pub(super) fn payment(
+    message: &Message<'_>,
+    in_path: &str,
+    in_body: Option<&RawValue>,
+) -> Result<TransactionId, Problem> {
+    let field = "authorization";
+    let said: String = json::word(required(in_body, field)?, field)?;
+    let named: Cow<'_, str> = percent_decode_str(in_path)
+        .decode_utf8()
+        .map_err(|_| Problem::NotFound)?;
+    if said != named {
+        return Err(wrong(field, "must be the payment that the path names"));
+    }
+    match said.strip_prefix(BY_KEY) {
+        Some(key) if !key.is_empty() => Ok(of_key(&message.bank.slug, Operation::Authorize, key)),
+        Some(_) => Err(Problem::NotFound),
+        None => said.parse().map_err(|_| Problem::NotFound),
+    }
+}
+
+fn take_back(
+    message: &Message<'_>,
+    payment: TransactionId,
+    key: String,
+    amount: Option<Money>,
+    cause: ReversalCause,
+) -> Understood {
+    let bank = message.bank.slug.clone();
+    Understood {
+        asked: Asked::TakeBack(TakeBack {
+            bank,
+            payment,
+            key,
+            amount,
+            cause,
+        }),
+        reply: Box::new(Native),
+    }
+}
+
+// === impl TakenBody ===
+
+impl TakenBody {
+    pub(super) fn of(payment: TransactionId, taken: &TakenBack) -> Self {
+        let (state, back) = match taken {
+            TakenBack::Money(back) => ("reversed", Some(*back)),
+            TakenBack::Nothing => ("nothing_to_reverse", None),
+            TakenBack::Forbidden => ("forbidden", None),
+        };
+        Self {
+            transaction_id: payment.to_string(),
+            state,
+            reversed: back.map(Money::to_decimal),
+            currency: back.map(|back| back.currency().code().to_owned()),
+        }
+    }
+}

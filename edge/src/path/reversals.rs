@@ -1,0 +1,144 @@
+//! Money that comes back: a bank takes an approval back, whole or in part, or says that it had not
+//! waited for it.
+//!
+//! A reversal is an entry like an authorization, and as safe to send again: its id is made from what the
+//! bank said. One that comes before its authorization forbids it. Of a payment older than what the log
+//! remembers the ledger keeps account, so that one needs the primary.
+
+use standin_core::answer::{Answer, Verdict};
+use standin_core::entry::{Entry, Reversal, ReversalCause};
+use standin_core::id::{BankId, TransactionId};
+use standin_core::identity;
+use standin_core::ledger::{AuthorizationState, LedgerError};
+use standin_core::money::Money;
+use standin_core::register::Outcome;
+use standin_wal::Fate;
+
+use super::{Path, Refusal};
+use crate::budget::Budget;
+use crate::log::LogError;
+use crate::primary::Route;
+
+/// What a bank takes back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TakeBack {
+    /// The bank.
+    pub bank: BankId,
+    /// The payment.
+    pub payment: TransactionId,
+    /// The bank's own key of the reversal.
+    pub key: String,
+    /// How much; `None`: all that is left.
+    pub amount: Option<Money>,
+    /// On whose word, and why.
+    pub cause: ReversalCause,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TakenBack {
+    /// So much came back to the trip; the same again says the same.
+    Money(Money),
+    /// The payment was declined: there is nothing to take back.
+    Nothing,
+    /// The payment was not answered, and will not be.
+    Forbidden,
+}
+
+/// What is known of the payment.
+enum Known {
+    /// Its answer; where the log has forgotten it, how much is left of it and whose it is.
+    Answer(Box<Answer>, Option<i64>),
+    /// Nobody has answered it.
+    Nothing,
+}
+
+impl Path {
+    /// Takes an approval back, or says why it is not known to be done.
+    pub async fn take_back(&self, asked: &TakeBack, budget: &Budget) -> Result<TakenBack, Refusal> {
+        // The log is yet to hear of an answer that was given without it.
+        if self.advices.keeps(asked.payment) {
+            return Err(Refusal::StillDeciding);
+        }
+        let id = asked.payment;
+        let known = match self.log.read(|register| register.answer(id)) {
+            Some(answer) => Known::Answer(Box::new(answer), None),
+            None if self.log.read(|register| register.knows(id)) => Known::Nothing,
+            None => self.booked(id, budget).await?,
+        };
+        let (shopper, currency, left) = match &known {
+            Known::Nothing => (None, None, None),
+            Known::Answer(answer, left) => {
+                if answer.bank != asked.bank {
+                    return Err(Refusal::NoSuchPayment);
+                }
+                if answer.verdict == Verdict::Declined {
+                    return Ok(TakenBack::Nothing);
+                }
+                let currency = answer.amount.currency();
+                if asked.amount.is_some_and(|one| one.currency() != currency) {
+                    return Err(Refusal::OtherCurrency);
+                }
+                (Some(answer.shopper), Some(currency), *left)
+            }
+        };
+        let minor = asked.amount.map(Money::minor);
+        let entry = Entry::Reverse(Reversal {
+            id: identity::reversal_id(&asked.bank, id, &asked.key, minor),
+            transaction_id: id,
+            shopper,
+            amount: match left {
+                Some(left) => Some(minor.map_or(left, |minor| minor.min(left))),
+                None => minor,
+            },
+            cause: asked.cause,
+            booked_in: currency.filter(|_| left.is_some()),
+        });
+        match self.log.propose(&entry, budget.wal()).await {
+            Ok(Outcome::Reversed(back)) => {
+                let currency = currency.or_else(|| self.currency_of(id));
+                let currency = currency.ok_or(Refusal::Unknown)?;
+                Ok(TakenBack::Money(Money::from_minor(back, currency)))
+            }
+            Ok(Outcome::Tombstoned) => Ok(TakenBack::Forbidden),
+            Ok(Outcome::OtherFingerprint) => Err(Refusal::OtherFingerprint(id)),
+            Ok(Outcome::Noted | Outcome::Answered(_) | Outcome::Known(_)) => Ok(TakenBack::Nothing),
+            Err(LogError::Encode(_)) => Err(Refusal::Encode),
+            Err(error) => Err(match error.fate() {
+                Fate::NotBegun => Refusal::LogFull,
+                Fate::Unknown => Refusal::Unknown,
+            }),
+        }
+    }
+
+    /// It may have been answered while the reversal was on its way.
+    fn currency_of(&self, id: TransactionId) -> Option<standin_core::money::Currency> {
+        let answer = self.log.read(|register| register.answer(id));
+        answer.map(|answer| answer.amount.currency())
+    }
+
+    /// What the ledger has of a payment that the log does not know: it may be older than the window.
+    async fn booked(&self, id: TransactionId, budget: &Budget) -> Result<Known, Refusal> {
+        match self.route() {
+            Route::Refuse(why) | Route::StandIn(why) => return Err(Refusal::PaymentUnseen(why)),
+            Route::Ask | Route::AskOnly => {}
+        }
+        let whole_budget = budget.has_whole_postgres();
+        let row = tokio::time::timeout_at(budget.postgres(), self.ledger.authorization(id)).await;
+        let row = row.unwrap_or_else(|_elapsed| {
+            Err(LedgerError::timeout("looking a payment up took too long"))
+        });
+        self.heard(row.as_ref().map(drop), whole_budget);
+        match row {
+            Err(error) => Err(Refusal::PaymentUnseen(error.why)),
+            Ok(None) => Ok(Known::Nothing),
+            Ok(Some(row)) => Ok(match row.state {
+                AuthorizationState::Held | AuthorizationState::Released => Known::Nothing,
+                AuthorizationState::Final | AuthorizationState::Reversed => {
+                    let left = row.answer.amount.minor().saturating_sub(row.reversed);
+                    Known::Answer(Box::new(row.answer), Some(left))
+                }
+            }),
+        }
+    }
+}
