@@ -1,9 +1,10 @@
 -- Cards, and what the formats of platforms say more of a payment.
 
--- Whose card it is, by the token that a bank's messages name. Never a card number.
+-- Whose card it is, by the token that a bank's messages name. Never a card number. Read in the order
+-- of its bytes.
 create table cards (
-    bank text not null,
-    token text not null,
+    bank text collate "C" not null,
+    token text collate "C" not null,
     shopper_id bigint not null,
     primary key (bank, token)
 );

@@ -223,6 +223,15 @@ pub fn put_store(store: &Store) -> Result<Call, serde_json::Error> {
     post("/v1/stores".to_owned(), &body)
 }
 
+/// Gives a card to a shopper; `None` takes it from whoever has it.
+///
+/// # Errors
+/// As [`put_store`].
+pub fn set_card(bank: &str, token: &str, shopper: Option<u64>) -> Result<Call, serde_json::Error> {
+    let body = serde_json::json!({ "bank": bank, "token": token, "shopper_id": shopper });
+    post("/v1/cards".to_owned(), &body)
+}
+
 /// Places an order.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ use crate::secret::SecretArgs;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 A trip from beginning to end (STANDIN_PLATFORM_SECRET is set):
+  standin trips card --bank first --token ic_1 --shopper 7
   standin trips place --store 1 --item 11:PRODUCE:2:4.50 --item 12:GROCERY:1:9.99
   standin trips offers --store 1
   standin trips claim ORDER --shopper 7
@@ -47,6 +48,21 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Says which shopper carries a card, for banks whose messages name cards rather than shoppers.
+    Card {
+        /// The bank's slug.
+        #[arg(long)]
+        bank: String,
+        /// The card's token, or its holder's, as the bank's messages have it; never a card number.
+        #[arg(long)]
+        token: String,
+        /// Who carries it.
+        #[arg(long, required_unless_present = "nobody")]
+        shopper: Option<u64>,
+        /// Takes it from whoever has it.
+        #[arg(long, conflicts_with = "shopper")]
+        nobody: bool,
+    },
     /// Places an order.
     Place {
         /// The store.
@@ -185,6 +201,12 @@ impl Args {
 impl Command {
     fn call(&self) -> Result<Call, serde_json::Error> {
         match self {
+            Self::Card {
+                bank,
+                token,
+                shopper,
+                nobody: _,
+            } => platform_client::set_card(bank, token, *shopper),
             Self::Place {
                 store,
                 customer,

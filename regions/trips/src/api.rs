@@ -55,6 +55,7 @@ pub struct Api {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Route<'a> {
     Stores,
+    Cards,
     Offers(&'a str),
     Orders,
     Order(&'a str),
@@ -138,6 +139,7 @@ impl Api {
     async fn dispatch(&self, route: Route<'_>, call: &Call<'_>) -> Answer {
         match route {
             Route::Stores => self.put_store(call).await,
+            Route::Cards => self.set_card(call).await,
             Route::Offers(store) => self.offers(read::id(store, "store")?, call).await,
             Route::Orders => self.place(call).await,
             Route::Order(order) => self.order(read::id(order, "order")?).await,
@@ -156,6 +158,17 @@ impl Api {
         let store = read::store(call.body)?;
         let answer = write::StorePut { store_id: store.id };
         self.platform.put_store(store).await?;
+        json(StatusCode::OK, &answer)
+    }
+
+    async fn set_card(&self, call: &Call<'_>) -> Answer {
+        let (card, shopper) = read::card(call.body)?;
+        let answer = write::CardSet {
+            bank: card.bank.clone(),
+            token: card.token.clone(),
+            shopper_id: shopper,
+        };
+        self.platform.set_card(card, shopper).await?;
         json(StatusCode::OK, &answer)
     }
 
@@ -294,6 +307,7 @@ impl<'a> Route<'a> {
         let count = path.split('/').count();
         match parts.get(..count)? {
             ["", "v1", "stores"] => Some(Self::Stores),
+            ["", "v1", "cards"] => Some(Self::Cards),
             ["", "v1", "stores", store, "offers"] => Some(Self::Offers(store)),
             ["", "v1", "orders"] => Some(Self::Orders),
             ["", "v1", "orders", order] => Some(Self::Order(order)),
@@ -310,6 +324,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Offers(_) | Self::Order(_) | Self::Trip(..) => Method::GET,
             Self::Stores
+            | Self::Cards
             | Self::Orders
             | Self::Claim(_)
             | Self::Trips

@@ -11,7 +11,7 @@ use std::time::Duration;
 use standin_core::clock::Clock;
 use standin_core::id::{OrderId, ShopperId, StoreId, TripId};
 use standin_core::ledger::{
-    Claim, Completed, Ledger, LedgerError, Placed, Retry, StartTrip, Started,
+    Card, Claim, Completed, Ledger, LedgerError, Placed, Retry, StartTrip, Started,
 };
 use standin_core::merchant::Store;
 use standin_core::money::Currency;
@@ -181,6 +181,11 @@ impl Platform {
     /// Adds or replaces a store.
     pub async fn put_store(&self, store: Store) -> Result<(), FlowError> {
         self.ask(self.ports.ledger.put_store(store)).await
+    }
+
+    /// Gives a card to a shopper, or takes it from whoever has it.
+    pub async fn set_card(&self, card: Card, shopper: Option<ShopperId>) -> Result<(), FlowError> {
+        self.ask(self.ports.ledger.set_card(card, shopper)).await
     }
 
     /// Places an order.

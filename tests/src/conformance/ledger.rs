@@ -10,6 +10,7 @@
 )]
 
 mod advice;
+mod cards;
 mod closes;
 mod drain;
 mod epochs;
@@ -58,6 +59,11 @@ macro_rules! cases {
 
 /// Every case.
 const CASES: &[Case] = cases![
+    cards::a_card_is_given_and_taken,
+    cards::cards_are_read_in_order_and_in_pages,
+    cards::a_payment_is_found_by_its_id,
+    cards::what_a_platform_says_more_is_booked_with_the_payment,
+    cards::a_payment_stays_with_whom_it_was_answered_for,
     platform::a_store_is_put_and_replaced,
     platform::an_order_is_placed_once,
     platform::an_order_that_no_ledger_can_keep_is_refused,
@@ -337,7 +343,7 @@ pub fn answer(proposal: &Proposal) -> Answer {
         verdict: proposal.reason.verdict(),
         reason: proposal.reason,
         code: proposal.code,
-        amount: proposal.request.amount,
+        amount: proposal.amount(),
         rung: proposal.rung,
         why: proposal.why,
         cap: proposal.cap,

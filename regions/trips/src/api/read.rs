@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use standin_core::authorization::TOKEN_BYTES_MAX;
+use standin_core::card_number::holds_card_number;
 use standin_core::clock::Timestamp;
-use standin_core::id::{CustomerId, OrderId, ShopperId, StoreId, TripId};
+use standin_core::id::{BankId, CustomerId, OrderId, ShopperId, StoreId, TripId};
+use standin_core::ledger::Card;
 use standin_core::merchant::Store;
 use standin_core::money::{Currency, Money};
 use standin_core::trip::{
@@ -50,6 +53,15 @@ struct StoreIn<'a> {
     lat: &'a RawValue,
     #[serde(borrow)]
     lon: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct CardIn {
+    bank: BankId,
+    token: String,
+    /// `null` takes the card from whoever has it; it is never left out.
+    #[serde(deserialize_with = "given")]
+    shopper_id: Option<ShopperId>,
 }
 
 #[derive(Deserialize)]
@@ -325,6 +337,38 @@ pub(super) fn shopper(bytes: &[u8], path: &Names) -> Result<ShopperId, Problem> 
             "the body names another id than the path".to_owned(),
         ))
     }
+}
+
+/// A card, and who carries it from now on.
+pub(super) fn card(bytes: &[u8]) -> Result<(Card, Option<ShopperId>), Problem> {
+    let CardIn {
+        bank,
+        token,
+        shopper_id,
+    } = body(bytes)?;
+    let plain = !token.is_empty()
+        && token.len() <= TOKEN_BYTES_MAX
+        && token.trim() == token
+        && !token.chars().any(char::is_control);
+    if !plain {
+        return Err(malformed(format!(
+            "token: 1 to {TOKEN_BYTES_MAX} bytes, no control characters, no blanks around it"
+        )));
+    }
+    if holds_card_number(&token) {
+        return Err(malformed(
+            "token: reads as a card number; a token of it is wanted".to_owned(),
+        ));
+    }
+    if shopper_id.is_some_and(ShopperId::is_of_unknown_card) {
+        return Err(malformed("shopper_id: is nobody's number".to_owned()));
+    }
+    Ok((Card { bank, token }, shopper_id))
+}
+
+/// A field that may be `null` and must be there.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ShopperId>, D::Error> {
+    Option::deserialize(from)
 }
 
 pub(super) fn store(bytes: &[u8]) -> Result<Store, Problem> {

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 use standin_core::clock::Clock;
+use standin_core::id::ShopperId;
+use standin_core::ledger::{Card, Ledger};
 use standin_core::money::Currency;
 use standin_core::signature::{ID_HEADER, SIGNATURE_HEADER, Secret, TIMESTAMP_HEADER, sign};
 use standin_core::trip::TripStatus;
@@ -426,4 +428,33 @@ async fn without_the_ledger_only_what_happens_on_a_trip_is_taken() {
         TripStatus::Complete
     );
     world.rest().await;
+}
+
+#[tokio::test]
+async fn a_card_is_given_to_a_shopper_and_taken_again() {
+    let world = World::at_rest().await;
+    let card = || Card {
+        bank: "first".parse().unwrap(),
+        token: "ic_1".to_owned(),
+    };
+    let given = r#"{"bank":"first","token":"ic_1","shopper_id":7}"#;
+    assert_eq!(send(&world, Method::POST, "/v1/cards", given).await.0, 200);
+    let holder = world.ledger.card_holder(card()).await.unwrap();
+    assert_eq!(holder, Some(ShopperId::try_from(7_i64).unwrap()));
+    let taken = r#"{"bank":"first","token":"ic_1","shopper_id":null}"#;
+    assert_eq!(send(&world, Method::POST, "/v1/cards", taken).await.0, 200);
+    assert_eq!(world.ledger.card_holder(card()).await.unwrap(), None);
+    for wrong in [
+        r#"{"bank":"first","token":"ic_1"}"#,
+        r#"{"bank":"First","token":"ic_1","shopper_id":7}"#,
+        r#"{"bank":"first","token":"","shopper_id":7}"#,
+        r#"{"bank":"first","token":" ic_1","shopper_id":7}"#,
+        r#"{"bank":"first","token":"4111 1111 1111 1111","shopper_id":7}"#,
+        r#"{"bank":"first","token":"ic_1","shopper_id":4611686018427387904}"#,
+        r#"{"bank":"first","token":"ic_1","shopper_id":0}"#,
+    ] {
+        let (status, body) = send(&world, Method::POST, "/v1/cards", wrong).await;
+        assert_eq!(status, 400, "{wrong}: {body}");
+        assert!(!body.to_string().contains("4111"), "{body}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
-use standin_core::id::{CustomerId, OrderId, ShopperId, StoreId, TransactionId, TripId};
+use standin_core::id::{BankId, CustomerId, OrderId, ShopperId, StoreId, TransactionId, TripId};
 use standin_core::money::{Currency, Money};
 use standin_core::trip::{Approval, Item, ItemStatus, Order, OrderStatus, TripSheet, TripStatus};
 use uuid::Uuid;
@@ -13,6 +13,13 @@ use crate::flow::Shown;
 #[derive(Serialize)]
 pub(super) struct StorePut {
     pub(super) store_id: StoreId,
+}
+
+#[derive(Serialize)]
+pub(super) struct CardSet {
+    pub(super) bank: BankId,
+    pub(super) token: String,
+    pub(super) shopper_id: Option<ShopperId>,
 }
 
 #[derive(Serialize)]
