@@ -20,6 +20,7 @@ mod failover;
 mod keepers;
 mod operators;
 mod partitions;
+mod platforms;
 mod primary;
 mod trip_cache;
 

@@ -27,10 +27,10 @@ const CREDENTIALS: &str = "marqeta:sesame-street";
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Certificates that `standin certs` made.
-struct Certificates(PathBuf);
+pub(super) struct Certificates(PathBuf);
 
 impl Certificates {
-    fn new(stage: &Stage) -> Self {
+    pub(super) fn new(stage: &Stage) -> Self {
         let dir = stage.folder().join("certs");
         let made = Command::new(PROGRAMS.standin)
             .args(["certs", "--banks", "first,second,third,fourth"])
@@ -45,7 +45,7 @@ impl Certificates {
         certificates
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
@@ -66,7 +66,6 @@ impl Certificates {
 
     /// What is said behind the keys of bank `first`: those first, then another bank, then tables.
     fn options(&self, stage: &Stage, of_first: &str) -> EdgeOptions {
-        let at = |name: &str| self.file(name);
         EdgeOptions {
             more: format!(
                 r#"
@@ -94,19 +93,28 @@ secrets = ["{CREDENTIALS}"]
 deadline_ms = 8000
 wal_ms = 5000
 
-[tls]
+{}"#,
+                self.tls()
+            ),
+            ..EdgeOptions::on(stage)
+        }
+    }
+
+    /// The table that makes it the door's.
+    pub(super) fn tls(&self) -> String {
+        let at = |name: &str| self.file(name);
+        format!(
+            r#"[tls]
 certificate = {:?}
 key = {:?}
 banks_ca = {:?}
 banks_crl = {:?}
 "#,
-                at("door.pem"),
-                at("door.key"),
-                at("banks-ca.pem"),
-                at("banks.crl")
-            ),
-            ..EdgeOptions::on(stage)
-        }
+            at("door.pem"),
+            at("door.key"),
+            at("banks-ca.pem"),
+            at("banks.crl")
+        )
     }
 
     /// A pool of the bank's connections, each with its certificate.
@@ -121,14 +129,14 @@ banks_crl = {:?}
 
 /// What `drive.py` says of one request.
 #[derive(Debug, Deserialize)]
-struct Told {
-    status: u16,
-    replayed: bool,
-    body: String,
+pub(super) struct Told {
+    pub(super) status: u16,
+    pub(super) replayed: bool,
+    pub(super) body: String,
 }
 
 /// Has the platforms' own libraries sign and send these requests.
-fn drive(requests: &[Value]) -> Vec<Told> {
+pub(super) fn drive(requests: &[Value]) -> Vec<Told> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("../target/clients/bin/python");
     assert!(
