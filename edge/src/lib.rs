@@ -6,7 +6,8 @@
 //! [`breaker`]), [`holds`] and [`afterwards`]; what became of a request without an answer is a
 //! [`problem`]. Behind it: [`machine`] (the register under the log), [`drain`], [`journal`],
 //! [`stores`] and [`cards`], the keepers' [`links`]. Beside it: [`config`], [`telemetry`], [`metrics`], [`alarm`],
-//! the operators' [`admin`]; for every TLS end [`tls`], [`watched`] files and, for development, [`issue`].
+//! the operators' [`admin`], the codec of [`iso8583`]; for every TLS end [`tls`], [`watched`] files and,
+//! for development, [`issue`].
 //! [`app`] puts everything together.
 
 pub mod adapter;
@@ -27,6 +28,7 @@ pub mod drain;
 pub mod duties;
 pub mod holds;
 pub mod inflight;
+pub mod iso8583;
 pub mod issue;
 pub mod journal;
 mod kept;
