@@ -20,6 +20,8 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 
 pub mod frame;
 mod mti;
+mod parts;
+mod reply;
 mod table;
 mod wire;
 
@@ -27,6 +29,8 @@ mod wire;
 mod tests;
 
 pub use mti::Mti;
+pub use parts::{CardAcceptor, CardAcceptorLayout, Original};
+pub use reply::{Outcome, ReplyError};
 pub use table::{Class, FieldError, Length, MESSAGE_BYTES_MAX};
 pub use wire::{DecodeError, Part, Undecoded};
 

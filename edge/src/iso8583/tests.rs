@@ -13,7 +13,9 @@ use super::*;
 
 mod faults;
 mod golden;
+mod parts;
 mod random;
+mod replies;
 
 const ENCODINGS: [Encoding; 2] = [Encoding::Ascii, Encoding::AsciiBinary];
 
@@ -75,4 +77,12 @@ fn of_hex(text: &str) -> Vec<u8> {
     pairs
         .map(|pair| u8::from_str_radix(&pair, 16).unwrap())
         .collect()
+}
+
+fn with(mti: Mti, fields: &[(u8, &str)]) -> Message {
+    let mut message = Message::new(mti);
+    for (field, value) in fields {
+        message.set(*field, value).unwrap();
+    }
+    message
 }
