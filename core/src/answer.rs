@@ -31,6 +31,8 @@ pub enum Rung {
     /// The trip was too old to stand in with, or neither Postgres nor the log could be had: floor
     /// limits and this edge's reserve decided.
     Isolated,
+    /// The bank or its network decided by itself and told us afterwards.
+    Bank,
 }
 
 /// Why an answer was given without the primary.
@@ -87,6 +89,8 @@ pub enum Reason {
     FloorLimit,
     /// The table of cards does not know the card.
     UnknownCard,
+    /// Approved: by the bank, without asking.
+    ApprovedByBank,
 }
 
 /// Six characters of `A-Z2-7` that prove an approval is ours. The same on every edge and rung.
@@ -117,7 +121,8 @@ pub struct Answer {
     pub amount: Money,
     /// How it was reached.
     pub rung: Rung,
-    /// Why not on the primary; `None` exactly on [`Rung::Primary`] and [`Rung::PrimaryOnly`].
+    /// Why not on the primary; `None` exactly on [`Rung::Primary`],
+    /// [`Rung::PrimaryOnly`] and [`Rung::Bank`].
     pub why: Option<Why>,
     /// The cap it was held against, minor units of the trip's currency; `None` without a trip.
     pub cap: Option<i64>,
@@ -147,11 +152,12 @@ impl Verdict {
 
 impl Rung {
     /// Every rung on which an answer is given.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Primary,
         Self::StandIn,
         Self::PrimaryOnly,
         Self::Isolated,
+        Self::Bank,
     ];
 
     /// The word in bodies, rows and reports.
@@ -161,6 +167,7 @@ impl Rung {
             Self::StandIn => "stand_in",
             Self::PrimaryOnly => "primary_only",
             Self::Isolated => "isolated",
+            Self::Bank => "bank",
         }
     }
 }
@@ -193,7 +200,7 @@ impl Why {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::WithinCap,
         Self::WithinStandInLimits,
         Self::WithinFloorLimit,
@@ -211,6 +218,7 @@ impl Reason {
         Self::StandInLimit,
         Self::FloorLimit,
         Self::UnknownCard,
+        Self::ApprovedByBank,
     ];
 
     /// The word in bodies, rows and reports.
@@ -233,15 +241,17 @@ impl Reason {
             Self::StandInLimit => "stand_in_limit",
             Self::FloorLimit => "floor_limit",
             Self::UnknownCard => "unknown_card",
+            Self::ApprovedByBank => "approved_by_bank",
         }
     }
 
     /// The verdict this reason stands for.
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::WithinCap | Self::WithinStandInLimits | Self::WithinFloorLimit => {
-                Verdict::Approved
-            }
+            Self::WithinCap
+            | Self::WithinStandInLimits
+            | Self::WithinFloorLimit
+            | Self::ApprovedByBank => Verdict::Approved,
             Self::OverCap
             | Self::NoTrip
             | Self::NotShopping

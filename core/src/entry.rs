@@ -377,7 +377,8 @@ impl Entry {
 
     /// Whether the build before this one knows every word in it.
     fn is_of_schema_before(&self) -> bool {
-        let known = |reason: Reason| reason != Reason::UnknownCard;
+        let known =
+            |reason: Reason| !matches!(reason, Reason::UnknownCard | Reason::ApprovedByBank);
         match self {
             Self::Authorize(proposal) => known(proposal.reason),
             Self::Advice(advice) => known(advice.answer.reason),

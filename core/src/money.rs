@@ -1,9 +1,13 @@
 //! Money: integer minor units with an ISO 4217 currency. Sums are checked; there is no float.
 
+mod numbers;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use numbers::NUMBERS;
 
 /// An ISO 4217 alphabetic currency code that Standin knows the exponent of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +94,17 @@ const TWO_DECIMALS: &[&[u8; 3]] = &[
 impl Currency {
     /// The United States dollar.
     pub const USD: Self = Self(*b"USD");
+
+    /// The currency with this number of three digits, as card messages have it.
+    pub fn of_number(digits: &str) -> Option<Self> {
+        if digits.len() != 3 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let number: u16 = digits.parse().ok()?;
+        let place = NUMBERS.binary_search_by_key(&number, |(number, _)| *number);
+        let (_, code) = NUMBERS.get(place.ok()?)?;
+        Some(Self(**code))
+    }
 
     /// Number of decimals between the major and the minor unit.
     pub fn exponent(self) -> u8 {
@@ -295,6 +310,31 @@ mod tests {
             expected,
             "{text} {code}"
         );
+    }
+
+    #[test]
+    fn every_currency_has_its_own_number_and_no_other_has() {
+        let mut codes: Vec<_> = NUMBERS.iter().map(|(_, code)| **code).collect();
+        assert!(NUMBERS.is_sorted_by_key(|(number, _)| *number));
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), NUMBERS.len());
+        assert_eq!(codes.len(), TWO_DECIMALS.len() + EXPONENTS.len());
+        for (number, code) in NUMBERS {
+            let known: Currency = std::str::from_utf8(*code).unwrap().parse().unwrap();
+            assert_eq!(Currency::of_number(&format!("{number:03}")), Some(known));
+        }
+        for (number, code) in [
+            ("840", "USD"),
+            ("978", "EUR"),
+            ("392", "JPY"),
+            ("008", "ALL"),
+        ] {
+            assert_eq!(Currency::of_number(number), Some(code.parse().unwrap()));
+        }
+        for wrong in ["", "84", "8400", "000", "999", "+84", " 84", "84a"] {
+            assert_eq!(Currency::of_number(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

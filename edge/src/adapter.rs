@@ -25,6 +25,7 @@ use crate::config::BankConfig;
 use crate::path::{TakeBack, TakenBack};
 use crate::problem::Problem;
 
+pub mod iso8583;
 mod json;
 pub mod lithic;
 pub mod marqeta;
@@ -37,7 +38,7 @@ mod tests;
 
 pub use self::json::{AMOUNT_BYTES_MAX, DEPTH_MAX};
 
-/// A format that banks speak over HTTP.
+/// A format that banks speak.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
     /// Ours.
@@ -48,6 +49,8 @@ pub enum Format {
     Lithic,
     /// Marqeta's Gateway JIT Funding.
     Marqeta,
+    /// ISO 8583:1987, over TCP.
+    Iso8583,
 }
 
 /// By which of a platform's names a shopper is found in the table of cards.
@@ -167,7 +170,13 @@ pub fn not_looked_up(bank: &BankId, token: &str) -> ShopperId {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 4] = [Self::Native, Self::Stripe, Self::Lithic, Self::Marqeta];
+    pub const ALL: [Self; 5] = [
+        Self::Native,
+        Self::Stripe,
+        Self::Lithic,
+        Self::Marqeta,
+        Self::Iso8583,
+    ];
 
     /// The word in configuration.
     pub const fn as_str(self) -> &'static str {
@@ -176,13 +185,14 @@ impl Format {
             Self::Stripe => "stripe",
             Self::Lithic => "lithic",
             Self::Marqeta => "marqeta",
+            Self::Iso8583 => "iso8583",
         }
     }
 
-    /// How its platform signs.
+    /// How its platform signs. (ISO 8583 signs nothing: there the certificate alone says who it is.)
     pub const fn scheme(self) -> Scheme {
         match self {
-            Self::Native | Self::Lithic => Scheme::StandardWebhooks,
+            Self::Native | Self::Lithic | Self::Iso8583 => Scheme::StandardWebhooks,
             Self::Stripe => Scheme::Stripe,
             Self::Marqeta => Scheme::Basic,
         }
@@ -207,6 +217,8 @@ impl Adapter for Format {
             Self::Stripe => stripe::understand(message),
             Self::Lithic => lithic::understand(message),
             Self::Marqeta => marqeta::understand(message),
+            // It is not spoken over HTTP.
+            Self::Iso8583 => Err(Problem::NotFound),
         }
     }
 }

@@ -88,6 +88,7 @@ pub struct Hooks {
 pub struct Edge {
     address: SocketAddr,
     admin_address: SocketAddr,
+    iso8583_address: Option<SocketAddr>,
     desk: Arc<Desk>,
     journal: LogJournal,
     tasks: TaskTracker,
@@ -246,6 +247,7 @@ impl Edge {
         Ok(Self {
             address: doors.address,
             admin_address: doors.admin_address,
+            iso8583_address: doors.iso8583_address,
             desk,
             journal,
             tasks,
@@ -258,6 +260,11 @@ impl Edge {
     /// Where banks connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where banks that speak ISO 8583 connect, if they may.
+    pub fn iso8583_address(&self) -> Option<SocketAddr> {
+        self.iso8583_address
     }
 
     /// Where operators connect.

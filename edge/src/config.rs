@@ -20,6 +20,7 @@ use standin_core::money::Currency;
 use standin_wal::NodeId;
 
 use crate::adapter::{Format, ShopperBy};
+use crate::iso8583::{CardAcceptorLayout, Encoding};
 use crate::links::TlsFiles;
 use crate::secrets::SecretsConfig;
 use crate::server::ServerLimits;
@@ -65,6 +66,8 @@ pub struct Config {
     pub ledger: LedgerConfig,
     /// The trip cache.
     pub trip_cache: TripCacheConfig,
+    /// Where banks that speak ISO 8583 connect; `None`: nowhere.
+    pub iso8583_listen: Option<SocketAddr>,
     /// Who may ask.
     pub banks: Vec<BankConfig>,
     /// When the primary is not tried.
@@ -159,6 +162,10 @@ pub struct BankConfig {
     pub format: Format,
     /// By which name its shoppers are found in the table of cards.
     pub shopper_by: ShopperBy,
+    /// How its ISO 8583 messages are written.
+    pub encoding: Encoding,
+    /// Where in field 43 of its ISO 8583 messages the parts stand.
+    pub card_acceptor: CardAcceptorLayout,
     /// It takes less than it asks for, where a message says so too.
     pub partial_approvals: bool,
     /// How it signs, and with what.
@@ -297,6 +304,8 @@ impl BankConfig {
             currency,
             format: Format::Native,
             shopper_by: ShopperBy::Card,
+            encoding: Encoding::Ascii,
+            card_acceptor: CardAcceptorLayout::Visa,
             partial_approvals: false,
             secrets: SecretsConfig {
                 bank: slug.parse().expect("tests use a valid slug"),

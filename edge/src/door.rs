@@ -28,6 +28,8 @@ use crate::path::{Given, Path, Refusal};
 use crate::problem::{Problem, Unavailable};
 use crate::server::{Handler, Request};
 
+mod iso8583;
+
 /// Tells a bank that it reads an answer given before.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 

@@ -42,6 +42,7 @@ use crate::metrics::Metrics;
 use crate::primary::{Primary, Route};
 use crate::told::{Proposed, Told};
 
+mod advised;
 mod reversals;
 mod unsettled;
 

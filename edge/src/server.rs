@@ -1,5 +1,5 @@
-//! An HTTP server for a handful of large clients that may all misbehave at once: HTTP/1.1 plain, that
-//! or HTTP/2 over TLS.
+//! A server for a handful of large clients that may all misbehave at once: HTTP/1.1 plain, that or
+//! HTTP/2 over TLS; messages with their length before them, plain or over TLS ([`frames`]).
 //!
 //! Promises: every wait on a client has a limit that fires (handshake, first byte, head, body, idle,
 //! write); connections are bounded, in all and of one address, before anything is read; a request
@@ -32,10 +32,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::problem::{Problem, Unavailable};
 use addresses::{Addresses, Place};
+use frames::Frames;
 use timed::{Phase, TimedIo};
 use tls::{Accepted, ServerTls};
 
 mod addresses;
+pub mod frames;
 mod http2;
 mod timed;
 pub mod tls;
@@ -121,6 +123,8 @@ pub enum Stopped {
 
 struct Shared {
     handler: Arc<dyn Handler>,
+    /// What answers messages; `None`: HTTP is spoken.
+    frames: Option<Arc<dyn Frames>>,
     limits: ServerLimits,
     tls: Option<Arc<ServerTls>>,
     handshakes: Semaphore,
@@ -180,8 +184,30 @@ pub async fn serve(
     limits: ServerLimits,
     stop: CancellationToken,
 ) -> Stopped {
+    serve_either(listener, tls, (handler, None), limits, stop).await
+}
+
+/// As [`serve`], where messages are spoken. `handler` hears of connections only.
+pub async fn serve_frames(
+    listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
+    (handler, frames): (Arc<dyn Handler>, Arc<dyn Frames>),
+    limits: ServerLimits,
+    stop: CancellationToken,
+) -> Stopped {
+    serve_either(listener, tls, (handler, Some(frames)), limits, stop).await
+}
+
+async fn serve_either(
+    listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
+    (handler, frames): (Arc<dyn Handler>, Option<Arc<dyn Frames>>),
+    limits: ServerLimits,
+    stop: CancellationToken,
+) -> Stopped {
     let shared = Arc::new(Shared {
         handler,
+        frames,
         limits,
         tls,
         handshakes: Semaphore::new(limits.handshakes),
@@ -293,8 +319,12 @@ async fn connection(stream: TcpStream, caller: Caller) {
         tracing::debug!(%error, "a connection ended before it began");
         return;
     }
+    let frames = caller.shared.frames.clone();
     let Some(tls) = caller.shared.tls.clone() else {
-        return over_http1(stream, caller).await;
+        return match frames {
+            Some(frames) => frames::serve(stream, caller, frames).await,
+            None => over_http1(stream, caller).await,
+        };
     };
     let limits = caller.shared.limits;
     let shaking = async {
@@ -318,10 +348,10 @@ async fn connection(stream: TcpStream, caller: Caller) {
                 peer_name,
                 ..caller
             };
-            if is_http2 {
-                http2::serve(stream, caller).await;
-            } else {
-                over_http1(stream, caller).await;
+            match frames {
+                Some(frames) => frames::serve(stream, caller, frames).await,
+                None if is_http2 => http2::serve(stream, caller).await,
+                None => over_http1(stream, caller).await,
             }
         }
         Ok(Err(error)) => {

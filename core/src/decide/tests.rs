@@ -245,7 +245,9 @@ fn every_reason_has_a_payment_that_gets_it() {
     for (reason, case) in &cases {
         check(case, *reason);
     }
-    for reason in Reason::ALL {
+    // The rules never say what the bank says by itself.
+    let by_rule = |reason: &Reason| *reason != Reason::ApprovedByBank;
+    for reason in Reason::ALL.into_iter().filter(by_rule) {
         assert!(cases.iter().any(|(got, _)| *got == reason), "{reason}");
     }
 }

@@ -101,7 +101,7 @@ impl Register {
             return;
         }
         match answer.rung {
-            Rung::Primary | Rung::PrimaryOnly => return,
+            Rung::Primary | Rung::PrimaryOnly | Rung::Bank => return,
             Rung::StandIn => {
                 self.tallies
                     .stood_in(answer.shopper, &answer.bank, amount, self.log_time_ms)

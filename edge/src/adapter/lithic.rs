@@ -110,7 +110,10 @@ pub fn understand(message: &Message<'_>) -> Result<Understood, Problem> {
 /// Lithic's word for a decline. An unknown word would decline too, and say less.
 pub const fn result(reason: Reason) -> &'static str {
     match reason {
-        Reason::WithinCap | Reason::WithinStandInLimits | Reason::WithinFloorLimit => "APPROVED",
+        Reason::WithinCap
+        | Reason::WithinStandInLimits
+        | Reason::WithinFloorLimit
+        | Reason::ApprovedByBank => "APPROVED",
         Reason::OverCap | Reason::CurrencyMismatch => "INSUFFICIENT_FUNDS",
         Reason::NoTrip | Reason::NotShopping | Reason::UnknownCard => "CARD_PAUSED",
         Reason::UnknownMerchant | Reason::AmbiguousMerchant | Reason::WrongStore => {

@@ -149,7 +149,10 @@ fn take_back(message: &Message<'_>, reply: MarqetaReply) -> Understood {
 /// Marqeta's word for a decline; `None` of an approval.
 pub const fn decline_reason(reason: Reason) -> Option<&'static str> {
     match reason {
-        Reason::WithinCap | Reason::WithinStandInLimits | Reason::WithinFloorLimit => None,
+        Reason::WithinCap
+        | Reason::WithinStandInLimits
+        | Reason::WithinFloorLimit
+        | Reason::ApprovedByBank => None,
         Reason::OverCap | Reason::StandInLimit | Reason::FloorLimit => {
             Some("AMOUNT_LIMIT_EXCEEDED")
         }

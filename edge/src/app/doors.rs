@@ -14,8 +14,9 @@ use crate::admin::Admin;
 use crate::alarm::{Alarm, Alarms};
 use crate::config::Config;
 use crate::door::Door;
+use crate::server::frames::Frames;
 use crate::server::tls::{ServerTls, ServerTlsFiles};
-use crate::server::{self, ServerLimits};
+use crate::server::{self, Handler, ServerLimits};
 use crate::tls::TlsError;
 use crate::watched::LOOK_EVERY;
 
@@ -26,6 +27,7 @@ const ADMIN_CONNECTIONS: usize = 64;
 pub(super) struct Doors {
     pub(super) address: SocketAddr,
     pub(super) admin_address: SocketAddr,
+    pub(super) iso8583_address: Option<SocketAddr>,
     pub(super) servers: Vec<JoinHandle<server::Stopped>>,
 }
 
@@ -59,13 +61,20 @@ pub(super) async fn open(
         ..config.server
     };
     let stop = || stop_accepting.clone();
-    let to_banks = server::serve(
-        banks,
-        certificates.banks,
-        Arc::new(door),
-        config.server,
-        stop(),
-    );
+    let door = Arc::new(door);
+    let handler: Arc<dyn Handler> = Arc::<Door>::clone(&door);
+    let mut servers = Vec::new();
+    let mut iso8583_address = None;
+    if let Some(listen) = config.iso8583_listen {
+        let (address, listener) = listen_on(listen).await?;
+        let frames: Arc<dyn Frames> = Arc::<Door>::clone(&door);
+        let both = (Arc::clone(&handler), frames);
+        let certificates = certificates.banks.clone();
+        let to_lines = server::serve_frames(listener, certificates, both, config.server, stop());
+        servers.push(tokio::spawn(to_lines));
+        iso8583_address = Some(address);
+    }
+    let to_banks = server::serve(banks, certificates.banks, handler, config.server, stop());
     let to_operators = server::serve(
         operators,
         certificates.operators,
@@ -73,10 +82,13 @@ pub(super) async fn open(
         admin_limits,
         stop(),
     );
+    servers.push(tokio::spawn(to_banks));
+    servers.push(tokio::spawn(to_operators));
     Ok(Doors {
         address,
         admin_address,
-        servers: vec![tokio::spawn(to_banks), tokio::spawn(to_operators)],
+        iso8583_address,
+        servers,
     })
 }
 

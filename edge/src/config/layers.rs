@@ -27,6 +27,7 @@ const OPTIONAL: &[(&str, Kind)] = &[
     ("admin_tls.operators_ca", Kind::Text),
     ("admin_tls.operators_crl", Kind::Text),
     ("stores", Kind::Text),
+    ("iso8583.listen", Kind::Text),
     ("ledger.postgres", Kind::Text),
     ("ledger.postgres_file", Kind::Text),
     ("ledger.ca", Kind::Text),

@@ -23,6 +23,7 @@ use super::{
     TripCacheConfig, WalConfig,
 };
 use crate::adapter::{Format, ShopperBy};
+use crate::iso8583::{CardAcceptorLayout, Encoding};
 use crate::links::TlsFiles;
 use crate::secrets::SecretsConfig;
 use crate::server::ServerLimits;
@@ -42,7 +43,9 @@ pub(super) fn config(from: &Settings) -> Read<Config> {
     let banks = banks(from)?;
     let (listen, tls) = listen(from, &banks)?;
     let (admin_listen, admin_tls) = admin_listen(from)?;
+    let iso8583_listen = iso8583_listen(from, &banks, tls.is_some())?;
     Ok(Config {
+        iso8583_listen,
         listen,
         tls,
         admin_listen,
@@ -119,6 +122,38 @@ fn listen(from: &Settings, banks: &[BankConfig]) -> Read<(SocketAddr, Option<Ser
         return wrong("listen_plain", "must be loopback or anywhere");
     }
     Ok((listen, tls))
+}
+
+/// Messages of ISO 8583 are not signed: a bank is known by its certificate, or, on loopback, by being
+/// the only one.
+fn iso8583_listen(
+    from: &Settings,
+    banks: &[BankConfig],
+    has_tls: bool,
+) -> Read<Option<SocketAddr>> {
+    let key = "iso8583.listen";
+    let speaking = || banks.iter().filter(|bank| bank.format == Format::Iso8583);
+    if from.text(key).is_none() {
+        return match speaking().next() {
+            None => Ok(None),
+            Some(_) => wrong(key, "is needed where a bank's adapter is iso8583"),
+        };
+    }
+    let listen: SocketAddr = from.parsed(key, "an address and port, as 127.0.0.1:8583")?;
+    let certified = speaking().all(|bank| bank.mutual_tls);
+    if has_tls && !certified {
+        return wrong(
+            "client_certificate",
+            "must be required for a bank whose adapter is iso8583: its messages are not signed",
+        );
+    }
+    if !has_tls && (!listen.ip().is_loopback() || speaking().count() > 1) {
+        return wrong(
+            key,
+            "must be a loopback address with one bank without [tls]: nothing else tells who asks",
+        );
+    }
+    Ok(Some(listen))
 }
 
 fn admin_listen(from: &Settings) -> Read<(SocketAddr, Option<ServerTlsFiles>)> {
@@ -368,6 +403,16 @@ fn bank(from: &Settings, number: usize) -> Read<BankConfig> {
         slug,
         format,
         shopper_by,
+        encoding: match from.text(&key("encoding")) {
+            Some("ascii") => Encoding::Ascii,
+            Some("ascii-binary") => Encoding::AsciiBinary,
+            _ => return wrong(&key("encoding"), "must be ascii or ascii-binary"),
+        },
+        card_acceptor: match from.text(&key("card_acceptor")) {
+            Some("visa") => CardAcceptorLayout::Visa,
+            Some("mastercard") => CardAcceptorLayout::Mastercard,
+            _ => return wrong(&key("card_acceptor"), "must be visa or mastercard"),
+        },
         partial_approvals: match from.text(&key("partial_approvals")) {
             Some("taken") => true,
             Some("refused") => false,
@@ -389,15 +434,18 @@ fn bank_format(from: &Settings, number: usize) -> Read<(Format, ShopperBy)> {
         .text(&key("adapter"))
         .and_then(|word| word.parse().ok());
     let Some(format) = word else {
-        return wrong(&key("adapter"), "must be native, stripe, lithic or marqeta");
+        return wrong(
+            &key("adapter"),
+            "must be native, stripe, lithic, marqeta or iso8583",
+        );
     };
     let shopper_by = from
         .text(&key("shopper_by"))
         .and_then(|word| word.parse().ok());
     match (format, shopper_by) {
-        (Format::Lithic, Some(ShopperBy::Cardholder)) => wrong(
+        (Format::Lithic | Format::Iso8583, Some(ShopperBy::Cardholder)) => wrong(
             &key("shopper_by"),
-            "must be card: Lithic's messages name no cardholder",
+            "must be card: messages of this adapter name no cardholder",
         ),
         (format, Some(shopper_by)) => Ok((format, shopper_by)),
         (_, None) => wrong(&key("shopper_by"), "must be card or cardholder"),
@@ -431,7 +479,14 @@ fn bank_secrets(from: &Settings, number: usize, bank: BankId) -> Read<SecretsCon
         given: given.iter().cloned().collect(),
         file,
     };
-    if secrets.given.is_empty() && secrets.file.is_none() {
+    let none = secrets.given.is_empty() && secrets.file.is_none();
+    if format == Format::Iso8583 {
+        if none {
+            return Ok(secrets);
+        }
+        return wrong(&key("secrets"), "none: messages of ISO 8583 are not signed");
+    }
+    if none {
         return wrong(
             &key("secrets"),
             "one secret, or two while one is being replaced (or name a file of them in secrets_file)",

@@ -8,8 +8,10 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
 use serde_json::Value;
 use standin_cli::client::{Call, Pool, Reply};
+use standin_core::identity::DeploymentKey;
 use standin_drill::network::{End, Network};
 use standin_drill::process::{Process, free_port};
 
@@ -27,14 +29,23 @@ const ASK_MAX: Duration = Duration::from_secs(5);
 /// How long a look at an edge that may hang is waited for.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 const KEY: &str = "c3RhbmRpbi10ZXN0cy1kZXBsb3ltZW50LWtleSEh";
+/// The key under which the edges of tests make codes and tokens.
+pub fn deployment_key() -> DeploymentKey {
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(KEY)
+        .unwrap();
+    DeploymentKey::new(bytes).unwrap()
+}
+
 /// What tests use as secrets, card numbers and positions, as far as it can be told from other text.
-const CANARIES: [&str; 8] = [
+const CANARIES: [&str; 9] = [
     "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
     "5PgFv1X0dC3hJ2kQm8rTyUzL",
     "c3RhbmRpbi10ZXN0cy1kZXBsb3ltZW50LWtleSEh",
     "BEGIN PRIVATE KEY",
     "4111111111111111",
+    "5555555555554444",
     "44970000",
     "93270000",
 ];

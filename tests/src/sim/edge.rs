@@ -27,6 +27,7 @@ use standin_edge::drain::{Drain, DrainConfig, Progress};
 use standin_edge::duties::Duties;
 use standin_edge::holds::{Holds as HoldQueue, HoldsConfig};
 use standin_edge::inflight::InFlight;
+use standin_edge::iso8583::{CardAcceptorLayout, Encoding};
 use standin_edge::limit::Limits;
 use standin_edge::log::Log;
 use standin_edge::machine::Machine;
@@ -104,6 +105,8 @@ pub fn bank() -> Option<BankConfig> {
         currency: standin_core::money::Currency::USD,
         format: Format::Native,
         shopper_by: ShopperBy::Card,
+        encoding: Encoding::Ascii,
+        card_acceptor: CardAcceptorLayout::Visa,
         partial_approvals: false,
         // Requests of the simulator come in behind the door.
         secrets: SecretsConfig {

@@ -135,8 +135,8 @@ pub(super) struct Told {
     pub(super) body: String,
 }
 
-/// Has the platforms' own libraries sign and send these requests.
-pub(super) fn drive(requests: &[Value]) -> Vec<Told> {
+/// Runs a program of `tests/clients` on this input, and gives what it printed.
+pub(super) fn python(program: &str, input: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("../target/clients/bin/python");
     assert!(
@@ -145,16 +145,24 @@ pub(super) fn drive(requests: &[Value]) -> Vec<Told> {
         python.display()
     );
     let mut child = Command::new(python)
-        .arg(root.join("clients/drive.py"))
+        .arg(root.join("clients").join(program))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let plan = serde_json::to_vec(requests).unwrap();
-    child.stdin.take().unwrap().write_all(&plan).unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let lines = String::from_utf8(output.stdout).unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {told}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Has the platforms' own libraries sign and send these requests.
+pub(super) fn drive(requests: &[Value]) -> Vec<Told> {
+    let lines = python("drive.py", &serde_json::to_string(requests).unwrap());
     let told: Vec<Told> = lines
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())

@@ -373,3 +373,219 @@ async fn marqeta_is_funded_reversed_and_declined() {
     ];
     platforms.end(&expected).await;
 }
+
+const ISO: &str = "third";
+const PAN: &str = "4111111111111111";
+
+/// A purchase, or what is said of one: its type, trace number and amount, and further fields.
+fn message(mti: &str, stan: &str, cents: i64, more: &Value) -> Value {
+    let place = format!("{STORE_NAME:<25}{:<13}US", "");
+    let mut message = json!({
+        "t": mti, "2": PAN, "3": "000000", "4": format!("{cents:012}"), "7": "1130101112",
+        "11": stan, "32": "123456", "37": "433510000123", "41": "TERM0001",
+        "42": "123456789012345", "43": place, "49": "840",
+    });
+    for (field, value) in more.as_object().unwrap() {
+        message[field] = value.clone();
+    }
+    message
+}
+
+fn original(stan: &str) -> String {
+    format!("0100{stan}11301011120000012345600000000000")
+}
+
+struct Line {
+    stage: Stage,
+    certificates: Certificates,
+    edge: Edge,
+    address: std::net::SocketAddr,
+    spec: &'static str,
+}
+
+impl Line {
+    /// An edge with one bank that speaks ISO 8583 in an encoding, and pyiso8583's name of it.
+    async fn new(encoding: &str, spec: &'static str) -> Self {
+        let stage = Stage::set().await;
+        stage.trips(1, 1, 40_000).await;
+        let certificates = Certificates::new(&stage);
+        let port = standin_drill::process::free_port().unwrap();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let more = format!(
+            r#"
+[[banks]]
+slug = "{ISO}"
+adapter = "iso8583"
+client_certificate = "required"
+encoding = "{encoding}"
+deadline_ms = 8000
+wal_ms = 5000
+
+[iso8583]
+listen = "{address}"
+
+{}"#,
+            certificates.tls()
+        );
+        let options = EdgeOptions {
+            more,
+            ..EdgeOptions::on(&stage)
+        };
+        let edge = Edge::start_with(PROGRAMS, &stage, options).await;
+        let key = standin_tests::harness::edge::deployment_key();
+        let card = Card {
+            bank: ISO.parse().unwrap(),
+            token: key.card_token(&ISO.parse().unwrap(), PAN),
+        };
+        let shopper = ShopperId::try_from(1_i64).unwrap();
+        stage.ledger.set_card(card, Some(shopper)).await.unwrap();
+        Self {
+            stage,
+            certificates,
+            edge,
+            address,
+            spec,
+        }
+    }
+
+    /// Sends messages on one connection of a bank, and gives the replies by trace number.
+    fn speak(&self, bank: &str, messages: &[Value], replies: usize) -> Vec<Value> {
+        let file = |name: String| self.certificates.file(&name).display().to_string();
+        let plan = json!({
+            "address": [self.address.ip().to_string(), self.address.port()],
+            "spec": self.spec,
+            "messages": messages,
+            "raw": messages.iter().any(Value::is_string),
+            "replies": replies,
+            "ca": file("banks-ca.pem".to_owned()),
+            "certificate": file(format!("bank-{bank}.pem")),
+            "key": file(format!("bank-{bank}.key")),
+        });
+        let told = super::door::python("line.py", &plan.to_string());
+        let mut told: Vec<Value> = serde_json::from_str(&told).unwrap();
+        told.sort_by_key(|reply| reply["11"].as_str().unwrap_or_default().to_owned());
+        told
+    }
+
+    async fn pays_and_reverses(mut self) {
+        let none = json!({});
+        let first = message("0100", "000001", 12_300, &none);
+        let told = self.speak(ISO, &[first], 1);
+        assert_eq!(
+            (&told[0]["t"], &told[0]["39"]),
+            (&json!("0110"), &json!("00")),
+            "{told:?}"
+        );
+        let echoed = ["2", "3", "4", "7", "11", "32", "37", "41", "42", "49"];
+        let asked = message("0100", "000001", 12_300, &none);
+        for field in echoed {
+            assert_eq!(told[0][field], asked[field], "{field}");
+        }
+        let code = told[0]["38"].clone();
+        // A repeat, the same with another amount, one over the cap, an unknown card, an echo, all at once.
+        let messages = [
+            message("0101", "000001", 12_300, &none),
+            message("0100", "000002", 90_000, &none),
+            message("0100", "000003", 500, &json!({"2": "5555555555554444"})),
+            message("0100", "000004", 0, &json!({"3": "310000"})),
+            message("0100", "000005", 500, &json!({"3": "010000"})),
+            json!({"t": "0800", "7": "1130101112", "11": "000006", "70": "301"}),
+        ];
+        let told = self.speak(ISO, &messages, messages.len());
+        let codes: Vec<_> = told.iter().map(|reply| reply["39"].clone()).collect();
+        assert_eq!(codes, ["00", "61", "14", "00", "12", "00"], "{told:#?}");
+        assert_eq!(told[0]["38"], code, "a repeat gets the same code");
+        assert!(
+            told[3]["54"].as_str().unwrap().starts_with("0002840C"),
+            "{told:?}"
+        );
+        assert_eq!(told[5]["t"], "0810");
+        let reused = message("0100", "000001", 12_400, &none);
+        assert_eq!(self.speak(ISO, &[reused], 1)[0]["39"], "94");
+
+        // Back in part, then whole; before its authorization; by the bank's own word.
+        let part = json!({"90": original("000001"), "95": format!("{:012}{:030}", 2_300, 0)});
+        let messages = [message("0400", "000011", 12_300, &part)];
+        assert_eq!(self.speak(ISO, &messages, 1)[0]["39"], "00");
+        let messages = [
+            message("0420", "000012", 500, &json!({"90": original("000021")})),
+            message("0120", "000013", 700, &json!({"39": "00"})),
+            message("0120", "000014", 700, &json!({"39": "51"})),
+        ];
+        let told = self.speak(ISO, &messages, messages.len());
+        let replies: Vec<_> = told
+            .iter()
+            .map(|reply| (&reply["t"], &reply["39"]))
+            .collect();
+        let (advice, reversal) = (json!("0130"), json!("0430"));
+        let good = json!("00");
+        assert_eq!(
+            replies,
+            [(&reversal, &good), (&advice, &good), (&advice, &good)]
+        );
+        let never = message("0100", "000021", 500, &none);
+        assert_eq!(self.speak(ISO, &[never], 1)[0]["39"], "91");
+        self.end().await;
+    }
+
+    async fn end(&mut self) {
+        self.edge.drained().await;
+        assert!(self.edge.terminate().await.success());
+        let rows = self.stage.ledger.authorizations(None, 100).await.unwrap();
+        let mut rows: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                let answer = &row.answer;
+                (
+                    answer.transaction_id,
+                    answer.reason,
+                    answer.amount.minor(),
+                    row.reversed,
+                )
+            })
+            .collect();
+        rows.sort_unstable_by_key(|row| row.0);
+        let id = |stan: &str| {
+            id(
+                ISO,
+                &format!("123456|{stan}|1130101112|TERM0001|123456789012345"),
+            )
+        };
+        let mut expected = vec![
+            (id("000001"), Reason::WithinCap, 12_300, 10_000),
+            (id("000002"), Reason::OverCap, 90_000, 0),
+            (id("000003"), Reason::UnknownCard, 500, 0),
+            (id("000004"), Reason::WithinCap, 0, 0),
+            (id("000013"), Reason::ApprovedByBank, 700, 0),
+        ];
+        expected.sort_unstable_by_key(|row| row.0);
+        assert_eq!(rows, expected);
+        assert_eq!(self.stage.ledger.conflicts(10).await.unwrap().len(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn iso_8583_in_ascii_is_answered_as_pyiso8583_reads_it() {
+    let line = Line::new("ascii", "default_ascii").await;
+    // Another bank's certificate, and what is no message: the first is not spoken with, the second not
+    // answered or told of its format.
+    let other = message("0100", "000009", 500, &json!({}));
+    assert_eq!(line.speak("second", &[other], 1), Vec::<Value>::new());
+    let broken = hex(b"0100F000000000000000");
+    let cut = hex(b"01004000000000000000164111111111");
+    let told = line.speak(ISO, &[json!(broken), json!(cut)], 1);
+    assert_eq!(told[0]["39"], "30", "{told:?}");
+    line.pays_and_reverses().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn iso_8583_with_binary_bitmaps_is_answered_as_pyiso8583_reads_it() {
+    Line::new("ascii-binary", "default")
+        .await
+        .pays_and_reverses()
+        .await;
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

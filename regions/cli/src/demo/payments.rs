@@ -195,7 +195,7 @@ fn expectation(want: Want, outcome: &Outcome) -> Expectation {
             Some(Rung::StandIn | Rung::Isolated) => {
                 Expectation::Declined(vec![Reason::StandInLimit])
             }
-            Some(Rung::Primary | Rung::PrimaryOnly) | None => Expectation::Approved,
+            Some(Rung::Primary | Rung::PrimaryOnly | Rung::Bank) | None => Expectation::Approved,
         },
     }
 }

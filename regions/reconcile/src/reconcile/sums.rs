@@ -95,7 +95,7 @@ pub(super) fn exposure<'a>(
     for row in finals.clone() {
         let answer = &row.answer;
         let line = match answer.rung {
-            Rung::Primary | Rung::PrimaryOnly => continue,
+            Rung::Primary | Rung::PrimaryOnly | Rung::Bank => continue,
             Rung::StandIn => &mut exposure.stand_in,
             Rung::Isolated => &mut exposure.isolated,
         };

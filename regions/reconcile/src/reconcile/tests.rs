@@ -87,6 +87,7 @@ fn proposal(n: u64, rung: Rung) -> Proposal {
     };
     let (reason, why, shadow) = match rung {
         Rung::Primary | Rung::PrimaryOnly => (Reason::WithinCap, None, None),
+        Rung::Bank => (Reason::ApprovedByBank, None, None),
         Rung::StandIn => (
             Reason::WithinStandInLimits,
             Some(Why::Timeout),

@@ -93,6 +93,7 @@ pub(super) async fn a_final_row_reads_back_byte_for_byte(world: World) {
         (Rung::StandIn, Some(Why::ApplicationError)),
         (Rung::PrimaryOnly, None),
         (Rung::Isolated, Some(Why::BreakerOpen)),
+        (Rung::Bank, None),
     ];
     for reason in Reason::ALL {
         for (rung, why) in rungs {

@@ -1,0 +1,168 @@
+//! The same door for banks that speak ISO 8583 over TCP: who they are their connection's certificate
+//! says, and what they are answered is field 39.
+
+use bytes::Bytes;
+use standin_core::BoxFuture;
+use tracing::{Instrument, info_span};
+
+use super::{Door, problem_of};
+use crate::adapter::Format;
+use crate::adapter::iso8583::{self, Asked};
+use crate::authenticate::{AuthenticationError, certificate_name};
+use crate::budget::Budget;
+use crate::config::BankConfig;
+use crate::iso8583::{DecodeError, Message, ReplyError, Undecoded};
+use crate::metrics::Answered;
+use crate::path::Given;
+use crate::problem::Problem;
+use crate::server::frames::{Frame, Frames, Reply};
+
+impl Frames for Door {
+    fn answer(&self, frame: Frame) -> BoxFuture<'_, Reply> {
+        let span = info_span!(target: "standin::path", "message", bank = tracing::field::Empty,
+            transaction = tracing::field::Empty, rung = tracing::field::Empty, decision = tracing::field::Empty);
+        Box::pin(self.answer_frame(frame).instrument(span))
+    }
+}
+
+impl Door {
+    async fn answer_frame(&self, frame: Frame) -> Reply {
+        let Some(bank) = self.sender(frame.peer_name.as_deref()) else {
+            let error = AuthenticationError::Certificate;
+            let problem = self.not_authentic(error, frame.peer.ip());
+            self.metrics.refused(&problem);
+            return Reply::Close;
+        };
+        tracing::Span::current().record("bank", bank.slug.as_str());
+        let answered = match Message::decode(&frame.bytes, bank.encoding) {
+            Ok(message) => self.answer_message(bank, &message, &frame).await,
+            Err(undecoded) => self.not_read(&undecoded),
+        };
+        match answered {
+            Ok(Some(reply)) => Reply::Bytes(Bytes::from(reply.encode(bank.encoding))),
+            Ok(None) => Reply::Nothing,
+            Err(error) => {
+                tracing::error!(%error, "an answer does not fit its fields");
+                self.metrics.refused(&Problem::Internal);
+                Reply::Nothing
+            }
+        }
+    }
+
+    /// The bank whose certificate this connection shows; without TLS, on loopback, the only one.
+    fn sender(&self, peer_name: Option<&str>) -> Option<&BankConfig> {
+        let mut banks = self.authenticator.banks().iter();
+        let speaks = |bank: &&BankConfig| bank.format == Format::Iso8583;
+        match peer_name {
+            Some(name) => banks
+                .filter(speaks)
+                .find(|bank| certificate_name(&bank.slug) == name),
+            None => banks.find(|bank| speaks(bank) && !bank.mutual_tls),
+        }
+    }
+
+    /// What could be read is answered, so that the bank need not wait.
+    fn not_read(&self, undecoded: &Undecoded) -> Result<Option<Message>, ReplyError> {
+        tracing::debug!(error = %undecoded.error, "a message is not read");
+        self.metrics.refused(&Problem::Malformed {
+            detail: "not a message as it was agreed",
+        });
+        match (&undecoded.error, &undecoded.read) {
+            (DecodeError::UnknownMti { .. }, _) | (_, None) => Ok(None),
+            (_, Some(read)) if read.mti().response().is_none() => Ok(None),
+            (_, Some(read)) => iso8583::plain(read, iso8583::FORMAT_ERROR).map(Some),
+        }
+    }
+
+    async fn answer_message(
+        &self,
+        bank: &BankConfig,
+        message: &Message,
+        frame: &Frame,
+    ) -> Result<Option<Message>, ReplyError> {
+        let now = self.clock.now();
+        let asked = match iso8583::understand(bank, &self.path.key, message, now) {
+            Ok(asked) => asked,
+            Err(code) => {
+                self.metrics.refused(&Problem::Field {
+                    field: "message",
+                    detail: "not one that is answered here",
+                });
+                return iso8583::plain(message, code).map(Some);
+            }
+        };
+        match asked {
+            Asked::Answer => return Ok(None),
+            Asked::Notice => return iso8583::plain(message, iso8583::APPROVED).map(Some),
+            Asked::Authorization(_) | Asked::Advice(_) | Asked::TakeBack(_) => {}
+        }
+        let reply = match self.admit() {
+            Ok(_permit) => self.decide(bank, message, asked, frame).await,
+            Err(problem) => Err(problem),
+        };
+        match reply {
+            Ok(reply) => reply.map(Some),
+            Err(problem) => {
+                self.metrics.refused(&problem);
+                iso8583::plain(message, iso8583::problem_code(&problem)).map(Some)
+            }
+        }
+    }
+
+    async fn decide(
+        &self,
+        bank: &BankConfig,
+        message: &Message,
+        asked: Asked,
+        frame: &Frame,
+    ) -> Result<Result<Message, ReplyError>, Problem> {
+        let budget = Budget::new(frame.received, bank);
+        let refused = |refusal| problem_of(&refusal);
+        match asked {
+            Asked::Authorization(asked) => {
+                let given = self.path.answer(asked.as_ref().clone(), budget).await;
+                let given = given.map_err(refused)?;
+                let answer = given.answer();
+                if given.is_faulted() {
+                    let transaction_id = answer.transaction_id;
+                    return Err(Problem::Faulted { transaction_id });
+                }
+                self.count(&given, frame);
+                return Ok(iso8583::render(message, answer, &asked));
+            }
+            Asked::Advice(asked) => {
+                let taken = self.path.take_advice(*asked, budget).await;
+                taken.map_err(refused)?;
+            }
+            Asked::TakeBack(asked) => {
+                let taken = self.path.take_back(&asked, &budget).await;
+                taken.map_err(refused)?;
+            }
+            Asked::Notice | Asked::Answer => {}
+        }
+        Ok(iso8583::plain(message, iso8583::APPROVED))
+    }
+
+    fn count(&self, given: &Given, frame: &Frame) {
+        let answer = given.answer();
+        let span = tracing::Span::current();
+        span.record(
+            "transaction",
+            tracing::field::display(answer.transaction_id),
+        );
+        span.record("rung", answer.rung.as_str());
+        span.record("decision", answer.verdict.as_str());
+        if given.is_replayed() {
+            return self.metrics.replayed();
+        }
+        self.metrics.answered(&Answered {
+            bank: &answer.bank,
+            rung: answer.rung,
+            verdict: answer.verdict,
+            reason: answer.reason,
+            why: answer.why,
+            took: frame.received.elapsed(),
+            trip_age_ms: answer.trip_age_ms,
+        });
+    }
+}
