@@ -5,9 +5,12 @@
 //! its answers is cut. A message that was read is answered, or the connection ends.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use standin_core::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
@@ -73,7 +76,11 @@ where
             let (frames, replies) = (Arc::clone(&frames), replies.clone());
             let held = Arc::clone(&caller.held);
             caller.shared.requests.spawn(async move {
-                let reply = frames.answer(frame).await;
+                let answered = AssertUnwindSafe(frames.answer(frame)).catch_unwind().await;
+                let reply = answered.unwrap_or_else(|_panic| {
+                    tracing::error!("a message was not answered: a panic");
+                    Reply::Close
+                });
                 // Nobody waits any more where the connection has ended.
                 drop(replies.send(reply).await);
                 drop((turn, held));
@@ -81,17 +88,21 @@ where
         }
         drop(replies);
     };
-    let reading = async {
+    let mut writing = pin!(writing);
+    let spoken = async {
         tokio::select! {
             () = reading => {}
             () = old_or_stopped(&caller) => {}
+            // Who takes no answers is not asked for more messages.
+            () = writing.as_mut() => return,
         }
+        // What was read is answered after the last was read.
+        writing.await;
     };
     tokio::select! {
         biased;
         () = caller.shared.cut.cancelled() => {}
-        // What was read is answered after the last was read.
-        ((), ()) = async { tokio::join!(reading, writing) } => {}
+        () = spoken => {}
     }
 }
 

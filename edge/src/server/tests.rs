@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::*;
 
 mod abuse;
+mod frames;
 mod secure;
 
 /// Echoes the body; does more on some paths.
