@@ -83,6 +83,11 @@ impl Afterwards {
             amount: answer.amount.minor(),
             at,
         };
+        self.counts(trip, approval);
+    }
+
+    /// Hears what an approval counts from now on.
+    pub fn counts(&self, trip: TripId, approval: Approval) {
         if self.queue.try_send((trip, approval)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -18,10 +18,12 @@ mod disks;
 mod door;
 mod failover;
 mod keepers;
+mod lifecycle;
 mod operators;
 mod partitions;
 mod platforms;
 mod primary;
+mod secrets;
 mod trip_cache;
 
 use std::time::Duration;

@@ -13,7 +13,8 @@
 
 use secrecy::ExposeSecret as _;
 use standin_core::answer::{Answer, Reason, Verdict};
-use standin_core::authorization::{Authorization, MERCHANT_TEXT_BYTES_MAX, Merchant, Particulars};
+use standin_core::authorization::{Authorization, Merchant, Particulars};
+use standin_core::card_number::holds_card_number;
 use standin_core::clock::Timestamp;
 use standin_core::entry::ReversalCause;
 use standin_core::identity::{DeploymentKey, Operation, of_key};
@@ -198,7 +199,7 @@ fn authorization(
             address: place.city.to_owned(),
         },
     };
-    if merchant.name.len() > MERCHANT_TEXT_BYTES_MAX {
+    if holds_card_number(&merchant.name) || holds_card_number(&merchant.address) {
         return Err(FORMAT_ERROR);
     }
     Ok(Authorization {

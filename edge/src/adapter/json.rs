@@ -165,6 +165,9 @@ pub(super) fn merchant_text(raw: &RawValue, field: &'static str) -> Result<Strin
         // Postgres cannot hold it.
         return Err(wrong(field, "must not contain NUL"));
     }
+    if holds_card_number(&text) {
+        return Err(Problem::CardNumber);
+    }
     Ok(text)
 }
 
@@ -203,38 +206,50 @@ pub(super) fn key(raw: &RawValue, field: &'static str) -> Result<String, Problem
     Ok(key)
 }
 
-/// A token of a card or cardholder, a merchant's id or a terminal's.
+/// A platform's name of something: a card, its holder, a request. What reads as a card's number is
+/// refused, for it would be kept.
 pub(super) fn token(raw: &RawValue, field: &'static str) -> Result<String, Problem> {
-    let token: String = word(raw, field)?;
-    let token = token.trim();
-    if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
-        return Err(wrong(field, "must have 1 to 64 bytes"));
-    }
-    if token.chars().any(char::is_control) {
-        return Err(wrong(field, "must not contain control characters"));
-    }
-    Ok(token.to_owned())
-}
-
-/// A token of a card: what reads as a card's number is refused, for it would be kept.
-pub(super) fn card_token(raw: &RawValue, field: &'static str) -> Result<String, Problem> {
-    let token = token(raw, field)?;
+    let token = id(raw, field)?;
     if holds_card_number(&token) {
         return Err(Problem::CardNumber);
     }
     Ok(token)
 }
 
-/// An id that may be missing; an empty one counts as missing.
+/// As [`token`], where it may be missing; an empty one counts as missing.
 pub(super) fn optional_token(
+    raw: Option<&RawValue>,
+    field: &'static str,
+) -> Result<Option<String>, Problem> {
+    match optional_id(raw, field)? {
+        Some(token) if holds_card_number(&token) => Err(Problem::CardNumber),
+        token => Ok(token),
+    }
+}
+
+/// An id that the card network gave a merchant or a terminal. Many are long numbers, and of those every
+/// tenth reads as a card's: they are not held against it.
+pub(super) fn optional_id(
     raw: Option<&RawValue>,
     field: &'static str,
 ) -> Result<Option<String>, Problem> {
     match raw {
         Some(raw) if word(raw, field)?.trim().is_empty() => Ok(None),
-        Some(raw) => token(raw, field).map(Some),
+        Some(raw) => id(raw, field).map(Some),
         None => Ok(None),
     }
+}
+
+fn id(raw: &RawValue, field: &'static str) -> Result<String, Problem> {
+    let id: String = word(raw, field)?;
+    let id = id.trim();
+    if id.is_empty() || id.len() > TOKEN_BYTES_MAX {
+        return Err(wrong(field, "must have 1 to 64 bytes"));
+    }
+    if id.chars().any(char::is_control) {
+        return Err(wrong(field, "must not contain control characters"));
+    }
+    Ok(id.to_owned())
 }
 
 /// An ISO 4217 code, in either case.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use standin_core::answer::{Answer, Reason, Verdict};
 use standin_core::authorization::{Authorization, BANK_KEY_BYTES_MAX, Merchant, Particulars};
+use standin_core::card_number::holds_card_number;
 use standin_core::money::Money;
 
 use super::json::{self, Fields, fields, object, optional_object, required, wrong};
@@ -76,7 +77,7 @@ pub fn understand(message: &Message<'_>) -> Result<Understood, Problem> {
     let token = json::token(required(token, "token")?, "token")?;
     let status = read_status(required(status, "status")?)?;
     let Fields([card]) = object(required(card, "card")?, "card", ["token"])?;
-    let card = json::card_token(required(card, "card.token")?, "card.token")?;
+    let card = json::token(required(card, "card.token")?, "card.token")?;
     let (merchant, network_id) = read_merchant(required(merchant, "merchant")?)?;
     let Fields([terminal]) = optional_object(pos, "pos", ["terminal"])?;
     let names = ["acceptor_terminal_id", "partial_approval_capable"];
@@ -96,7 +97,7 @@ pub fn understand(message: &Message<'_>) -> Result<Understood, Problem> {
         particulars: Particulars {
             card: Some(card),
             network_id,
-            terminal: json::optional_token(terminal, "pos.terminal.acceptor_terminal_id")?,
+            terminal: json::optional_id(terminal, "pos.terminal.acceptor_terminal_id")?,
             adds_to: None,
             partial: message.bank.partial_approvals && partial,
         },
@@ -225,13 +226,14 @@ fn read_merchant(raw: &RawValue) -> Result<(Merchant, Option<String>), Problem> 
     };
     Ok((
         merchant,
-        json::optional_token(acceptor, "merchant.acceptor_id")?,
+        json::optional_id(acceptor, "merchant.acceptor_id")?,
     ))
 }
 
 /// The signed name of the message.
 fn read_key(id: Option<&str>) -> Result<String, Problem> {
     match id {
+        Some(id) if holds_card_number(id) => Err(Problem::CardNumber),
         Some(id) if !id.is_empty() && id.len() <= BANK_KEY_BYTES_MAX => Ok(id.to_owned()),
         Some(_) => Err(wrong("webhook-id", "must have 1 to 255 bytes")),
         None => Err(wrong("webhook-id", "is what names a payment")),

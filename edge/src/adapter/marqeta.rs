@@ -92,8 +92,8 @@ pub fn understand(message: &Message<'_>) -> Result<Understood, Problem> {
         return Ok(take_back(message, reply));
     }
     let token = match message.bank.shopper_by {
-        ShopperBy::Card => json::card_token(required(card, "card_token")?, "card_token")?,
-        ShopperBy::Cardholder => json::card_token(required(user, "user_token")?, "user_token")?,
+        ShopperBy::Card => json::token(required(card, "card_token")?, "card_token")?,
+        ShopperBy::Cardholder => json::token(required(user, "user_token")?, "user_token")?,
     };
     let names = ["terminal_id", "partial_approval_capable"];
     let Fields([terminal, partial]) = optional_object(pos, "pos", names)?;
@@ -117,7 +117,7 @@ pub fn understand(message: &Message<'_>) -> Result<Understood, Problem> {
         particulars: Particulars {
             card: Some(token),
             network_id,
-            terminal: json::optional_token(terminal, "pos.terminal_id")?,
+            terminal: json::optional_id(terminal, "pos.terminal_id")?,
             adds_to: original
                 .map(|key| identity::of_key(bank, identity::Operation::Authorize, key)),
             partial: message.bank.partial_approvals && partial,
@@ -324,7 +324,7 @@ fn read_acceptor(raw: Option<&RawValue>) -> Result<(Merchant, Option<String>), P
             (postal_code.or(zip), "card_acceptor.postal_code"),
         ])?,
     };
-    Ok((merchant, json::optional_token(mid, "card_acceptor.mid")?))
+    Ok((merchant, json::optional_id(mid, "card_acceptor.mid")?))
 }
 
 #[cfg(test)]

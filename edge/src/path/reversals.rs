@@ -96,8 +96,14 @@ impl Path {
         });
         match self.log.propose(&entry, budget.wal()).await {
             Ok(Outcome::Reversed(back)) => {
-                let currency = currency.or_else(|| self.currency_of(id));
-                let currency = currency.ok_or(Refusal::Unknown)?;
+                let answer = match known {
+                    Known::Answer(answer, _) => Some(answer),
+                    // It was answered while the reversal was on its way.
+                    Known::Nothing => self.log.read(|register| register.answer(id)).map(Box::new),
+                };
+                let answer = answer.ok_or(Refusal::Unknown)?;
+                self.show_reduced(&answer);
+                let currency = answer.amount.currency();
                 Ok(TakenBack::Money(Money::from_minor(back, currency)))
             }
             Ok(Outcome::Tombstoned) => Ok(TakenBack::Forbidden),
@@ -111,10 +117,15 @@ impl Path {
         }
     }
 
-    /// It may have been answered while the reversal was on its way.
-    fn currency_of(&self, id: TransactionId) -> Option<standin_core::money::Currency> {
-        let answer = self.log.read(|register| register.answer(id));
-        answer.map(|answer| answer.amount.currency())
+    /// The trip cache hears what is left, for the regions that decide from it.
+    fn show_reduced(&self, answer: &Answer) {
+        let Some(trip) = answer.trip else { return };
+        let approvals = self.log.read(|register| register.approvals(trip));
+        let mut approvals = approvals.into_iter();
+        let id = answer.transaction_id;
+        if let Some(left) = approvals.find(|approval| approval.transaction_id == id) {
+            self.afterwards.counts(trip, left);
+        }
     }
 
     /// What the ledger has of a payment that the log does not know: it may be older than the window.

@@ -38,7 +38,7 @@ pub fn deployment_key() -> DeploymentKey {
 }
 
 /// What tests use as secrets, card numbers and positions, as far as it can be told from other text.
-const CANARIES: [&str; 9] = [
+pub const CANARIES: [&str; 9] = [
     "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
     "5PgFv1X0dC3hJ2kQm8rTyUzL",
@@ -80,6 +80,8 @@ pub struct EdgeOptions {
     pub budgets_ms: [u64; 4],
     /// Failures in a second that open the breaker (when they are half of the tries).
     pub breaker_failures: u64,
+    /// What of its doings it writes down.
+    pub log_level: String,
     /// Further tables, as TOML.
     pub more: String,
 }
@@ -123,6 +125,7 @@ impl EdgeOptions {
             policy: WIDE_POLICY.to_owned(),
             budgets_ms: [8_000, 500, 1_000, 5_000],
             breaker_failures: 10,
+            log_level: "info".to_owned(),
             more: String::new(),
         }
     }
@@ -145,6 +148,7 @@ impl EdgeOptions {
             policy: _,
             budgets_ms: _,
             breaker_failures,
+            log_level,
             more,
         } = self;
         let wal_dir = folder.join("wal");
@@ -181,7 +185,7 @@ dwell_ms = 300
 ramp_step_ms = 100
 
 [telemetry]
-log_level = "info"
+log_level = "{log_level}"
 
 [[banks]]
 slug = "{SLUG}"

@@ -148,7 +148,7 @@ fn body(told: &Told) -> Value {
     serde_json::from_str(&told.body).unwrap()
 }
 
-fn stripe(authorization: &str, cardholder: &str, cents: i64, earlier: &[i64]) -> Value {
+pub(super) fn stripe(authorization: &str, cardholder: &str, cents: i64, earlier: &[i64]) -> Value {
     let history: Vec<_> = earlier
         .iter()
         .map(|amount| json!({"amount": amount, "approved": true, "reason": "webhook_approved"}))
@@ -231,7 +231,7 @@ async fn stripe_issuing_is_answered_as_its_own_library_asks() {
     platforms.end(&expected).await;
 }
 
-fn lithic(card: &str, cents: i64, merchant: &str, status: &str) -> Value {
+pub(super) fn lithic(card: &str, cents: i64, merchant: &str, status: &str) -> Value {
     json!({
         "event_type": "card_authorization.approval_request",
         "token": "a7f5e1b2-0000-4000-8000-000000000001", "status": status,
@@ -300,7 +300,7 @@ async fn lithic_is_answered_as_its_own_library_signs() {
     platforms.end(&expected).await;
 }
 
-fn marqeta(token: &str, method: &str, amount: &str, original: Option<&str>) -> Value {
+pub(super) fn marqeta(token: &str, method: &str, amount: &str, original: Option<&str>) -> Value {
     json!({
         "type": "authorization", "state": "PENDING", "token": format!("tx-{token}"),
         "user_token": "user-1", "card_token": "card-1", "currency_code": "USD",

@@ -99,6 +99,16 @@ fn wrong_fields_are_named() {
     for (pointer, value, field) in [
         ("/user_token", json!(null), "user_token"),
         ("/user_token", json!("4111111111111111"), "card-number"),
+        (
+            "/gpa_order/jit_funding/token",
+            json!("4111111111111111"),
+            "card-number",
+        ),
+        (
+            "/card_acceptor/name",
+            json!("PAY 4111111111111111"),
+            "card-number",
+        ),
         ("/gpa_order", json!(null), "gpa_order"),
         ("/gpa_order/jit_funding", json!([]), "gpa_order.jit_funding"),
         (
