@@ -16,3 +16,9 @@ alter table authorizations add column particulars jsonb;
 -- Zero asks whether a card is good, and charges nothing.
 alter table authorizations drop constraint authorizations_amount_check;
 alter table authorizations add constraint authorizations_amount_check check (amount >= 0);
+
+-- What kind of movement it was, and where the log has it.
+alter table settlements add column kind text not null default 'capture'
+    check (kind in ('capture', 'force_post', 'refund'));
+create index settlements_payment on settlements (transaction_id)
+    where transaction_id is not null;

@@ -11,11 +11,11 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::answer::{Answer, Code, Reason, Rung, Verdict, Why};
+use crate::answer::{Answer, Code, Reason, Rung, UnknownWord, Verdict, Why};
 use crate::authorization::{Authorization, Particulars};
 use crate::clock::Timestamp;
 use crate::decide::{Limits, Tally};
-use crate::id::{Fingerprint, OrderId, ShopperId, StoreId, TransactionId, TripId};
+use crate::id::{BankId, Fingerprint, OrderId, ShopperId, StoreId, TransactionId, TripId};
 use crate::ledger::Card;
 use crate::merchant::Store;
 use crate::money::{Currency, Money};
@@ -72,6 +72,39 @@ pub enum Entry {
     Founded(Uuid),
     /// The highest epoch of the ledger that an edge has met.
     LedgerEpoch(u64),
+    /// Money moved: it is always recorded.
+    Settled(Box<Settlement>),
+}
+
+/// Money that moved, by the bank's word: kept for matching, decided by nobody.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Settlement {
+    /// Of the bank and its own key: makes booking it twice harmless.
+    pub id: Uuid,
+    /// Who says so.
+    pub bank: BankId,
+    /// What kind of movement.
+    pub kind: SettlementKind,
+    /// The payment, where the bank names one.
+    pub transaction_id: Option<TransactionId>,
+    /// Whose card, where the bank says.
+    pub shopper: Option<ShopperId>,
+    /// How much; may be more than was approved.
+    pub amount: Money,
+    /// When the edge heard of it.
+    pub at: Timestamp,
+}
+
+/// How money moved.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettlementKind {
+    /// What was approved was charged, whole, in part or more.
+    Capture,
+    /// It was charged without an approval of ours.
+    ForcePost,
+    /// It went back to the card.
+    Refund,
 }
 
 /// An answer that an edge gave without the log's commit, on `primary_only` or `isolated`.
@@ -383,6 +416,7 @@ impl Entry {
             Self::Authorize(proposal) => known(proposal.reason),
             Self::Advice(advice) => known(advice.answer.reason),
             Self::Platform(PlatformEvent::CardSet { .. }) => false,
+            Self::Settled(_) => false,
             Self::Reverse(reversal) => reversal.cause != ReversalCause::Unheeded,
             _ => true,
         }
@@ -452,6 +486,31 @@ impl Proposal {
             Limits::StandIn(limits) => self.cap.map(|cap| cap.min(limits.trip)),
             Limits::Floor(limits) => self.cap.map(|cap| cap.min(limits.floor)),
         }
+    }
+}
+
+// === impl SettlementKind ===
+
+impl SettlementKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Capture, Self::ForcePost, Self::Refund];
+
+    /// The word in bodies and rows.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Capture => "capture",
+            Self::ForcePost => "force_post",
+            Self::Refund => "refund",
+        }
+    }
+}
+
+impl std::str::FromStr for SettlementKind {
+    type Err = UnknownWord;
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|kind| kind.as_str() == word)
+            .ok_or_else(|| UnknownWord(word.to_owned()))
     }
 }
 

@@ -188,6 +188,17 @@ pub fn reversal_id(
     uuid::Uuid::from_bytes(id)
 }
 
+/// Identity of a movement of money, by the bank's own key of it.
+pub fn settlement_id(bank: &BankId, key: &str) -> uuid::Uuid {
+    let named = digest(&[
+        b"standin.settlement.v1",
+        bank.as_str().as_bytes(),
+        key.as_bytes(),
+    ]);
+    let half = named.first_chunk::<16>().copied().unwrap_or_default();
+    uuid::Uuid::from_bytes(half)
+}
+
 /// Whether two reversals of one payment have the same key of the bank.
 pub fn same_reversal_key(one: uuid::Uuid, other: uuid::Uuid) -> bool {
     one.as_bytes().first_chunk::<8>() == other.as_bytes().first_chunk::<8>()

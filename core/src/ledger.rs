@@ -17,14 +17,14 @@ use uuid::Uuid;
 use crate::BoxFuture;
 use crate::answer::{Answer, Reason, Why};
 use crate::clock::Timestamp;
-use crate::entry::{LogPosition, Proposal};
+use crate::entry::{LogPosition, Proposal, Settlement};
 use crate::id::{BankId, OrderId, ShopperId, StoreId, TransactionId, TripId};
 use crate::merchant::Store;
 use crate::money::Currency;
 use crate::trip::{Approval, Order, TripEvent, TripSheet};
 pub use cards::{CARD_ROWS_MAX, Card, CardHolder};
 pub use closed::{ClosedCursor, ClosedTrip};
-pub use finals::{Advice, Advised, Booked, BookedCounts, DrainStep, ReversalRow};
+pub use finals::{Advice, Advised, Booked, BookedCounts, DrainStep, ReversalRow, SettlementRow};
 
 /// Most outcomes booked in one transaction.
 pub const BOOK_ROWS_MAX: usize = 1_000;
@@ -83,6 +83,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// An outcome that meets a final row with the same verdict, amount, currency and code was
     /// booked before, whichever rung it was given on: so does an advice meet its original. One that
     /// meets another answer, or that the ledger rejects, goes whole to `conflicts`.
+    ///
+    /// A movement of money is kept by its id, once; another one under the same id goes to `conflicts`.
     ///
     /// Reversals take effect on a final approval of their payment and currency, there or still to
     /// come; at its full amount it is `reversed`.
@@ -189,6 +191,13 @@ pub trait Ledger: Send + Sync + 'static {
     /// `held` → `released` for payments whose tombstone came first in every region's log. Returns
     /// how many changed.
     fn release(&self, holds: Vec<StaleHold>) -> BoxFuture<'_, Result<u64, LedgerError>>;
+
+    /// Movements of money by id, from after `after` on, at most `limit`.
+    fn settlements(
+        &self,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Settlement>, LedgerError>>;
 
     /// What could not be booked, oldest first.
     fn conflicts(&self, limit: u32) -> BoxFuture<'_, Result<Vec<ConflictRow>, LedgerError>>;

@@ -226,6 +226,8 @@ impl Register {
             Entry::Founded(incarnation) => {
                 self.incarnation.get_or_insert(*incarnation);
             }
+            // The ledger's business.
+            Entry::Settled(_) => {}
             Entry::LedgerEpoch(epoch) => self.ledger_epoch = self.ledger_epoch.max(*epoch),
         }
         Outcome::Noted

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use standin_core::answer::Answer;
 use standin_core::authorization::Authorization;
 use standin_core::clock::Timestamp;
+use standin_core::entry::Settlement;
 use standin_core::id::{BankId, ShopperId, TransactionId};
 use standin_core::signature::Scheme;
 
@@ -73,6 +74,10 @@ pub enum Resource<'a> {
     Reversals(&'a str),
     /// `…/authorizations/{payment}/outcomes`
     Outcomes(&'a str),
+    /// `…/advices`
+    Advices,
+    /// `…/settlements`
+    Settlements,
 }
 
 /// A message whose signature was right.
@@ -104,8 +109,14 @@ pub struct Understood {
 pub enum Asked {
     /// May the card be charged?
     Authorization(Box<Authorization>),
+    /// It was charged, by the bank's own word.
+    Advice(Box<Authorization>),
+    /// The bank declined something by itself.
+    Notice,
     /// Money comes back.
     TakeBack(TakeBack),
+    /// Money moved.
+    Settlement(Box<Settlement>),
 }
 
 /// How one request is replied to.
@@ -115,6 +126,12 @@ pub trait Reply: fmt::Debug + Send + Sync {
 
     /// Writes what came of taking a payment back; of a format that takes none back it is not asked.
     fn taken_back(&self, _payment: TransactionId, _taken: &TakenBack) -> Rendered {
+        Rendered::json(StatusCode::OK, &serde_json::json!({}))
+    }
+
+    /// Writes that what the bank did by itself is recorded; of a format that tells of nothing it is not
+    /// asked.
+    fn recorded(&self) -> Rendered {
         Rendered::json(StatusCode::OK, &serde_json::json!({}))
     }
 

@@ -127,22 +127,35 @@ impl Door {
             None => bank.format.understand(&message),
         }?;
         let budget = Budget::new(received, bank);
-        match asked {
+        let replied = match asked {
             Asked::Authorization(asked) => {
                 let answered = self.path.answer(asked.as_ref().clone(), budget).await;
                 match answered {
                     Ok(given) => {
                         let asked = (asked.as_ref(), reply.as_ref());
                         let deadline = budget.deadline();
-                        self.respond(&given, asked, received, deadline).await
+                        return self.respond(&given, asked, received, deadline).await;
                     }
-                    Err(refusal) => self.without_answer(&refusal, reply.as_ref()),
+                    Err(refusal) => Err(refusal),
                 }
             }
-            Asked::TakeBack(asked) => match self.path.take_back(&asked, &budget).await {
-                Ok(taken) => Ok(response(reply.taken_back(asked.payment, &taken))),
-                Err(refusal) => self.without_answer(&refusal, reply.as_ref()),
-            },
+            Asked::Notice => Ok(reply.recorded()),
+            Asked::Advice(asked) => {
+                let taken = self.path.take_advice(*asked, budget).await;
+                taken.map(|()| reply.recorded())
+            }
+            Asked::Settlement(moved) => {
+                let settled = self.path.settle(*moved, &budget).await;
+                settled.map(|()| reply.recorded())
+            }
+            Asked::TakeBack(asked) => {
+                let taken = self.path.take_back(&asked, &budget).await;
+                taken.map(|taken| reply.taken_back(asked.payment, &taken))
+            }
+        };
+        match replied {
+            Ok(rendered) => Ok(response(rendered)),
+            Err(refusal) => self.without_answer(&refusal, reply.as_ref()),
         }
     }
 
@@ -288,20 +301,20 @@ fn problem_of(refusal: &Refusal) -> Problem {
 fn route(path: &str) -> Option<(&str, Resource<'_>)> {
     let mut parts = path.strip_prefix("/v1/banks/")?.split('/');
     let slug = parts.next().filter(|slug| !slug.is_empty())?;
-    if parts.next() != Some("authorizations") {
-        return None;
-    }
+    let kind = parts.next()?;
     let payment = parts.next();
     let what = parts.next();
     if parts.next().is_some() {
         return None;
     }
-    let resource = match (payment, what) {
-        (None, _) => Resource::Authorizations,
-        (Some(payment), Some("increments")) => Resource::Increments(payment),
-        (Some(payment), Some("reversals")) => Resource::Reversals(payment),
-        (Some(payment), Some("outcomes")) => Resource::Outcomes(payment),
-        (Some(_), _) => return None,
+    let resource = match (kind, payment, what) {
+        ("authorizations", None, _) => Resource::Authorizations,
+        ("authorizations", Some(payment), Some("increments")) => Resource::Increments(payment),
+        ("authorizations", Some(payment), Some("reversals")) => Resource::Reversals(payment),
+        ("authorizations", Some(payment), Some("outcomes")) => Resource::Outcomes(payment),
+        ("advices", None, _) => Resource::Advices,
+        ("settlements", None, _) => Resource::Settlements,
+        _ => return None,
     };
     Some((slug, resource))
 }

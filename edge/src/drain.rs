@@ -16,7 +16,7 @@ use standin_core::entry::{
     Booking, Entry, EntryError, LogPosition, OperatorAction, Proposal, Reversal,
 };
 use standin_core::ledger::{
-    BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, Ledger, LedgerError, ReversalRow,
+    BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, Ledger, LedgerError, ReversalRow, SettlementRow,
 };
 use standin_core::register::{Register, WINDOW_MS};
 use standin_wal::{Batch, ReadError, Stopped};
@@ -136,6 +136,7 @@ pub enum DrainError {
 struct Haul {
     outcomes: Vec<Booking>,
     reversals: Vec<ReversalRow>,
+    settlements: Vec<SettlementRow>,
     actions: Vec<OperatorAction>,
     to: u64,
 }
@@ -361,6 +362,7 @@ impl Drain {
             to: haul.to,
             outcomes: haul.outcomes,
             reversals: haul.reversals,
+            settlements: haul.settlements,
             actions: haul.actions,
         };
         let cursor = match within(self.config.step_max, self.ledger.book(step)).await? {
@@ -383,7 +385,10 @@ impl Drain {
             ..Haul::default()
         };
         for batch in batches {
-            let rows = haul.outcomes.len().saturating_add(haul.reversals.len());
+            let rows = [haul.outcomes.len(), haul.reversals.len()];
+            let rows = rows
+                .into_iter()
+                .fold(haul.settlements.len(), usize::saturating_add);
             let room = self.config.rows_max.saturating_sub(rows);
             if batch.proposals.len() > room && haul.to > from {
                 break;
@@ -407,6 +412,10 @@ impl Drain {
                     proposals.push((LogPosition { index, slot }, Box::new(advice.proposal)));
                 }
                 Entry::Reverse(reversal) => reversals.push(reversal),
+                Entry::Settled(settlement) => haul.settlements.push(SettlementRow {
+                    settlement: *settlement,
+                    at: LogPosition { index, slot },
+                }),
                 Entry::Operator(action) => haul.actions.push(action),
                 Entry::TripClosed(_)
                 | Entry::OutageStarted { .. }

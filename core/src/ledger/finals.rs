@@ -5,7 +5,9 @@ use uuid::Uuid;
 use super::BOOK_ROWS_MAX;
 use crate::answer::Answer;
 use crate::clock::Timestamp;
-use crate::entry::{Booking, OperatorAction, Proposal, Reversal, ReversalCause};
+use crate::entry::{
+    Booking, LogPosition, OperatorAction, Proposal, Reversal, ReversalCause, Settlement,
+};
 use crate::id::{ShopperId, TransactionId};
 use crate::money::Currency;
 use crate::register::Register;
@@ -49,8 +51,19 @@ pub struct DrainStep {
     pub outcomes: Vec<Booking>,
     /// Reversals, in log order; at most [`BOOK_ROWS_MAX`]. Booked after the outcomes.
     pub reversals: Vec<ReversalRow>,
+    /// Movements of money, in log order; at most [`BOOK_ROWS_MAX`].
+    pub settlements: Vec<SettlementRow>,
     /// Operators' actions, in log order.
     pub actions: Vec<OperatorAction>,
+}
+
+/// A movement of money, and where in the log it stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SettlementRow {
+    /// The movement.
+    pub settlement: Settlement,
+    /// Where.
+    pub at: LogPosition,
 }
 
 /// Money of an authorization that a bank took back.
@@ -142,6 +155,8 @@ const fn reason(cause: ReversalCause) -> &'static str {
 impl DrainStep {
     /// Whether one transaction takes it.
     pub(super) fn fits(&self) -> bool {
-        self.outcomes.len() <= BOOK_ROWS_MAX && self.reversals.len() <= BOOK_ROWS_MAX
+        self.outcomes.len() <= BOOK_ROWS_MAX
+            && self.reversals.len() <= BOOK_ROWS_MAX
+            && self.settlements.len() <= BOOK_ROWS_MAX
     }
 }

@@ -28,7 +28,7 @@ use super::{
 use crate::BoxFuture;
 use crate::answer::Why;
 use crate::clock::{Clock, Timestamp};
-use crate::entry::{PlatformEvent, Proposal};
+use crate::entry::{PlatformEvent, Proposal, Settlement};
 use crate::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
 use crate::merchant::Store;
 use crate::trip::{Applied, Order, TripChange};
@@ -242,6 +242,9 @@ impl Ledger for MemoryLedger {
             state.epochs.check()?;
             state.payments.room(step.outcomes.len())?;
             state.payments.room_for_reversals(step.reversals.len())?;
+            state
+                .payments
+                .room_for_settlements(step.settlements.len())?;
             Ok(state.payments.book(&step))
         })
     }
@@ -429,6 +432,14 @@ impl Ledger for MemoryLedger {
 
     fn release(&self, holds: Vec<StaleHold>) -> BoxFuture<'_, Result<u64, LedgerError>> {
         self.with(|state| Ok(state.payments.release(&holds)))
+    }
+
+    fn settlements(
+        &self,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Settlement>, LedgerError>> {
+        self.with(|state| Ok(state.payments.settlements(after, limit)))
     }
 
     fn conflicts(&self, limit: u32) -> BoxFuture<'_, Result<Vec<ConflictRow>, LedgerError>> {

@@ -28,6 +28,7 @@ mod link;
 mod orders;
 mod reports;
 mod reversals;
+mod settlements;
 mod trips;
 
 use std::time::Duration;
@@ -43,7 +44,7 @@ use super::{
 use crate::BoxFuture;
 use crate::authorities::Authorities;
 use crate::clock::Timestamp;
-use crate::entry::Proposal;
+use crate::entry::{Proposal, Settlement};
 use crate::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
 use crate::merchant::Store;
 use crate::trip::Order;
@@ -464,6 +465,16 @@ impl Ledger for PostgresLedger {
     fn release(&self, holds: Vec<StaleHold>) -> BoxFuture<'_, Result<u64, LedgerError>> {
         on!(self.background, |lease| reports::release(
             &mut lease, &holds
+        ))
+    }
+
+    fn settlements(
+        &self,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Settlement>, LedgerError>> {
+        on!(self.background, |lease| settlements::after(
+            &lease, after, limit
         ))
     }
 

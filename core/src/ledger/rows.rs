@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::{AuditRow, AuthorizationRow, AuthorizationState, Fate, LedgerError, Retry};
 use crate::answer::{Answer, Why};
 use crate::clock::Timestamp;
-use crate::entry::{Booking, OperatorAction, OperatorOrder, Proposal};
+use crate::entry::{Booking, OperatorAction, OperatorOrder, Proposal, Settlement};
+use crate::id::TransactionId;
 use crate::trip::{CATEGORY_BYTES_MAX, ITEMS_PER_ORDER_MAX, Item, ItemStatus, Order, OrderStatus};
 
 /// The answer that a proposal asks for: what a hold's row shows.
@@ -62,6 +63,25 @@ pub(super) fn particulars_json(proposal: &Proposal) -> Option<serde_json::Value>
         fields.insert("asked".to_owned(), asked.into());
     }
     Some(json)
+}
+
+/// Why a movement of money is in `conflicts`.
+pub(super) const OTHER_SETTLEMENT: &str = "other_settlement";
+
+/// Whether two movements under one id say the same; when we heard of them is not theirs.
+pub(super) fn same_settlement(one: &Settlement, other: &Settlement) -> bool {
+    let at = one.at;
+    *one == Settlement {
+        at,
+        ..other.clone()
+    }
+}
+
+/// The payment of a movement, or what stands for one where it names none.
+pub(super) fn payment_of(settlement: &Settlement) -> TransactionId {
+    settlement
+        .transaction_id
+        .unwrap_or_else(|| TransactionId::from_uuid(settlement.id))
 }
 
 /// An outcome whole, as `conflicts` keeps it.

@@ -44,7 +44,26 @@ pub fn understand(message: &Message<'_>) -> Result<Understood, Problem> {
         Resource::Increments(payment) => increment(message, text, payment),
         Resource::Reversals(payment) => lifecycle::reversal(message, text, payment),
         Resource::Outcomes(payment) => lifecycle::outcome(message, text, payment),
+        Resource::Advices => advice(message, text),
+        Resource::Settlements => lifecycle::settlement(message, text),
     }
+}
+
+/// An advice is an authorization with a key of its own that says what the bank decided.
+fn advice(message: &Message<'_>, text: &str) -> Result<Understood, Problem> {
+    let Fields([decision, key]) = fields(text, ["decision", "transaction_id"])?;
+    required(key, "transaction_id")?;
+    let decision: String = json::word(required(decision, "decision")?, "decision")?;
+    let understood = authorization(message, text, Particulars::default())?;
+    let asked = match (decision.as_str(), understood.asked) {
+        ("approved", Asked::Authorization(asked)) => Asked::Advice(asked),
+        ("declined", _) => Asked::Notice,
+        _ => return Err(wrong("decision", "must be approved or declined")),
+    };
+    Ok(Understood {
+        asked,
+        reply: understood.reply,
+    })
 }
 
 /// An increment is an authorization with a key of its own that says what it adds to.
@@ -96,6 +115,11 @@ impl Reply for Native {
             Verdict::Declined => StatusCode::PAYMENT_REQUIRED,
         };
         Rendered::json(status, &AnswerBody::of(answer))
+    }
+
+    fn recorded(&self) -> Rendered {
+        let body = serde_json::json!({ "state": "recorded" });
+        Rendered::json(StatusCode::OK, &body)
     }
 
     fn taken_back(&self, payment: TransactionId, taken: &TakenBack) -> Rendered {

@@ -323,6 +323,7 @@ gated! {
     complete(shopper: ShopperId, trip: TripId) -> ledger_port::Completed;
     authorizations(after: Option<(ShopperId, TransactionId)>, limit: u32) -> Vec<ledger_port::AuthorizationRow>;
     authorization(id: TransactionId) -> Option<ledger_port::AuthorizationRow>;
+    settlements(after: Option<Uuid>, limit: u32) -> Vec<standin_core::entry::Settlement>;
     stale_holds(before: Timestamp, limit: u32) -> Vec<ledger_port::StaleHold>;
     release(holds: Vec<ledger_port::StaleHold>) -> u64;
     conflicts(limit: u32) -> Vec<ledger_port::ConflictRow>;

@@ -1,9 +1,10 @@
-//! What a bank approved by itself: always taken, counted, flagged when it is more than the trip allows.
+//! What a bank did by itself: what it approved is always taken, counted, and flagged when it is more than
+//! the trip allows; money that it moved is always recorded.
 
 use standin_core::answer::{Reason, Rung, Verdict};
 use standin_core::authorization::Authorization;
 use standin_core::decide::Limits;
-use standin_core::entry::{Advice, Entry};
+use standin_core::entry::{Advice, Entry, Settlement};
 use standin_core::identity;
 use standin_core::register::{Outcome, Recall};
 use standin_wal::Fate;
@@ -13,6 +14,15 @@ use crate::budget::Budget;
 use crate::log::LogError;
 
 impl Path {
+    /// Books a movement of money. The same again changes nothing.
+    pub async fn settle(&self, settlement: Settlement, budget: &Budget) -> Result<(), Refusal> {
+        let entry = Entry::Settled(Box::new(settlement));
+        match self.log.propose(&entry, budget.wal()).await {
+            Ok(_noted) => Ok(()),
+            Err(error) => Err(no_commit(&error)),
+        }
+    }
+
     /// Books what a bank approved without asking us. The same again changes nothing.
     pub async fn take_advice(
         &self,
@@ -59,11 +69,18 @@ impl Path {
         match self.log.propose(&entry, budget.wal()).await {
             Ok(Outcome::OtherFingerprint) => Err(Refusal::OtherFingerprint(payment.id)),
             Ok(_taken) => Ok(()),
-            Err(LogError::Encode(_)) => Err(Refusal::Encode),
-            Err(error) => Err(match error.fate() {
-                Fate::NotBegun => Refusal::LogFull,
-                Fate::Unknown => Refusal::Unknown,
-            }),
+            Err(error) => Err(no_commit(&error)),
         }
+    }
+}
+
+/// Why a word of a bank is not known to be durable: it may say it again.
+pub(super) fn no_commit(error: &LogError) -> Refusal {
+    if matches!(error, LogError::Encode(_)) {
+        return Refusal::Encode;
+    }
+    match error.fate() {
+        Fate::NotBegun => Refusal::LogFull,
+        Fate::Unknown => Refusal::Unknown,
     }
 }

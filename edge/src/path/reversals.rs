@@ -12,11 +12,10 @@ use standin_core::identity;
 use standin_core::ledger::{AuthorizationState, LedgerError};
 use standin_core::money::Money;
 use standin_core::register::Outcome;
-use standin_wal::Fate;
 
+use super::advised::no_commit;
 use super::{Path, Refusal};
 use crate::budget::Budget;
-use crate::log::LogError;
 use crate::primary::Route;
 
 /// What a bank takes back.
@@ -109,11 +108,7 @@ impl Path {
             Ok(Outcome::Tombstoned) => Ok(TakenBack::Forbidden),
             Ok(Outcome::OtherFingerprint) => Err(Refusal::OtherFingerprint(id)),
             Ok(Outcome::Noted | Outcome::Answered(_) | Outcome::Known(_)) => Ok(TakenBack::Nothing),
-            Err(LogError::Encode(_)) => Err(Refusal::Encode),
-            Err(error) => Err(match error.fate() {
-                Fate::NotBegun => Refusal::LogFull,
-                Fate::Unknown => Refusal::Unknown,
-            }),
+            Err(error) => Err(no_commit(&error)),
         }
     }
 

@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use standin_core::entry::Entry;
-use standin_core::ledger::{BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, Ledger, LedgerError};
+use standin_core::ledger::{
+    BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, Ledger, LedgerError, SettlementRow,
+};
 
 use crate::checker::{DrainEvidence, rows_digest};
 use crate::log::{LogContents, LogRecord};
@@ -124,6 +126,7 @@ fn next_step(log: &LogContents, from: u64) -> DrainStep {
         to: from,
         outcomes: Vec::new(),
         reversals: Vec::new(),
+        settlements: Vec::new(),
         actions: Vec::new(),
     };
     let begin = log
@@ -141,6 +144,14 @@ fn next_step(log: &LogContents, from: u64) -> DrainStep {
         step.actions
             .extend(batch.iter().filter_map(|record| match &record.entry {
                 Entry::Operator(action) => Some(action.clone()),
+                _ => None,
+            }));
+        step.settlements
+            .extend(batch.iter().filter_map(|record| match &record.entry {
+                Entry::Settled(settlement) => Some(SettlementRow {
+                    settlement: settlement.as_ref().clone(),
+                    at: record.at,
+                }),
                 _ => None,
             }));
         let index = batch.first().map(|record| record.at.index);

@@ -132,6 +132,7 @@ ledger_calls! {
     complete(shopper: ShopperId, trip: TripId) -> Completed;
     authorizations(after: Option<(ShopperId, TransactionId)>, limit: u32) -> Vec<AuthorizationRow>;
     authorization(id: TransactionId) -> Option<AuthorizationRow>;
+    settlements(after: Option<Uuid>, limit: u32) -> Vec<standin_core::entry::Settlement>;
     stale_holds(before: Timestamp, limit: u32) -> Vec<StaleHold>;
     release(holds: Vec<StaleHold>) -> u64;
     conflicts(limit: u32) -> Vec<ConflictRow>;

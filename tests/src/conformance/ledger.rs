@@ -17,6 +17,7 @@ mod epochs;
 mod holds;
 mod platform;
 mod reversals;
+mod settlements;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,6 +63,8 @@ const CASES: &[Case] = cases![
     cards::a_card_is_given_and_taken,
     cards::cards_are_read_in_order_and_in_pages,
     cards::a_payment_is_found_by_its_id,
+    settlements::money_that_moved_is_kept_once,
+    settlements::another_movement_under_the_same_id_is_a_conflict,
     cards::what_a_platform_says_more_is_booked_with_the_payment,
     cards::a_payment_stays_with_whom_it_was_answered_for,
     platform::a_store_is_put_and_replaced,
@@ -405,6 +408,7 @@ pub fn step(log: Uuid, to: u64, outcomes: Vec<Booking>) -> DrainStep {
         to,
         outcomes,
         reversals: Vec::new(),
+        settlements: Vec::new(),
         actions: Vec::new(),
     }
 }

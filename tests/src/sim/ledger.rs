@@ -279,6 +279,7 @@ through! {
     closed_since(after: Option<ClosedCursor>, limit: u32) -> Vec<ClosedTrip>;
     authorizations(after: Option<(ShopperId, TransactionId)>, limit: u32) -> Vec<AuthorizationRow>;
     authorization(id: TransactionId) -> Option<AuthorizationRow>;
+    settlements(after: Option<Uuid>, limit: u32) -> Vec<standin_core::entry::Settlement>;
     stale_holds(before: standin_core::clock::Timestamp, limit: u32) -> Vec<StaleHold>;
     release(holds: Vec<StaleHold>) -> u64;
     conflicts(limit: u32) -> Vec<ConflictRow>;

@@ -221,3 +221,141 @@ async fn what_no_log_remembers_comes_back_by_the_ledger() {
     );
     assert!(edge.terminate().await.success());
 }
+
+/// Tells the edge something that the bank did by itself.
+async fn report(edge: &Edge, what: &str, body: Value) -> (u16, Value) {
+    let signer = Signer::new(SECRET.parse::<Secret>().unwrap());
+    let path = format!("/v1/banks/{SLUG}/{what}");
+    let call = Call::post(path, body.to_string()).signed(&signer);
+    let target = format!("http://{}", edge.address()).parse().unwrap();
+    let pool = standin_cli::client::Pool::new(target, 1);
+    let reply: Reply = pool.ask(call, SOON).await.unwrap();
+    (reply.status, serde_json::from_slice(&reply.body).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_bank_approved_by_itself_counts_and_is_flagged_when_it_is_too_much() {
+    let (stage, mut edge, bank) = set().await;
+    let advice = |key: &str, amount: &str, decision: &str| {
+        let mut body = increment(key, amount);
+        body["decision"] = json!(decision);
+        body
+    };
+    let (status, told) = report(&edge, "advices", advice("a-1", "90.00", "approved")).await;
+    assert_eq!(
+        (status, &told["state"]),
+        (200, &json!("recorded")),
+        "{told}"
+    );
+    assert_eq!(
+        report(&edge, "advices", advice("a-1", "90.00", "approved"))
+            .await
+            .0,
+        200
+    );
+    let (status, _) = report(&edge, "advices", advice("a-1", "91.00", "approved")).await;
+    assert_eq!(status, 422, "the same key with another amount");
+    edge.drained().await;
+    assert_eq!(
+        pay(&bank, "p-1", 3_000).await,
+        402,
+        "what the bank approved counts"
+    );
+    // More than the trip allows is taken all the same.
+    assert_eq!(
+        report(&edge, "advices", advice("a-2", "500.00", "approved"))
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        report(&edge, "advices", advice("a-3", "1.00", "declined"))
+            .await
+            .0,
+        200
+    );
+    for (wrong, of) in [("perhaps", "decision"), ("", "decision")] {
+        let (status, told) = report(&edge, "advices", advice("a-4", "1.00", wrong)).await;
+        assert_eq!((status, &told["field"]), (400, &json!(of)));
+    }
+    edge.drained().await;
+    for (key, cents) in [("a-1", 9_000), ("a-2", 50_000)] {
+        let row = stage.ledger.authorization(id(key)).await.unwrap().unwrap();
+        assert_eq!(row.state, AuthorizationState::Final);
+        assert_eq!(row.answer.rung.as_str(), "bank");
+        assert_eq!(row.answer.amount.minor(), cents);
+    }
+    assert_eq!(stage.ledger.authorization(id("a-3")).await.unwrap(), None);
+    // The authorization of what was advised gets the approval that the bank gave.
+    let asked = bank.pay(&Payment::new("a-1", 1, 9_000)).await;
+    assert_eq!((asked.status(), asked.is_replayed()), (Some(200), true));
+    assert!(edge.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn money_that_moved_is_recorded_whatever_was_approved() {
+    let (stage, mut edge, bank) = set().await;
+    assert_eq!(pay(&bank, "p-1", 5_000).await, 200);
+    let moved = |key: &str, kind: &str, amount: &str| json!({"settlement_id": key, "kind": kind, "amount": amount});
+    let mut capture = moved("s-1", "capture", "57.50");
+    capture["authorization"] = json!("key:p-1");
+    let (status, told) = report(&edge, "settlements", capture.clone()).await;
+    assert_eq!((status, &told["state"]), (200, &json!("recorded")));
+    assert_eq!(report(&edge, "settlements", capture.clone()).await.0, 200);
+    assert_eq!(
+        report(&edge, "settlements", moved("s-2", "force_post", "900.00"))
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        report(&edge, "settlements", moved("s-3", "refund", "7.50"))
+            .await
+            .0,
+        200
+    );
+    for (wrong, field) in [
+        (moved("s-4", "capture", "1.00"), "authorization"),
+        (moved("s-4", "gift", "1.00"), "kind"),
+        (moved("s-4", "refund", "0"), "amount"),
+        (moved("", "refund", "1.00"), "settlement_id"),
+    ] {
+        let (status, told) = report(&edge, "settlements", wrong).await;
+        assert_eq!((status, &told["field"]), (400, &json!(field)), "{told}");
+    }
+    // While the primary is away too: the log has it.
+    stage.postgres.pause().unwrap();
+    println!("injected: the primary hangs");
+    assert_eq!(
+        report(&edge, "settlements", moved("s-5", "refund", "2.00"))
+            .await
+            .0,
+        200
+    );
+    stage.postgres.resume().unwrap();
+    edge.drained().await;
+    let kept = stage.ledger.settlements(None, 100).await.unwrap();
+    let mut kept: Vec<_> = kept
+        .iter()
+        .map(|one| (one.kind.as_str(), one.amount.minor(), one.transaction_id))
+        .collect();
+    kept.sort_unstable();
+    let expected = [
+        ("capture", 5_750, Some(id("p-1"))),
+        ("force_post", 90_000, None),
+        ("refund", 200, None),
+        ("refund", 750, None),
+    ];
+    assert_eq!(kept, expected);
+    let row = stage
+        .ledger
+        .authorization(id("p-1"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (row.state, row.answer.amount.minor()),
+        (AuthorizationState::Final, 5_000)
+    );
+    assert!(edge.terminate().await.success());
+}

@@ -1,19 +1,20 @@
 //! Holds, final rows, conflicts and audit in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 
 use uuid::Uuid;
 
 use super::super::{
     Advice, Advised, AuditRow, AuthorizationRow, AuthorizationState, Booked, BookedCounts,
-    ConflictRow, DrainStep, HoldReply, LedgerError, OpenTrip, ReconcileRun, ReversalRow, StaleHold,
-    rows,
+    ConflictRow, DrainStep, HoldReply, LedgerError, OpenTrip, ReconcileRun, ReversalRow,
+    SettlementRow, StaleHold, rows,
 };
 use super::platform::Platform;
 use super::{PAYMENTS_MAX, RUNS_MAX, full};
 use crate::answer::Verdict;
 use crate::clock::Timestamp;
-use crate::entry::{Booking, LogPosition, Proposal};
+use crate::entry::{Booking, LogPosition, Proposal, Settlement};
 use crate::id::{Fingerprint, ShopperId, TransactionId, TripId};
 use crate::planted::{Planted, planted};
 use crate::trip::{Approval, TripSheet, TripStatus};
@@ -30,6 +31,7 @@ pub(super) struct Payments {
     held: BTreeSet<(Timestamp, ShopperId, TransactionId)>,
     /// Reversals by payment and key, those of payments without a row among them.
     reversals: BTreeMap<(TransactionId, Uuid), ReversalRow>,
+    settlements: BTreeMap<Uuid, Settlement>,
     cursors: HashMap<Uuid, u64>,
     conflicts: Vec<ConflictRow>,
     conflicting: BTreeSet<(Uuid, LogPosition)>,
@@ -187,6 +189,11 @@ impl Payments {
             };
             *count = count.saturating_add(1);
         }
+        for row in &step.settlements {
+            counts.conflicts = counts
+                .conflicts
+                .saturating_add(u64::from(!self.settle(step.log, row)));
+        }
         for reversal in &step.reversals {
             self.reverse(reversal);
         }
@@ -302,6 +309,40 @@ impl Payments {
         });
         self.count_reversals(id);
         Ok(Advised::Final)
+    }
+
+    /// Keeps a movement of money; says whether none other has its id.
+    fn settle(&mut self, log: Uuid, row: &SettlementRow) -> bool {
+        let SettlementRow { settlement, at } = row;
+        let known = self.settlements.entry(settlement.id);
+        let known = known.or_insert_with(|| settlement.clone());
+        if rows::same_settlement(known, settlement) {
+            return true;
+        }
+        if self.conflicting.insert((log, *at)) {
+            self.conflicts.push(ConflictRow {
+                transaction_id: rows::payment_of(settlement),
+                log,
+                at: *at,
+                cause: rows::OTHER_SETTLEMENT.to_owned(),
+                outcome: serde_json::json!(settlement),
+            });
+        }
+        false
+    }
+
+    pub(super) fn settlements(&self, after: Option<Uuid>, limit: u32) -> Vec<Settlement> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let range = self.settlements.range((from, Bound::Unbounded));
+        range.take(limit).map(|(_, kept)| kept.clone()).collect()
+    }
+
+    pub(super) fn room_for_settlements(&self, more: usize) -> Result<(), LedgerError> {
+        if self.settlements.len().saturating_add(more) > PAYMENTS_MAX {
+            return Err(full("settlements"));
+        }
+        Ok(())
     }
 
     fn reverse(&mut self, reversal: &ReversalRow) {

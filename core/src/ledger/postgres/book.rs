@@ -16,6 +16,7 @@ use super::final_rows::{Finals, WRITE};
 use super::hold::CLAIM;
 use super::link::Failure;
 use super::reversals;
+use super::settlements;
 use crate::answer::Answer;
 use crate::entry::{Booking, OperatorAction};
 use crate::id::{Fingerprint, TransactionId};
@@ -63,6 +64,10 @@ pub(super) async fn book(
         touched.sort_unstable();
         touched.dedup();
         reversals::apply(&tx, &touched).await?;
+    }
+    if !step.settlements.is_empty() {
+        let kept = settlements::keep(&tx, step.log, &step.settlements).await?;
+        counts.conflicts = counts.conflicts.saturating_add(kept);
     }
     if !step.actions.is_empty() {
         audit(&tx, &step.actions).await?;

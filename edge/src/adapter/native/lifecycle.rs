@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use standin_core::entry::ReversalCause;
+use standin_core::entry::{ReversalCause, Settlement, SettlementKind};
 use standin_core::id::TransactionId;
-use standin_core::identity::{Operation, of_key};
+use standin_core::identity::{Operation, of_key, settlement_id};
 use standin_core::money::Money;
 
 use super::super::json::{self, Fields, fields, required, wrong};
@@ -82,6 +82,53 @@ pub(super) fn outcome(
     Ok(take_back(message, payment, key, None, cause))
 }
 
+/// Reads `{"settlement_id": …, "kind": …, "amount": …, "currency": …, "authorization": …, "shopper_id": …}`:
+/// money that moved. Which payment and whose card may be left out.
+pub(super) fn settlement(message: &Message<'_>, text: &str) -> Result<Understood, Problem> {
+    let names = [
+        "settlement_id",
+        "kind",
+        "amount",
+        "currency",
+        "authorization",
+        "shopper_id",
+    ];
+    let Fields([key, kind, amount, currency, payment, shopper]) = fields(text, names)?;
+    let key = json::key(required(key, "settlement_id")?, "settlement_id")?;
+    let kind = json::word(required(kind, "kind")?, "kind")?;
+    let kind: SettlementKind = kind
+        .parse()
+        .map_err(|_| wrong("kind", "must be capture, force_post or refund"))?;
+    let currency = match currency {
+        None => message.bank.currency,
+        Some(raw) => json::currency(raw, "currency")?,
+    };
+    let amount = json::major_units(required(amount, "amount")?, "amount", currency)?;
+    if amount.minor() == 0 {
+        return Err(wrong("amount", "must be more than zero"));
+    }
+    let payment = match payment {
+        None => None,
+        Some(raw) => Some(named(message, &json::word(raw, "authorization")?)?),
+    };
+    if payment.is_none() && kind == SettlementKind::Capture {
+        return Err(wrong("authorization", "is what a capture is of"));
+    }
+    let bank = message.bank.slug.clone();
+    Ok(Understood {
+        asked: Asked::Settlement(Box::new(Settlement {
+            id: settlement_id(&bank, &key),
+            bank,
+            kind,
+            transaction_id: payment,
+            shopper: shopper.map(super::read_shopper).transpose()?,
+            amount,
+            at: message.at,
+        })),
+        reply: Box::new(Native),
+    })
+}
+
 /// The payment that path and body name.
 pub(super) fn payment(
     message: &Message<'_>,
@@ -90,12 +137,17 @@ pub(super) fn payment(
 ) -> Result<TransactionId, Problem> {
     let field = "authorization";
     let said: String = json::word(required(in_body, field)?, field)?;
-    let named: Cow<'_, str> = percent_decode_str(in_path)
+    let in_path: Cow<'_, str> = percent_decode_str(in_path)
         .decode_utf8()
         .map_err(|_| Problem::NotFound)?;
-    if said != named {
+    if said != in_path {
         return Err(wrong(field, "must be the payment that the path names"));
     }
+    named(message, &said)
+}
+
+/// A payment by our id, or by the bank's own key.
+fn named(message: &Message<'_>, said: &str) -> Result<TransactionId, Problem> {
     match said.strip_prefix(BY_KEY) {
         Some(key) if !key.is_empty() => Ok(of_key(&message.bank.slug, Operation::Authorize, key)),
         Some(_) => Err(Problem::NotFound),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use standin_core::BoxFuture;
 use standin_core::clock::Timestamp;
-use standin_core::entry::Proposal;
+use standin_core::entry::{Proposal, Settlement};
 use standin_core::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
 use standin_core::ledger::{
     Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
@@ -158,6 +158,7 @@ pass! {
         limit: u32
     ) -> Vec<AuthorizationRow>;
     fn authorization(&self, id: TransactionId) -> Option<AuthorizationRow>;
+    fn settlements(&self, after: Option<Uuid>, limit: u32) -> Vec<Settlement>;
     fn stale_holds(&self, before: Timestamp, limit: u32) -> Vec<StaleHold>;
     fn release(&self, holds: Vec<StaleHold>) -> u64;
     fn conflicts(&self, limit: u32) -> Vec<ConflictRow>;

@@ -249,6 +249,7 @@ impl About {
                 json!({ "edge": grant.edge, "reserve": grant.reserve }),
             ),
             Entry::Founded(log) => other("founded", json!({ "log": log })),
+            Entry::Settled(settlement) => other("settled", json!(settlement)),
             Entry::LedgerEpoch(epoch) => other("ledger_epoch", json!({ "epoch": epoch })),
         }
     }

@@ -196,6 +196,7 @@ async fn book(ledger: &dyn Ledger, log: Uuid, at: LogPosition, proposal: Proposa
         to: from.max(at.index),
         outcomes: vec![booking],
         reversals: Vec::new(),
+        settlements: Vec::new(),
         actions: Vec::new(),
     };
     assert!(matches!(ledger.book(step).await.unwrap(), Booked::Moved(_)));
@@ -265,6 +266,7 @@ async fn a_cursor_that_skipped_outcomes_shows_as_missing_rows() {
         to: 7,
         outcomes: Vec::new(),
         reversals: Vec::new(),
+        settlements: Vec::new(),
         actions: Vec::new(),
     };
     inputs.ledger.book(skip).await.unwrap();
@@ -493,6 +495,7 @@ async fn draining_a_log_again_ends_at_blank_batches() {
         to: 9,
         outcomes: Vec::new(),
         reversals: Vec::new(),
+        settlements: Vec::new(),
         actions: Vec::new(),
     };
     let moved = inputs.ledger.book(over_them).await.unwrap();
