@@ -3,6 +3,7 @@
 mod checker;
 mod demo;
 mod failover;
+mod fuzz;
 mod ledger;
 mod scenarios;
 mod secure_servers;
