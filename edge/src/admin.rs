@@ -265,6 +265,8 @@ impl Admin {
 impl Handler for Admin {
     fn handle(&self, request: Request) -> BoxFuture<'_, Response<Bytes>> {
         Box::pin(async move {
+            // Whoever reaches this listener is an operator: on loopback, or with a certificate.
+            request.vouch.known();
             let head = request.parts.method == Method::HEAD;
             let response = self.respond(request).await;
             let response = response.unwrap_or_else(|problem| problem.to_response());

@@ -24,7 +24,7 @@ use standin_core::merchant::Store;
 use standin_core::policy::Policy;
 use standin_core::trip_cache::TripCache;
 use standin_wal::{SystemTimeSource, Transport, Wal};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +32,7 @@ use uuid::Uuid;
 
 use crate::adapter::Adapter;
 use crate::admin::{Admin, Control};
+use crate::admission::Admission;
 use crate::advices::{Advices, Kept};
 use crate::afterwards::Afterwards;
 use crate::alarm::Alarms;
@@ -412,7 +413,7 @@ impl Shared {
             path,
             clock: Arc::clone(&self.clock),
             log: Arc::clone(&self.log),
-            in_progress: Arc::new(Semaphore::new(config.limits.in_flight)),
+            admission: Admission::new(config.admission, Arc::clone(&self.metrics)),
             metrics: Arc::clone(&self.metrics),
             alarms: Arc::clone(&self.alarms),
         }

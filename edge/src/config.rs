@@ -20,6 +20,7 @@ use standin_core::money::Currency;
 use standin_wal::NodeId;
 
 use crate::adapter::{Format, ShopperBy};
+use crate::admission::AdmissionConfig;
 use crate::iso8583::{CardAcceptorLayout, Encoding};
 use crate::links::TlsFiles;
 use crate::secrets::SecretsConfig;
@@ -74,6 +75,8 @@ pub struct Config {
     pub breaker: BreakerConfig,
     /// Bounds of the public listener.
     pub server: ServerLimits,
+    /// How much is taken on at once.
+    pub admission: AdmissionConfig,
     /// Bounds on senders.
     pub limits: LimitConfig,
     /// Copying outcomes into the ledger.
@@ -212,11 +215,9 @@ pub struct BreakerConfig {
     pub canary: Duration,
 }
 
-/// Bounds on senders; each answers 429 (or 503 for `in_flight`) with `Retry-After`.
+/// Bounds on senders; each answers 429 with `Retry-After`.
 #[derive(Clone, Copy, Debug)]
 pub struct LimitConfig {
-    /// Authorizations in progress on this edge.
-    pub in_flight: usize,
     /// Failed signatures of one address a minute.
     pub address_failures_per_minute: u32,
     /// Addresses remembered for that.

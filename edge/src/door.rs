@@ -11,13 +11,13 @@ use standin_core::BoxFuture;
 use standin_core::authorization::Authorization;
 use standin_core::clock::Clock;
 use standin_core::entry::Entry;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
 use crate::adapter::{
     Adapter, Asked, Message, Rendered, Reply, Resource, Understood, require_json,
 };
+use crate::admission::{Admission, Arrival, Shed};
 use crate::alarm::{Alarm, Alarms};
 use crate::authenticate::{AuthenticationError, Authenticator, Presented, Sender};
 use crate::budget::Budget;
@@ -47,8 +47,8 @@ pub struct Door {
     pub log: Arc<Log>,
     /// Limits by address.
     pub limits: Arc<Limits>,
-    /// Authorizations that may be in progress at once; past it, requests are refused.
-    pub in_progress: Arc<Semaphore>,
+    /// Whose request is taken on.
+    pub admission: Admission,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Stored faults are alarmed.
@@ -96,6 +96,8 @@ impl Door {
             peer,
             peer_name,
             received,
+            complete,
+            vouch,
         } = request;
         let (slug, resource) = route(parts.uri.path()).ok_or(Problem::NotFound)?;
         if parts.method != Method::POST {
@@ -112,8 +114,8 @@ impl Door {
             .authenticator
             .authenticate(&presented, now)
             .map_err(|error| self.not_authentic(error, peer.ip()))?;
+        vouch.known();
         tracing::Span::current().record("bank", bank.slug.as_str());
-        let _permit = self.admit()?;
         require_json(&parts.headers)?;
         let message = Message {
             bank,
@@ -127,6 +129,18 @@ impl Door {
             None => bank.format.understand(&message),
         }?;
         let budget = Budget::new(received, bank);
+        let arrival = Arrival {
+            complete,
+            deadline: budget.deadline(),
+        };
+        let has_answer = || match &asked {
+            Asked::Authorization(asked) => self.path.has_answer(asked),
+            _ => false,
+        };
+        let _place = match self.admission.admit(arrival, has_answer).await {
+            Ok(place) => place,
+            Err(shed) => return self.in_words(shed_problem(shed), reply.as_ref()),
+        };
         let replied = match asked {
             Asked::Authorization(asked) => {
                 let answered = self.path.answer(asked.as_ref().clone(), budget).await;
@@ -155,17 +169,12 @@ impl Door {
         };
         match replied {
             Ok(rendered) => Ok(response(rendered)),
-            Err(refusal) => self.without_answer(&refusal, reply.as_ref()),
+            Err(refusal) => self.in_words(problem_of(&refusal), reply.as_ref()),
         }
     }
 
     /// In the format's own words, where it has any.
-    fn without_answer(
-        &self,
-        refusal: &Refusal,
-        reply: &dyn Reply,
-    ) -> Result<Response<Bytes>, Problem> {
-        let problem = problem_of(refusal);
+    fn in_words(&self, problem: Problem, reply: &dyn Reply) -> Result<Response<Bytes>, Problem> {
         let Some(rendered) = reply.problem(&problem) else {
             return Err(problem);
         };
@@ -248,12 +257,6 @@ impl Door {
             },
         }
     }
-
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.in_progress)
-            .try_acquire_owned()
-            .map_err(|_full| Problem::unavailable(Unavailable::Overloaded))
-    }
 }
 
 fn response(rendered: Rendered) -> Response<Bytes> {
@@ -265,6 +268,14 @@ fn response(rendered: Rendered) -> Response<Bytes> {
         headers.insert(name, value);
     }
     response
+}
+
+fn shed_problem(shed: Shed) -> Problem {
+    tracing::debug!(%shed, "a request is shed");
+    Problem::unavailable(match shed {
+        Shed::QueueFull | Shed::Waited | Shed::Overloaded => Unavailable::Overloaded,
+        Shed::Deadline => Unavailable::Deadline,
+    })
 }
 
 fn problem_of(refusal: &Refusal) -> Problem {

@@ -1,7 +1,8 @@
 //! The edge: the process that answers banks. The only crate that knows the banks' HTTP.
 //!
 //! From the door inwards: [`server`] (connections and their limits), [`door`] (routes),
-//! [`authenticate`] (with the banks' [`secrets`]) and [`limit`], the bank's format ([`adapter`]), then
+//! [`authenticate`] (with the banks' [`secrets`]) and [`limit`], the bank's format ([`adapter`]), a
+//! place ([`admission`]), then
 //! [`path`]: one authorization in order, with [`budget`], [`inflight`], [`primary`] (what is believed of Postgres, by the
 //! [`breaker`]), [`holds`] and [`afterwards`]; what became of a request without an answer is a
 //! [`problem`]. Behind it: [`machine`] (the register under the log), [`drain`], [`journal`],
@@ -12,6 +13,7 @@
 
 pub mod adapter;
 pub mod admin;
+pub mod admission;
 pub mod advices;
 pub mod afterwards;
 pub mod alarm;

@@ -160,7 +160,6 @@ mod tests {
 
     fn limits() -> Limits {
         let config = LimitConfig {
-            in_flight: 1,
             address_failures_per_minute: 3,
             addresses: 4,
             shopper_per_minute: 2,

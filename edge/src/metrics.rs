@@ -17,6 +17,7 @@ use standin_core::id::BankId;
 use standin_core::money::Currency;
 use standin_core::trip_cache::TripCache;
 
+use crate::admission::Shed;
 use crate::authenticate::AuthenticationError;
 use crate::problem::{Problem, Unavailable};
 
@@ -32,6 +33,7 @@ pub struct Metrics {
     refusals: Counter<u64>,
     /// Of them, those for overload: a counter cannot be read back.
     overloads: AtomicU64,
+    shed: Counter<u64>,
     authentication_failures: Counter<u64>,
     connections_refused: Counter<u64>,
     handshakes_failed: Counter<u64>,
@@ -252,6 +254,7 @@ impl Metrics {
             replays: count("standin_replays", "Answers given again to the same request."),
             refusals: count("standin_refusals", "Requests that got no answer, by problem and cause."),
             overloads: AtomicU64::new(0),
+            shed: count("standin_shed", "Requests that got no place, by cause; refusals too."),
             authentication_failures: count("standin_authentication_failures", "Requests that were not a bank's, by cause."),
             connections_refused: count("standin_connections_refused", "Connections closed at once: their address had as many as it may."),
             handshakes_failed: count("standin_handshakes_failed", "Connections that did not get through their TLS handshake."),
@@ -346,6 +349,11 @@ impl Metrics {
     /// Requests refused for overload so far.
     pub fn overloads(&self) -> u64 {
         self.overloads.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request that got no place.
+    pub fn shed(&self, shed: Shed) {
+        self.shed.add(1, &[KeyValue::new("cause", shed.as_str())]);
     }
 
     /// Counts a connection that was closed at once.

@@ -338,6 +338,35 @@ impl Path {
         Ok(given)
     }
 
+    /// Whether a payment has its answer here, as far as can be told without waiting for anything: what
+    /// [`Path::answer`] then gives costs little. (Where the bank named no key, the shopper's latest trip
+    /// that the log knows stands for the one that a look would show.)
+    pub fn has_answer(&self, request: &Authorization) -> bool {
+        let holder = request.particulars.card.as_ref().and_then(|token| {
+            self.cards.holder(&Card {
+                bank: request.bank.clone(),
+                token: token.clone(),
+            })
+        });
+        let shopper = holder.unwrap_or(request.shopper);
+        let id = match &request.bank_key {
+            Some(key) => identity::of_key(&request.bank, Operation::Authorize, key),
+            None => {
+                let trip = self.log.read(|register| register.latest_trip(shopper));
+                let request = Authorization {
+                    shopper,
+                    ..request.clone()
+                };
+                identity::transaction_id(&request, Operation::Authorize, trip)
+            }
+        };
+        let fingerprint = identity::fingerprint(request);
+        self.advices.keeps(id)
+            || self
+                .log
+                .read(|register| !matches!(register.recall(id, &fingerprint), Recall::Unknown))
+    }
+
     /// A proposal's fate is known: `new` is its verdict, if it was the first with it.
     fn fate_known(
         &self,

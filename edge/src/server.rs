@@ -2,8 +2,9 @@
 //! HTTP/2 over TLS; messages with their length before them, plain or over TLS ([`frames`]).
 //!
 //! Promises: every wait on a client has a limit that fires (handshake, first byte, head, body, idle,
-//! write); connections are bounded, in all and of one address, before anything is read; a request
-//! whose body was read runs to its end in a task of its own, whether or not the client still listens,
+//! write); connections are bounded, in all and of one address, before anything is read, and some are
+//! kept for where a known sender has spoken from; a request whose body was read runs to its end in a
+//! task of its own, whether or not the client still listens,
 //! and counts against the bounds until it ends; a panic in it is a 500 of that request only; stopping
 //! finishes what was begun. Absent on purpose: streaming, routing, HTTP/2 without TLS.
 
@@ -31,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::problem::{Problem, Unavailable};
-use addresses::{Addresses, Place};
+pub use addresses::Vouch;
+use addresses::{Addresses, Known, Place};
 use frames::Frames;
 use timed::{Phase, TimedIo};
 use tls::{Accepted, ServerTls};
@@ -55,6 +57,10 @@ pub struct Request {
     pub peer_name: Option<Arc<str>>,
     /// When the head was complete: the deadline of the request counts from here.
     pub received: Instant,
+    /// When the body was complete: what it waits from here on, it waits for us.
+    pub complete: Instant,
+    /// For the handler to say that the sender has proved who it is.
+    pub vouch: Vouch,
 }
 
 /// What answers requests.
@@ -80,10 +86,14 @@ pub struct ServerLimits {
     /// Connections, and requests whose client went away. At the bound, nothing is accepted: clients
     /// wait in the listen backlog.
     pub connections: usize,
+    /// Beside those, connections of addresses that a known sender has spoken from. While there are
+    /// some of these left, strangers past `connections` do not wait: they are closed at once.
+    pub connections_kept: usize,
     /// Connections of one address; more are closed at once.
     pub connections_per_address: usize,
     /// TLS handshakes at once, a quarter of them of one address; others wait, within the time that a
-    /// handshake has. A client that has said nothing yet does not count.
+    /// handshake has. A client that has said nothing yet does not count. Addresses that a known sender
+    /// has spoken from have a quarter as many for themselves.
     pub handshakes: usize,
     /// Requests at once on one HTTP/2 connection; past it, streams are refused.
     pub streams: usize,
@@ -97,7 +107,8 @@ pub struct ServerLimits {
     /// For a TLS handshake; then from connecting, or from the first byte of a later request, to the
     /// end of its head.
     pub header_timeout: Duration,
-    /// Without a request on a kept connection.
+    /// Without a request on a kept connection of who has proved who it is; others have `header_timeout`
+    /// for that, too.
     pub idle_timeout: Duration,
     /// Bytes of a body; more is a 413.
     pub body_bytes: usize,
@@ -128,8 +139,10 @@ struct Shared {
     limits: ServerLimits,
     tls: Option<Arc<ServerTls>>,
     handshakes: Semaphore,
+    handshakes_kept: Semaphore,
     shaking: Arc<Addresses>,
     addresses: Arc<Addresses>,
+    known: Arc<Known>,
     stop: CancellationToken,
     /// Fires when the grace is over.
     cut: CancellationToken,
@@ -146,12 +159,26 @@ struct Caller {
     /// Of a connection that carries several requests: how many.
     at_once: Option<Arc<Semaphore>>,
     held: Arc<Held>,
+    vouch: Vouch,
 }
 
 /// What a connection takes up until it and its requests have ended.
 struct Held {
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
     _place: Place,
+}
+
+/// Places for connections.
+struct Slots {
+    anyones: Arc<Semaphore>,
+    kept: Arc<Semaphore>,
+}
+
+/// A place for one connection.
+struct Slot {
+    _permit: OwnedSemaphorePermit,
+    /// Strangers may not have it.
+    is_kept: bool,
 }
 
 // === impl ServerLimits ===
@@ -160,6 +187,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 4_096,
+            connections_kept: 0,
             connections_per_address: 1_024,
             handshakes: 64,
             streams: 64,
@@ -172,6 +200,41 @@ impl Default for ServerLimits {
             body_timeout: Duration::from_secs(3),
             write_timeout: Duration::from_secs(5),
             grace: Duration::from_secs(10),
+        }
+    }
+}
+
+// === impl Slots ===
+
+impl Slots {
+    fn new(limits: &ServerLimits) -> Self {
+        Self {
+            anyones: Arc::new(Semaphore::new(limits.connections)),
+            kept: Arc::new(Semaphore::new(limits.connections_kept)),
+        }
+    }
+
+    /// One of anyone's; else one of those that are kept.
+    async fn take(&self) -> io::Result<Slot> {
+        let (permit, is_kept) = tokio::select! {
+            biased;
+            permit = Arc::clone(&self.anyones).acquire_owned() => (permit, false),
+            permit = Arc::clone(&self.kept).acquire_owned() => (permit, true),
+        };
+        Ok(Slot {
+            _permit: permit.map_err(io::Error::other)?,
+            is_kept,
+        })
+    }
+
+    /// One of anyone's may have become free since.
+    fn look_again(&self, slot: Slot) -> Slot {
+        match Arc::clone(&self.anyones).try_acquire_owned() {
+            Ok(permit) if slot.is_kept => Slot {
+                _permit: permit,
+                is_kept: false,
+            },
+            Ok(_) | Err(_) => slot,
         }
     }
 }
@@ -211,8 +274,10 @@ async fn serve_either(
         limits,
         tls,
         handshakes: Semaphore::new(limits.handshakes),
+        handshakes_kept: Semaphore::new(limits.handshakes.div_ceil(4)),
         shaking: Arc::new(Addresses::new(limits.handshakes.div_ceil(4))),
         addresses: Arc::new(Addresses::new(limits.connections_per_address)),
+        known: Arc::default(),
         stop,
         cut: CancellationToken::new(),
         connections: TaskTracker::new(),
@@ -244,7 +309,7 @@ async fn accept_until_stopped(listener: &TcpListener, shared: &Arc<Shared>) {
     const PAUSE_MAX: Duration = Duration::from_secs(1);
     /// A flood is one line now and then, not one a connection.
     const SAY_EVERY: Duration = Duration::from_secs(10);
-    let slots = Arc::new(Semaphore::new(shared.limits.connections));
+    let slots = Slots::new(&shared.limits);
     let mut pause = PAUSE_FIRST;
     let mut said = None;
     loop {
@@ -254,14 +319,21 @@ async fn accept_until_stopped(listener: &TcpListener, shared: &Arc<Shared>) {
             accepted = accept(listener, &slots) => accepted,
         };
         match accepted {
-            Ok((stream, peer, permit)) => {
+            Ok((stream, peer, slot)) => {
                 pause = PAUSE_FIRST;
-                let Some(place) = shared.addresses.take(peer.ip()) else {
-                    // Said by closing: whoever has so many will not read a reason.
+                let may = !slot.is_kept || shared.known.knows(peer.ip());
+                let place = may.then(|| shared.addresses.take(peer.ip())).flatten();
+                let Some(place) = place else {
+                    // Said by closing: that costs us least, and whoever floods reads no reason.
                     shared.handler.connection_refused();
                     if said.is_none_or(|at: Instant| at.elapsed() >= SAY_EVERY) {
                         said = Some(Instant::now());
-                        tracing::warn!(address = %peer.ip(), "an address has as many connections as it may");
+                        let why = if may {
+                            "an address has as many connections as it may"
+                        } else {
+                            "strangers have as many connections as they may"
+                        };
+                        tracing::warn!(address = %peer.ip(), "{why}");
                     }
                     continue;
                 };
@@ -270,8 +342,9 @@ async fn accept_until_stopped(listener: &TcpListener, shared: &Arc<Shared>) {
                     peer,
                     peer_name: None,
                     at_once: None,
+                    vouch: shared.known.vouch(peer.ip()),
                     held: Arc::new(Held {
-                        _slot: permit,
+                        _slot: slot,
                         _place: place,
                     }),
                 };
@@ -294,14 +367,11 @@ async fn accept_until_stopped(listener: &TcpListener, shared: &Arc<Shared>) {
 
 async fn accept(
     listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(slots)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    slots: &Slots,
+) -> io::Result<(TcpStream, SocketAddr, Slot)> {
+    let slot = slots.take().await?;
     let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, permit))
+    Ok((stream, peer, slots.look_again(slot)))
 }
 
 fn of_one_connection(error: &io::Error) -> bool {
@@ -344,6 +414,9 @@ async fn connection(stream: TcpStream, caller: Caller) {
                 peer_name,
                 is_http2,
             } = accepted;
+            if peer_name.is_some() {
+                caller.vouch.known();
+            }
             let caller = Caller {
                 peer_name,
                 ..caller
@@ -362,17 +435,21 @@ async fn connection(stream: TcpStream, caller: Caller) {
     }
 }
 
-/// A turn to shake hands. One address has only so many of them, however many it wants.
-async fn turn(caller: &Caller) -> (Place, Option<SemaphorePermit<'_>>) {
+/// A turn to shake hands. One address has only so many of them, however many it wants; where a known
+/// sender has spoken from, they are not those that strangers can take.
+async fn turn(caller: &Caller) -> (Option<Place>, Option<SemaphorePermit<'_>>) {
     const LOOK_EVERY: Duration = Duration::from_millis(10);
     let shared = &caller.shared;
+    if shared.known.knows(caller.peer.ip()) {
+        return (None, shared.handshakes_kept.acquire().await.ok());
+    }
     let place = loop {
         match shared.shaking.take(caller.peer.ip()) {
             Some(place) => break place,
             None => tokio::time::sleep(LOOK_EVERY).await,
         }
     };
-    (place, shared.handshakes.acquire().await.ok())
+    (Some(place), shared.handshakes.acquire().await.ok())
 }
 
 /// Ends when a connection is to end: the server stops, or the connection is old. Not all of one
@@ -393,7 +470,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = caller.shared.limits;
-    let phase = Phase::default();
+    let phase = Phase::of(&caller.vouch);
     let io = TimedIo::new(stream, phase.clone(), &limits);
     let shared = Arc::clone(&caller.shared);
     let of_requests = caller.clone();
@@ -444,6 +521,8 @@ async fn respond(request: http::Request<Incoming>, caller: Caller) -> Response<B
                 peer: caller.peer,
                 peer_name: caller.peer_name.clone(),
                 received,
+                complete: Instant::now(),
+                vouch: caller.vouch.clone(),
             };
             run(request, &caller).await
         }

@@ -110,6 +110,8 @@ async fn ask(edge: &Arc<Edge>, method: &str, path: &str, body: &str) -> (u16, St
             peer: "127.0.0.1:1".parse().unwrap(),
             peer_name: None,
             received: Instant::now(),
+            complete: Instant::now(),
+            vouch: crate::server::Vouch::default(),
         })
         .await;
     let text = String::from_utf8(response.body().to_vec()).unwrap();

@@ -1,11 +1,12 @@
 //! What is open to banks and to operators, and the certificates they see there.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use standin_core::clock::Clock;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,9 @@ use crate::watched::LOOK_EVERY;
 
 /// Operators' connections.
 const ADMIN_CONNECTIONS: usize = 64;
+/// Connections that wait to be accepted. A flood fills a short queue, and whoever comes then waits for a
+/// second until it knocks again; the accept loop is through with this many in a tenth of one.
+const BACKLOG: u32 = 4_096;
 
 /// What is open.
 pub(super) struct Doors {
@@ -48,15 +52,16 @@ pub(super) async fn open(
     stop_accepting: &CancellationToken,
 ) -> Result<Doors, StartError> {
     let certificates = desk.shared.certificates.clone();
-    let (address, banks) = listen_on(config.listen).await?;
-    let (admin_address, operators) = listen_on(config.admin_listen).await?;
-    let from_one = match config.admin_tls {
+    let (address, banks) = listen_on(config.listen)?;
+    let (admin_address, operators) = listen_on(config.admin_listen)?;
+    let (from_one, kept) = match config.admin_tls {
         // Strangers may connect, too.
-        Some(_) => ADMIN_CONNECTIONS.div_ceil(4),
-        None => ADMIN_CONNECTIONS,
+        Some(_) => (ADMIN_CONNECTIONS.div_ceil(4), ADMIN_CONNECTIONS.div_ceil(4)),
+        None => (ADMIN_CONNECTIONS, 0),
     };
     let admin_limits = ServerLimits {
         connections: ADMIN_CONNECTIONS,
+        connections_kept: kept,
         connections_per_address: from_one,
         ..config.server
     };
@@ -66,7 +71,7 @@ pub(super) async fn open(
     let mut servers = Vec::new();
     let mut iso8583_address = None;
     if let Some(listen) = config.iso8583_listen {
-        let (address, listener) = listen_on(listen).await?;
+        let (address, listener) = listen_on(listen)?;
         let frames: Arc<dyn Frames> = Arc::<Door>::clone(&door);
         let both = (Arc::clone(&handler), frames);
         let certificates = certificates.banks.clone();
@@ -92,9 +97,20 @@ pub(super) async fn open(
     })
 }
 
-async fn listen_on(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // An edge that starts again takes the address over from connections that have ended.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn listen_on(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
     let failed = |source| StartError::Bind { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = bind(address).map_err(failed)?;
     Ok((listener.local_addr().map_err(failed)?, listener))
 }
 

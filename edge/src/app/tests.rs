@@ -133,9 +133,14 @@ async fn stores_known(edge: &Edge) {
 
 /// Sends a request; gives status, replay header and body.
 async fn post(edge: &Edge, body: &str) -> (u16, bool, String) {
+    post_signed(edge, body, body).await
+}
+
+/// As [`post`], with the signature of what may be another body.
+async fn post_signed(edge: &Edge, body: &str, signed: &str) -> (u16, bool, String) {
     let secret: Secret = SECRET.parse().unwrap();
     let now = SystemClock.now().as_secs();
-    let signature = sign(&secret, "msg_1", now, body.as_bytes());
+    let signature = sign(&secret, "msg_1", now, signed.as_bytes());
     let request = format!(
         "POST /v1/banks/first/authorizations HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\nwebhook-id: msg_1\r\n\
@@ -366,4 +371,61 @@ async fn without_the_primary_it_stands_in_and_drains_when_the_primary_is_back() 
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].answer.rung, standin_core::answer::Rung::StandIn);
     assert_eq!(edge.stop().await, Stopped::Clean);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_is_answered_while_new_payments_find_no_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let away = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&away);
+    let wrap: WrapLedger = Box::new(move |inner| {
+        Arc::new(Away {
+            inner,
+            away: switch,
+        })
+    });
+    let hooks = Hooks {
+        wrap_ledger: Some(wrap),
+        ..Hooks::default()
+    };
+    let mut config = config(dir.path());
+    config.admission.in_flight = 1;
+    config.admission.wait_max = Duration::from_millis(20);
+    // Whoever has the place keeps it until the end of this test.
+    config.banks[0].deadline = Duration::from_secs(60);
+    config.banks[0].budgets.postgres = Duration::from_secs(60);
+    config.server.grace = Duration::from_millis(10);
+    let edge = Edge::start(config, hooks).await.unwrap();
+    shop(&edge).await;
+    stores_known(&edge).await;
+    let (status, _, first) = post(&edge, SEED).await;
+    assert_eq!(status, 200, "{first}");
+    away.store(true, Ordering::SeqCst);
+    let others = async {
+        until("the place is taken", async || {
+            edge.desk.statusz().await["register"]["in_flight"] == 1
+        })
+        .await;
+        for _ in 0..3 {
+            let (status, _, problem) = post(&edge, &SEED.replace("300", "21")).await;
+            assert_eq!(status, 503, "{problem}");
+            let problem: serde_json::Value = serde_json::from_str(&problem).unwrap();
+            assert_eq!(problem["cause"], "overloaded");
+            assert_eq!(problem["retry_after"], 1);
+            let (status, replayed, again) = post(&edge, SEED).await;
+            assert_eq!((status, replayed, &again), (200, true, &first));
+        }
+        // What is no bank's is refused before it asks for a place.
+        let (status, _, said) = post_signed(&edge, SEED, "somebody else's body").await;
+        assert_eq!(status, 401, "{said}");
+    };
+    let body = SEED.replace("300", "20");
+    tokio::select! {
+        told = post(&edge, &body) => panic!("it has its place: {told:?}"),
+        () = others => {}
+    }
+    // Nothing of what was shed is known.
+    let answers = edge.log().read(|register| register.counts().answered);
+    assert_eq!(answers, 1);
+    edge.stop().await;
 }

@@ -186,7 +186,7 @@ pub(super) fn holds(config: &Config) -> HoldsConfig {
     HoldsConfig {
         workers: config.ledger.connections,
         rows_max: config.ledger.hold_batch.min(HOLD_ROWS_MAX),
-        waiting_max: config.limits.in_flight,
+        waiting_max: config.admission.in_flight,
         transaction_max: budget
             .unwrap_or(Duration::from_millis(100))
             .saturating_mul(2),

@@ -23,6 +23,7 @@ use super::{
     TripCacheConfig, WalConfig,
 };
 use crate::adapter::{Format, ShopperBy};
+use crate::admission::AdmissionConfig;
 use crate::iso8583::{CardAcceptorLayout, Encoding};
 use crate::links::TlsFiles;
 use crate::secrets::SecretsConfig;
@@ -71,8 +72,8 @@ pub(super) fn config(from: &Settings) -> Read<Config> {
         banks,
         breaker: breaker(from)?,
         server: server(from)?,
+        admission: admission(from)?,
         limits: LimitConfig {
-            in_flight: from.whole("limits.in_flight", COUNT)?,
             address_failures_per_minute: from.whole("limits.address_failures_per_minute", COUNT)?,
             addresses: from.whole("limits.addresses", COUNT)?,
             shopper_per_minute: from.whole("limits.shopper_per_minute", COUNT)?,
@@ -511,9 +512,21 @@ fn breaker(from: &Settings) -> Read<BreakerConfig> {
     Ok(breaker)
 }
 
+fn admission(from: &Settings) -> Read<AdmissionConfig> {
+    Ok(AdmissionConfig {
+        in_flight: from.whole("limits.in_flight", COUNT)?,
+        retries_in_flight: from.whole("limits.retries_in_flight", COUNT)?,
+        queued: from.whole("limits.queued", COUNT)?,
+        wait_max: from.millis("limits.queue_wait_ms")?,
+        target: from.millis("limits.queue_target_ms")?,
+        interval: from.millis("limits.queue_interval_ms")?,
+    })
+}
+
 fn server(from: &Settings) -> Read<ServerLimits> {
     Ok(ServerLimits {
         connections: from.whole("limits.connections", 1..=1_000_000)?,
+        connections_kept: from.whole("limits.connections_kept", 0..=1_000_000)?,
         connections_per_address: from.whole("limits.connections_per_address", 1..=1_000_000)?,
         handshakes: from.whole("limits.handshakes", 1..=10_000)?,
         streams: from.whole("limits.streams", 1..=1_000)?,

@@ -28,12 +28,16 @@ fn the_example_is_accepted_and_says_where_each_value_came_from() {
                 "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
             ),
             ("STANDIN_EDGE__LIMITS__CONNECTIONS", "9"),
+            ("STANDIN_EDGE__LIMITS__QUEUE_TARGET_MS", "20"),
             ("STANDIN_EDGE_PORT", "tcp://10.0.0.1:1"),
         ]),
     )
     .unwrap();
     assert_eq!(config.wal.dir, PathBuf::from("/var/lib/standin"));
     assert_eq!(config.server.connections, 9);
+    assert_eq!(config.admission.target, Duration::from_millis(20));
+    assert_eq!(config.admission.wait_max, Duration::from_millis(150));
+    assert_eq!(config.admission.in_flight, 1_024);
     assert_eq!(config.banks.len(), 2);
     assert_eq!(
         config.bank("second").unwrap().deadline,
@@ -139,6 +143,11 @@ fn a_fault_names_its_key_and_what_is_right() {
             EXAMPLE.to_owned(),
             vec![("STANDIN_EDGE__LIMITS__HEADERS", "7")],
             "limits.headers: must be from 8 to 1000",
+        ),
+        (
+            EXAMPLE.to_owned(),
+            vec![("STANDIN_EDGE__LIMITS__QUEUED", "0")],
+            "limits.queued: must be from 1 to",
         ),
         (
             EXAMPLE.to_owned(),

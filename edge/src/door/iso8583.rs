@@ -5,9 +5,10 @@ use bytes::Bytes;
 use standin_core::BoxFuture;
 use tracing::{Instrument, info_span};
 
-use super::{Door, problem_of};
+use super::{Door, problem_of, shed_problem};
 use crate::adapter::Format;
 use crate::adapter::iso8583::{self, Asked};
+use crate::admission::Arrival;
 use crate::authenticate::{AuthenticationError, certificate_name};
 use crate::budget::Budget;
 use crate::config::BankConfig;
@@ -96,9 +97,18 @@ impl Door {
             Asked::Notice => return iso8583::plain(message, iso8583::APPROVED).map(Some),
             Asked::Authorization(_) | Asked::Advice(_) | Asked::TakeBack(_) => {}
         }
-        let reply = match self.admit() {
-            Ok(_permit) => self.decide(bank, message, asked, frame).await,
-            Err(problem) => Err(problem),
+        let budget = Budget::new(frame.received, bank);
+        let arrival = Arrival {
+            complete: frame.received,
+            deadline: budget.deadline(),
+        };
+        let has_answer = || match &asked {
+            Asked::Authorization(asked) => self.path.has_answer(asked),
+            _ => false,
+        };
+        let reply = match self.admission.admit(arrival, has_answer).await {
+            Ok(_place) => self.decide(message, asked, budget, frame).await,
+            Err(shed) => Err(shed_problem(shed)),
         };
         match reply {
             Ok(reply) => reply.map(Some),
@@ -111,12 +121,11 @@ impl Door {
 
     async fn decide(
         &self,
-        bank: &BankConfig,
         message: &Message,
         asked: Asked,
+        budget: Budget,
         frame: &Frame,
     ) -> Result<Result<Message, ReplyError>, Problem> {
-        let budget = Budget::new(frame.received, bank);
         let refused = |refusal| problem_of(&refusal);
         match asked {
             Asked::Authorization(asked) => {

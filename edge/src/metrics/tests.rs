@@ -24,6 +24,7 @@ fn everything() -> Metrics {
         cause: Unavailable::LogFull,
         retry_after: ms,
     });
+    metrics.shed(Shed::Waited);
     metrics.authentication_failed(SignatureError::Old.into());
     metrics.shadow_differed(Reason::WithinCap, Reason::StandInLimit);
     metrics.step(Step::Look, ms);
@@ -61,6 +62,7 @@ fn what_was_recorded_is_on_the_page() {
         r#"standin_answer_duration_seconds_bucket{rung="stand_in",le="0.01"} 1"#,
         r#"standin_replays_total 1"#,
         r#"standin_refusals_total{cause="log_full",problem="unavailable"} 1"#,
+        r#"standin_shed_total{cause="waited"} 1"#,
         r#"standin_authentication_failures_total{cause="old"} 1"#,
         r#"standin_without_primary_total{why="timeout"} 1"#,
         r#"standin_shadow_differences_total{given="within_cap",other="stand_in_limit"} 1"#,

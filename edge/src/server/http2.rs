@@ -2,7 +2,7 @@
 //!
 //! A connection carries many requests at once here, so there is no one head or response to wait for.
 //! What is bounded instead: requests at once, also those whose client has gone; the time until the
-//! first request and between requests; the time for a client to make room for a response (that it
+//! first request and between requests (of strangers the same); the time for a client to make room for a response (that it
 //! takes what is buffered for it, the stream below watches); how long a connection lives at all.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::timed::TimedIo;
-use super::{Caller, ServerLimits, old_or_stopped, respond};
+use super::{Caller, ServerLimits, Vouch, old_or_stopped, respond};
 
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(5);
@@ -39,7 +39,10 @@ const PENDING_RESETS_MAX: usize = 20;
 const LOCAL_RESETS_MAX: usize = 64;
 
 /// What a connection is doing.
-struct Activity(Mutex<Doing>);
+struct Activity {
+    doing: Mutex<Doing>,
+    vouch: Vouch,
+}
 
 struct Doing {
     next: u64,
@@ -73,7 +76,7 @@ where
 {
     let limits = caller.shared.limits;
     let shared = Arc::clone(&caller.shared);
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(caller.vouch.clone()));
     let (of_streams, at_once) = (
         Arc::clone(&activity),
         Arc::new(Semaphore::new(limits.streams)),
@@ -154,17 +157,18 @@ where
 // === impl Activity ===
 
 impl Activity {
-    fn new() -> Self {
-        Self(Mutex::new(Doing {
+    fn new(vouch: Vouch) -> Self {
+        let doing = Mutex::new(Doing {
             next: 0,
             open: BTreeMap::new(),
             idle_since: Instant::now(),
             had_one: false,
-        }))
+        });
+        Self { doing, vouch }
     }
 
     fn doing(&self) -> MutexGuard<'_, Doing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(self: &Arc<Self>) -> Open {
@@ -217,7 +221,13 @@ impl Activity {
             return (after(Instant::now(), limits.idle_timeout), "busy");
         }
         if doing.had_one {
-            return (after(doing.idle_since, limits.idle_timeout), "idle");
+            // A stranger has no more time between requests than before the first.
+            let longest = if self.vouch.is_known() {
+                limits.idle_timeout
+            } else {
+                limits.idle_timeout.min(limits.header_timeout)
+            };
+            return (after(doing.idle_since, longest), "idle");
         }
         let first = after(doing.idle_since, limits.header_timeout);
         (first, "no first request")

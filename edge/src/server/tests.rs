@@ -29,6 +29,7 @@ impl Handler for Door {
         Box::pin(async move {
             self.begun.fetch_add(1, Ordering::SeqCst);
             match request.parts.uri.path() {
+                "/known" => request.vouch.known(),
                 "/panic" => panic!("asked to"),
                 "/wait" => self.go_on.notified().await,
                 "/huge" => {
@@ -89,6 +90,12 @@ async fn start(limits: ServerLimits) -> Running {
 impl Running {
     async fn client(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn client_from(&self, last: u8) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+        socket.connect(self.address).await.unwrap()
     }
 
     async fn stopped(self) -> Stopped {
@@ -201,12 +208,30 @@ async fn an_idle_connection_outlives_the_header_timeout_but_not_the_idle_one() {
     })
     .await;
     let mut client = running.client().await;
-    client.write_all(post("/", "one").as_bytes()).await.unwrap();
+    let request = post("/known", "one");
+    client.write_all(request.as_bytes()).await.unwrap();
     one_response(&mut client, "one").await;
     let began = Instant::now();
     assert_eq!(rest(&mut client).await, "");
     let lasted = began.elapsed();
     assert!(lasted > SHORT * 2 && lasted < LONG / 2, "{lasted:?}");
+}
+
+#[tokio::test]
+async fn a_stranger_is_not_idle_for_longer_than_a_head_may_take() {
+    let running = start(ServerLimits {
+        header_timeout: SHORT,
+        idle_timeout: LONG * 2,
+        ..limits()
+    })
+    .await;
+    let mut client = running.client().await;
+    for body in ["one", "two"] {
+        client.write_all(post("/", body).as_bytes()).await.unwrap();
+        one_response(&mut client, body).await;
+    }
+    // Without the rule it would be as long as who is known: longer than this waits.
+    assert_eq!(rest(&mut client).await, "");
 }
 
 #[tokio::test]
@@ -421,4 +446,46 @@ async fn stopping_says_what_the_grace_did_not_suffice_for() {
     until(|| door.begun.load(Ordering::SeqCst) == 1).await;
     assert_eq!(running.stopped().await, Stopped::TimedOut { left: 2 });
     assert_eq!(rest(&mut client).await, "");
+}
+
+#[tokio::test]
+async fn places_are_kept_where_a_known_sender_has_spoken_from() {
+    let running = start(ServerLimits {
+        connections: 2,
+        connections_kept: 1,
+        ..limits()
+    })
+    .await;
+    let ask = async |client: &mut TcpStream, path: &str| {
+        client.write_all(post(path, "x").as_bytes()).await.unwrap();
+        one_response(client, "x").await
+    };
+    let mut bank = running.client_from(3).await;
+    ask(&mut bank, "/known").await;
+    let mut stranger = running.client_from(2).await;
+    ask(&mut stranger, "/").await;
+    // The places are taken: a stranger hears so at once, the bank has one more.
+    assert_eq!(rest(&mut running.client_from(2).await).await, "");
+    let mut again = running.client_from(3).await;
+    ask(&mut again, "/").await;
+    // What becomes free is anyone's.
+    drop(stranger);
+    let next = async {
+        loop {
+            let mut next = running.client_from(2).await;
+            next.write_all(post("/", "x").as_bytes()).await.unwrap();
+            if rest_or_response(&mut next).await {
+                return;
+            }
+        }
+    };
+    timeout(LONG, next).await.unwrap();
+    drop((bank, again));
+    assert_eq!(running.stopped().await, Stopped::Clean);
+}
+
+/// Whether a response came before the connection ended.
+async fn rest_or_response(client: &mut TcpStream) -> bool {
+    let mut some = [0];
+    matches!(timeout(LONG, client.read(&mut some)).await.unwrap(), Ok(1))
 }

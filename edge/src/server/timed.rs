@@ -14,11 +14,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::ServerLimits;
+use super::{ServerLimits, Vouch};
 
-/// Whether a request is being worked on: counts up at its begin and its end, so it is odd between.
+/// Whether a request is being worked on, and whether its sender is known.
 #[derive(Clone, Default)]
-pub(super) struct Phase(Arc<AtomicU64>);
+pub(super) struct Phase {
+    /// Counts up at a request's begin and its end, so it is odd between.
+    turns: Arc<AtomicU64>,
+    vouch: Vouch,
+}
 
 pub(super) struct TimedIo<S> {
     stream: S,
@@ -33,18 +37,25 @@ pub(super) struct TimedIo<S> {
 // === impl Phase ===
 
 impl Phase {
+    pub(super) fn of(vouch: &Vouch) -> Self {
+        Self {
+            turns: Arc::default(),
+            vouch: vouch.clone(),
+        }
+    }
+
     pub(super) fn begin(&self) {
-        self.0.fetch_or(1, Ordering::Relaxed);
+        self.turns.fetch_or(1, Ordering::Relaxed);
     }
 
     pub(super) fn end(&self) {
         if self.get() % 2 == 1 {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.turns.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.turns.load(Ordering::Relaxed)
     }
 }
 
@@ -119,7 +130,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedIo<S> {
                 Poll::Ready(result)
             }
             Poll::Pending if busy => Poll::Pending,
-            Poll::Pending => Self::expire(&mut self.head, cx, "head not finished").map(Err),
+            Poll::Pending => {
+                if self.head.is_none() && !self.phase.vouch.is_known() {
+                    // A stranger has no time between requests.
+                    self.head = Some(Box::pin(sleep(self.header_timeout)));
+                }
+                Self::expire(&mut self.head, cx, "head not finished").map(Err)
+            }
         }
     }
 }

@@ -339,7 +339,6 @@ const HOLDS: HoldsConfig = HoldsConfig {
 };
 
 const LIMITS: LimitConfig = LimitConfig {
-    in_flight: 1_024,
     address_failures_per_minute: MANY,
     addresses: 16,
     shopper_per_minute: MANY,

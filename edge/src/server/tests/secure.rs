@@ -462,3 +462,39 @@ async fn an_old_connection_ends_and_its_client_may_come_again() {
     }
     world.stopped().await;
 }
+
+#[tokio::test]
+async fn strangers_who_stop_in_their_handshakes_do_not_hold_up_whom_we_know() {
+    let few = ServerLimits {
+        handshakes: 1,
+        ..limits()
+    };
+    let world = World::new(Clients::Any, few).await;
+    let issued = bank(&world.authority, "first", 5, now());
+    assert!(world.ask(Some(&issued), b"h2").await.is_some());
+    // The first word of a handshake, and no second one.
+    let name = ServerName::try_from(HOST).unwrap();
+    let config = Arc::new(world.client(None, b"h2"));
+    let mut begun = rustls::ClientConnection::new(config, name).unwrap();
+    let mut hello = Vec::new();
+    begun.write_tls(&mut hello).unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    let mut stranger = socket.connect(world.address).await.unwrap();
+    stranger.write_all(&hello).await.unwrap();
+    let mut some = [0; 16];
+    assert!(
+        timeout(LONG, stranger.read(&mut some))
+            .await
+            .unwrap()
+            .unwrap()
+            > 0
+    );
+    assert!(world.ask(Some(&issued), b"h2").await.is_some());
+    assert!(
+        world.ask(None, b"http/1.1").await.is_some(),
+        "nor anybody else there"
+    );
+    drop(stranger);
+    world.stopped().await;
+}
