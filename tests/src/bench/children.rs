@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use standin_drill::process::{Process, free_port};
 use tokio::time::Instant;
 
+use super::certs::Certificates;
 use super::wire::Wire;
 use super::work::BANK;
 use super::world::POLICY;
@@ -47,6 +48,8 @@ pub struct Stores<'a> {
     pub replica: &'a str,
     /// What the edge logs.
     pub log_level: &'a str,
+    /// Its door has TLS; certificates of banks are known, none is demanded.
+    pub tls: Option<&'a Certificates>,
 }
 
 // === impl Child ===
@@ -55,6 +58,23 @@ impl Child {
     /// The bare server.
     pub async fn ceiling(folder: &Folder) -> anyhow::Result<Self> {
         Self::start("ceiling", folder, &[]).await
+    }
+
+    /// The bare server that reads and writes JSON, with TLS or without.
+    pub async fn bare(folder: &Folder, tls: Option<&Certificates>) -> anyhow::Result<Self> {
+        let Some(tls) = tls else {
+            return Self::start("bare", folder, &[]).await;
+        };
+        let (certificate, key) = tls.door();
+        let (certificate, key) = (certificate.display(), key.display());
+        let files = [certificate.to_string(), key.to_string()];
+        let [certificate, key] = &files;
+        Self::start(
+            "bare",
+            folder,
+            &["--certificate", certificate, "--key", key],
+        )
+        .await
     }
 
     /// The plain service.
@@ -191,7 +211,9 @@ fn edge_config(address: SocketAddr, admin: SocketAddr, folder: &Path, on: &Store
         redis,
         replica,
         log_level,
+        tls,
     } = on;
+    let tls = tls.map(tls_section).unwrap_or_default();
     let (wal, policy) = (folder.join("wal"), folder.join("policy.toml"));
     format!(
         r#"
@@ -223,6 +245,12 @@ log_level = "{log_level}"
 
 [limits]
 shopper_per_minute = 100000
-"#
+{tls}"#
     )
+}
+
+fn tls_section(certificates: &Certificates) -> String {
+    let (certificate, key) = certificates.door();
+    let authority = certificates.authority();
+    format!("\n[tls]\ncertificate = {certificate:?}\nkey = {key:?}\nbanks_ca = {authority:?}\n")
 }

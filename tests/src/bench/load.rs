@@ -2,7 +2,6 @@
 //! a given rate.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::wire::Wire;
+use super::wire::{Dial, Wire};
 
 /// Longest latency told apart, microseconds.
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -38,6 +37,11 @@ pub enum Load {
     /// Each of so many connections sends its next request when the last one was answered.
     Saturation {
         /// Connections.
+        connections: usize,
+    },
+    /// The same, each request over a connection of its own: of TLS, a session resumed.
+    Fresh {
+        /// Connections at once.
         connections: usize,
     },
     /// So many arrivals a second, whatever becomes of them, over at most so many connections.
@@ -80,7 +84,8 @@ pub struct Numbers(AtomicU64);
 // === impl Numbers ===
 
 impl Numbers {
-    fn next(&self) -> u64 {
+    /// The next number.
+    pub fn next(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 }
@@ -148,14 +153,19 @@ fn count(kinds: &mut BTreeMap<String, u64>, kind: &str) {
 
 /// Runs load against `to` until the window's end and everything sent is answered or given up.
 pub async fn run(
-    to: SocketAddr,
+    to: &Dial,
     load: Load,
     work: Arc<dyn Work>,
     numbers: Arc<Numbers>,
     window: Window,
 ) -> Tally {
     match load {
-        Load::Saturation { connections } => saturate(to, connections, work, numbers, window).await,
+        Load::Saturation { connections } => {
+            saturate(to, (connections, true), work, numbers, window).await
+        }
+        Load::Fresh { connections } => {
+            saturate(to, (connections, false), work, numbers, window).await
+        }
         Load::Rate {
             per_second,
             connections,
@@ -164,8 +174,8 @@ pub async fn run(
 }
 
 async fn saturate(
-    to: SocketAddr,
-    connections: usize,
+    to: &Dial,
+    (connections, kept): (usize, bool),
     work: Arc<dyn Work>,
     numbers: Arc<Numbers>,
     window: Window,
@@ -173,6 +183,7 @@ async fn saturate(
     let mut tasks = JoinSet::new();
     for _ in 0..connections {
         let (work, numbers) = (Arc::clone(&work), Arc::clone(&numbers));
+        let to = to.clone();
         tasks.spawn(async move {
             let mut tally = Tally::default();
             let mut wire = None;
@@ -181,9 +192,11 @@ async fn saturate(
                 bytes.clear();
                 work.write(numbers.next(), &mut bytes);
                 let asked = Instant::now();
-                let kind = ask(to, &mut wire, &bytes, asked + PATIENCE, work.as_ref()).await;
+                let kind = ask(&to, &mut wire, &bytes, asked + PATIENCE, work.as_ref()).await;
                 tally.record(&window, asked, &kind);
-                if wire.is_none() {
+                if !kept {
+                    wire = None;
+                } else if wire.is_none() {
                     tokio::time::sleep(RECONNECT).await;
                 }
             }
@@ -198,7 +211,7 @@ async fn saturate(
 }
 
 async fn arrive(
-    to: SocketAddr,
+    to: &Dial,
     (per_second, connections): (u64, usize),
     work: Arc<dyn Work>,
     numbers: Arc<Numbers>,
@@ -214,6 +227,7 @@ async fn arrive(
     let fired = fire(window.start, arrivals, &stop, |number, intended| {
         let (work, tally) = (Arc::clone(&work), Arc::clone(&tally));
         let (idle, permits) = (Arc::clone(&idle), Arc::clone(&permits));
+        let to = to.clone();
         async move {
             let mut bytes = Vec::with_capacity(1_024);
             work.write(number, &mut bytes);
@@ -222,7 +236,7 @@ async fn arrive(
                 Err(_elapsed) => "timeout".to_owned(),
                 Ok(_permit) => {
                     let mut wire = lock(&idle).pop();
-                    let kind = ask(to, &mut wire, &bytes, deadline, work.as_ref()).await;
+                    let kind = ask(&to, &mut wire, &bytes, deadline, work.as_ref()).await;
                     lock(&idle).extend(wire);
                     kind
                 }
@@ -241,7 +255,7 @@ async fn arrive(
 
 /// One exchange over `wire`, made first if need be; a broken one is given up.
 async fn ask(
-    to: SocketAddr,
+    to: &Dial,
     wire: &mut Option<Wire>,
     bytes: &[u8],
     deadline: Instant,
@@ -250,7 +264,7 @@ async fn ask(
     let exchange = async {
         let mut used = match wire.take() {
             Some(used) => used,
-            None => Wire::connect(to).await?,
+            None => Wire::dial(to).await?,
         };
         let (status, body) = used.exchange(bytes).await?;
         let kind = match work.kind(status, body) {

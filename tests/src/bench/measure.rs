@@ -10,6 +10,7 @@ use tokio::time::sleep_until;
 use super::children::Child;
 use super::cpu::{Snapshot, Usage};
 use super::load::{self, Load, Numbers, Tally, Window, Work};
+use super::wire::{Dial, Speech};
 
 /// What one measurement found.
 #[derive(Clone, Debug, Serialize)]
@@ -58,6 +59,8 @@ pub struct Bench {
     pub counted: Duration,
     /// Numbers requests.
     pub numbers: Arc<Numbers>,
+    /// How servers are spoken to.
+    pub speech: Speech,
 }
 
 // === impl Load ===
@@ -66,6 +69,9 @@ impl std::fmt::Display for Load {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Saturation { connections } => write!(f, "saturation, {connections} connections"),
+            Self::Fresh { connections } => {
+                write!(f, "a connection each, {connections} at once")
+            }
             Self::Rate { per_second, .. } => write!(f, "{per_second}/s"),
         }
     }
@@ -90,7 +96,11 @@ impl Bench {
             .map(|child| (child.id(), child.name.to_owned()))
             .collect();
         let window = Window::of(self.warm, self.counted);
-        let running = load::run(child.address, load, work, Arc::clone(&self.numbers), window);
+        let to = Dial {
+            address: child.address,
+            speech: self.speech.clone(),
+        };
+        let running = load::run(&to, load, work, Arc::clone(&self.numbers), window);
         let watching = async {
             sleep_until(window.from).await;
             let before = Snapshot::take(&names);

@@ -1,7 +1,8 @@
-//! The two peers of the edge, each as small as it can be.
+//! The peers of the edge, each as small as it can be.
 //!
 //! The *ceiling* reads a request, checks the same signature and answers 200: what hyper and the
-//! HMAC allow on this machine. The *plain service* is what a team would write first: the same
+//! HMAC allow on this machine. The *bare server* also reads the JSON, and writes it back: what a door must
+//! cost at least. The *plain service* is what a team would write first: the same
 //! check, then one transaction a request on a pool of connections (lock the trip, sum its
 //! approvals, insert, commit), prepared statements, a unique key against doubles; no batching, no
 //! cache, no log, no answer without Postgres.
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use standin_core::clock::{Clock, SystemClock};
 use standin_core::money::{Currency, Money};
@@ -61,13 +62,18 @@ pub struct Ceiling {
     secrets: Vec<Secret>,
 }
 
+/// Checks the signature, reads the payment and writes it back.
+pub struct Bare {
+    secrets: Vec<Secret>,
+}
+
 /// One transaction a request.
 pub struct Plain {
     secrets: Vec<Secret>,
     pool: Pool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Payment<'a> {
     shopper_id: i64,
     #[serde(borrow)]
@@ -77,7 +83,7 @@ struct Payment<'a> {
     transaction_id: &'a str,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Merchant<'a> {
     name: &'a str,
     address: &'a str,
@@ -114,6 +120,32 @@ impl Answering for Ceiling {
                 r#""trip_id":"00112233-4455-6677-8899-aabbccddeeff","trip_age_ms":50,"policy_version":1}"#
             ),
         ))
+    }
+}
+
+// === impl Bare ===
+
+impl Bare {
+    /// Checks against one secret.
+    pub fn new(secret: Secret) -> Self {
+        Self {
+            secrets: vec![secret],
+        }
+    }
+}
+
+impl Answering for Bare {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> anyhow::Result<Response<Bytes>> {
+        let (parts, body) = request.into_parts();
+        let body = body_of(body).await?;
+        if !is_signed(&self.secrets, &parts.headers, &body) {
+            return Ok(respond(StatusCode::UNAUTHORIZED, "{}"));
+        }
+        let payment: Payment<'_> = serde_json::from_slice(&body)?;
+        Ok(respond(StatusCode::OK, serde_json::to_vec(&payment)?))
     }
 }
 

@@ -4,24 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use standin_core::clock::{Clock, SystemClock};
+use anyhow::{Context, bail};
 use standin_core::signature::Secret;
-use standin_core::trip_cache::TripCache;
-use standin_core::trip_cache::redis::{RedisConfig, RedisTripCache};
-use standin_drill::servers::{Postgres, PostgresOptions, Redis, RedisOptions};
 use tokio::time::Instant;
 
 use super::children::{Child, Folder, SECRET, Stores};
 use super::load::{Load, Numbers};
 use super::measure::{Bench, Measurement};
 use super::plain::SCHEMA;
-use super::wire::Wire;
+use super::servers::{Servers, backlog, until_drained};
+use super::wire::Speech;
 use super::work::{Payments, Picks};
-use super::world::World;
 
-/// The database that every round's is a copy of.
-const SEEDED: &str = "seeded";
 /// How long a backlog may take to be gone.
 const SETTLE_MAX: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(50);
@@ -80,12 +74,7 @@ pub struct Plan {
 
 /// The real servers and the world on them.
 pub struct Stage {
-    postgres: Postgres,
-    /// Where the platform and the edge write; it keeps every write.
-    redis: Redis,
-    /// Where the edge looks, as it would in a region of its own.
-    replica: Redis,
-    world: Arc<World>,
+    servers: Servers,
     folder: Folder,
     bench: Bench,
     secret: Secret,
@@ -118,48 +107,15 @@ impl Plan {
 impl Stage {
     /// Starts Postgres and Redis and makes the world.
     pub async fn set(plan: &Plan, folder: Folder) -> anyhow::Result<Self> {
-        note("starting Postgres and Redis");
-        let setting = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let postgres = Postgres::start_with(PostgresOptions {
-            settings: vec![
-                setting("fsync", "on"),
-                setting("synchronous_commit", "on"),
-                setting("full_page_writes", "on"),
-                setting("shared_buffers", "512MB"),
-                // No checkpoint inside a window: one is made before each.
-                setting("max_wal_size", "8GB"),
-                setting("checkpoint_timeout", "30min"),
-            ],
-            ..PostgresOptions::default()
-        })
-        .await?;
-        // What the queue of picks asks for: nothing acknowledged is lost in a crash.
-        let redis = Redis::start(RedisOptions {
-            appendonly: true,
-            ..RedisOptions::default()
-        })
-        .await?;
-        let replica = Redis::start(RedisOptions {
-            replica_of: Some(redis.port()),
-            ..RedisOptions::default()
-        })
-        .await?;
-        let (pay, pick) = (plan.trips, plan.pick_trips);
-        note(&format!(
-            "making {pay} trips that pay and {pick} that are picked on"
-        ));
-        let url = postgres.create_database(SEEDED).await?;
-        let world = World::make(&url, pay, pick).await?;
+        let servers = Servers::start(plan.trips, plan.pick_trips).await?;
         Ok(Self {
-            postgres,
-            redis,
-            replica,
-            world: Arc::new(world),
+            servers,
             folder,
             bench: Bench {
                 warm: Duration::from_secs(plan.warm),
                 counted: Duration::from_secs(plan.seconds),
                 numbers: Arc::new(Numbers::default()),
+                speech: Speech::Plain,
             },
             secret: SECRET.parse()?,
             plan: plan.clone(),
@@ -197,10 +153,13 @@ impl Stage {
         let mut found = Vec::new();
         for load in self.plan.loads() {
             if label != "edge, stand_in" {
-                self.postgres.execute("postgres", "checkpoint").await?;
+                self.servers
+                    .postgres
+                    .execute("postgres", "checkpoint")
+                    .await?;
             }
             let work = Payments {
-                world: Arc::clone(&self.world),
+                world: Arc::clone(&self.servers.world),
                 secret: self.secret.clone(),
                 run: self.plan.seed,
             };
@@ -209,7 +168,7 @@ impl Stage {
                 .measure(child, others, (label, round), load, Arc::new(work));
             let mut measured = measured.await?;
             if label == "edge, primary" {
-                let took = self.until_drained(child).await?;
+                let took = until_drained(child).await?;
                 measured
                     .details
                     .insert("seconds to drain after".to_owned(), took);
@@ -223,30 +182,34 @@ impl Stage {
     /// On rung `primary`; then Postgres is frozen, and on rung `stand_in`; then it is back, and the
     /// log is drained.
     async fn edge(&self, round: u32) -> anyhow::Result<Vec<Measurement>> {
-        let (database, url) = self.fresh("edge").await?;
-        let trips = Child::trips(&self.folder, &url, &self.redis.url()).await?;
+        let database = "edge";
+        let url = self.servers.fresh(database).await?;
+        let trips = Child::trips(&self.folder, &url, &self.servers.redis.url()).await?;
         let edge = Child::edge(
             &self.folder,
             &Stores {
                 postgres: &url,
-                redis: &self.redis.url(),
-                replica: &self.replica.url(),
+                redis: &self.servers.redis.url(),
+                replica: &self.servers.replica.url(),
                 log_level: &self.plan.edge_log,
+                tls: None,
             },
         )
         .await?;
         let mut found = self
             .payments(&edge, &[&trips], "edge, primary", round)
             .await?;
-        self.postgres.pause()?;
-        self.until_standing_in(&edge).await?;
+        self.servers.postgres.pause()?;
+        self.servers
+            .until_standing_in(&edge, &Speech::Plain, !self.plan.seed)
+            .await?;
         let standing_in = self
             .payments(&edge, &[&trips], "edge, stand_in", round)
             .await;
-        self.postgres.resume()?;
+        self.servers.postgres.resume()?;
         let mut standing_in = standing_in?;
         let backlog = backlog(&edge).await?;
-        let took = self.until_drained(&edge).await?;
+        let took = until_drained(&edge).await?;
         note(&format!(
             "drained {backlog} batches of the log in {took:.1} s"
         ));
@@ -258,30 +221,34 @@ impl Stage {
         found.extend(standing_in);
         edge.stop().await?;
         trips.stop().await?;
-        self.drop_database(&database).await?;
+        self.servers.drop_database(database).await?;
         Ok(found)
     }
 
     async fn plain(&self, round: u32) -> anyhow::Result<Vec<Measurement>> {
         let database = "plain";
-        self.drop_database(database).await?;
-        let url = self.postgres.create_database(database).await?;
-        self.postgres.execute(database, SCHEMA).await?;
+        self.servers.drop_database(database).await?;
+        let url = self.servers.postgres.create_database(database).await?;
+        self.servers.postgres.execute(database, SCHEMA).await?;
         self.fill_plain(database).await?;
         let child = Child::plain(&self.folder, &url, self.plan.plain_pool).await?;
         let found = self.payments(&child, &[], "plain", round).await?;
         child.stop().await?;
-        self.drop_database(database).await?;
+        self.servers.drop_database(database).await?;
         Ok(found)
     }
 
     /// Picks as fast as they are taken; then until all of them are in the ledger.
     async fn picks(&self, round: u32) -> anyhow::Result<Measurement> {
-        let (database, url) = self.fresh("picks").await?;
-        let trips = Child::trips(&self.folder, &url, &self.redis.url()).await?;
-        self.postgres.execute("postgres", "checkpoint").await?;
+        let database = "picks";
+        let url = self.servers.fresh(database).await?;
+        let trips = Child::trips(&self.folder, &url, &self.servers.redis.url()).await?;
+        self.servers
+            .postgres
+            .execute("postgres", "checkpoint")
+            .await?;
         let work = Arc::new(Picks {
-            world: Arc::clone(&self.world),
+            world: Arc::clone(&self.servers.world),
             secret: self.secret.clone(),
             run: self.plan.seed,
         });
@@ -325,37 +292,13 @@ impl Stage {
         }
         say(&measured);
         trips.stop().await?;
-        self.drop_database(&database).await?;
+        self.servers.drop_database(database).await?;
         Ok(measured)
-    }
-
-    /// An empty log, a copy of the seeded database, a cache with every trip.
-    async fn fresh(&self, name: &str) -> anyhow::Result<(String, String)> {
-        self.drop_database(name).await?;
-        let copy = format!("create database \"{name}\" template \"{SEEDED}\"");
-        self.postgres.execute("postgres", &copy).await?;
-        // Only what has rows: a table analyzed while it is empty is planned for as empty.
-        let analyze = "analyze stores, orders, items, trips, trip_orders";
-        self.postgres.execute(name, analyze).await?;
-        self.redis.command(&["FLUSHALL"]).await?;
-        let cache = RedisTripCache::connect(RedisConfig::new(self.redis.url(), Vec::new()))?;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while let Err(error) = cache.beat(SystemClock.now()).await {
-            ensure!(Instant::now() < deadline, "no connection to Redis: {error}");
-            tokio::time::sleep(POLL).await;
-        }
-        self.world.warm(&cache).await?;
-        Ok((name.to_owned(), self.postgres.url(name)))
-    }
-
-    async fn drop_database(&self, name: &str) -> anyhow::Result<()> {
-        let drop = format!("drop database if exists \"{name}\" with (force)");
-        Ok(self.postgres.execute("postgres", &drop).await?)
     }
 
     async fn fill_plain(&self, database: &str) -> anyhow::Result<()> {
         let quoted = |text: &str| text.replace('\'', "''");
-        let stores = self.world.stores.iter().map(|store| {
+        let stores = self.servers.world.stores.iter().map(|store| {
             format!(
                 "({}, '{}', '{}')",
                 store.id,
@@ -365,10 +308,15 @@ impl Stage {
         });
         let stores: Vec<String> = stores.collect();
         let insert = format!("insert into stores values {}", stores.join(","));
-        self.postgres.execute(database, &insert).await?;
-        for trips in self.world.paying.chunks(5_000) {
+        self.servers.postgres.execute(database, &insert).await?;
+        for trips in self.servers.world.paying.chunks(5_000) {
             let rows = trips.iter().map(|open| {
-                let store = self.world.stores.get(open.store).map(|store| store.id);
+                let store = self
+                    .servers
+                    .world
+                    .stores
+                    .get(open.store)
+                    .map(|store| store.id);
                 let store = store.context("every trip has a store")?;
                 Ok(format!(
                     "('{}', {}, {store}, 'SHOPPING', 900000000)",
@@ -377,60 +325,13 @@ impl Stage {
             });
             let rows: Vec<String> = rows.collect::<anyhow::Result<_>>()?;
             let insert = format!("insert into trips values {}", rows.join(","));
-            self.postgres.execute(database, &insert).await?;
+            self.servers.postgres.execute(database, &insert).await?;
         }
         Ok(self
+            .servers
             .postgres
             .execute(database, "analyze stores, trips")
             .await?)
-    }
-
-    /// Sends payments until the edge stands in for the frozen primary.
-    async fn until_standing_in(&self, edge: &Child) -> anyhow::Result<()> {
-        let work = Payments {
-            world: Arc::clone(&self.world),
-            secret: self.secret.clone(),
-            run: !self.plan.seed,
-        };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let mut number = 0_u64;
-        loop {
-            let rung = edge.get("/statusz").await?;
-            if rung.get("rung").and_then(|rung| rung.as_str()) == Some("stand_in") {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "the edge did not stand in");
-            // Some at once, as load would: the breaker goes by rate and count.
-            let mut wires = Vec::new();
-            for _ in 0..16 {
-                wires.push(Wire::connect(edge.address).await?);
-            }
-            let asked = wires.iter_mut().map(|wire| {
-                let mut bytes = Vec::new();
-                super::load::Work::write(&work, number, &mut bytes);
-                number += 1;
-                async move { wire.exchange(&bytes).await.map(|(status, _)| status) }
-            });
-            for status in futures_util::future::join_all(asked).await {
-                ensure!(
-                    status? < 500,
-                    "a payment was not answered while the primary hung"
-                );
-            }
-        }
-    }
-
-    /// Seconds until the ledger has everything the log has.
-    async fn until_drained(&self, edge: &Child) -> anyhow::Result<f64> {
-        let begun = Instant::now();
-        while backlog(edge).await? > 0.0 {
-            ensure!(
-                begun.elapsed() < SETTLE_MAX,
-                "the log did not drain in {SETTLE_MAX:?}"
-            );
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(begun.elapsed().as_secs_f64())
     }
 
     /// The counts when everything acknowledged is booked, and seconds since `begun`.
@@ -475,20 +376,13 @@ impl Counts {
     }
 }
 
-async fn backlog(edge: &Child) -> anyhow::Result<f64> {
-    let status = edge.get("/statusz").await?;
-    let backlog = status
-        .pointer("/drain/backlog")
-        .and_then(serde_json::Value::as_f64);
-    backlog.context("the status page has no backlog")
-}
-
 /// One line of progress for who watches.
 pub fn note(line: &str) {
     eprintln!("# {line}");
 }
 
-fn say(measured: &Measurement) {
+/// One measurement, for who watches.
+pub(super) fn say(measured: &Measurement) {
     note(&format!(
         "round {} {} at {}: {:.0}/s, p50 {:.2} p99 {:.2} max {:.1} ms, {:?}, cpu {:?}",
         measured.round,

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
 use standin_core::clock::SystemClock;
 use standin_core::ledger::postgres::{PostgresConfig, PostgresLedger};
 use standin_core::money::Currency;
@@ -25,12 +26,15 @@ use standin_edge::telemetry::Telemetry;
 use standin_trips::api::{Api, BODY_BYTES_MAX};
 use standin_trips::feeder;
 use standin_trips::flow::{Budgets, Platform, Ports};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::plain::{Ceiling, Plain};
+use super::certs;
+use super::plain::{Bare, Ceiling, Plain};
 
 /// Which server to be.
 #[derive(Debug, clap::Subcommand)]
@@ -43,6 +47,18 @@ pub enum Server {
     },
     /// A bare server that checks the signature and answers 200.
     Ceiling(Peer),
+    /// A bare server that checks the signature, reads the JSON and writes it back.
+    Bare {
+        /// Where to listen, and for whom.
+        #[command(flatten)]
+        peer: Peer,
+        /// Certificate (PEM): TLS, HTTP/2 and HTTP/1.1.
+        #[arg(long, requires = "key")]
+        certificate: Option<PathBuf>,
+        /// Its key.
+        #[arg(long, requires = "certificate")]
+        key: Option<PathBuf>,
+    },
     /// One transaction a request.
     Plain {
         /// Where to listen, and for whom.
@@ -106,7 +122,17 @@ impl Server {
         match self {
             Self::Edge { config } => edge(&config).await,
             Self::Ceiling(peer) => {
-                listen(peer.listen, Arc::new(Ceiling::new(peer.secret()?))).await
+                listen(peer.listen, None, Arc::new(Ceiling::new(peer.secret()?))).await
+            }
+            Self::Bare {
+                peer,
+                certificate,
+                key,
+            } => {
+                let files = certificate.zip(key);
+                let tls = files.map(|(certificate, key)| certs::server(&certificate, &key));
+                let bare = Bare::new(peer.secret()?);
+                listen(peer.listen, tls.transpose()?, Arc::new(bare)).await
             }
             Self::Plain {
                 peer,
@@ -114,7 +140,7 @@ impl Server {
                 connections,
             } => {
                 let plain = Plain::new(peer.secret()?, &postgres, connections)?;
-                listen(peer.listen, Arc::new(plain)).await
+                listen(peer.listen, None, Arc::new(plain)).await
             }
             Self::Trips {
                 peer,
@@ -169,7 +195,7 @@ async fn trips(peer: Peer, postgres: &str, redis: String) -> anyhow::Result<()> 
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     feeder::spawn(&platform, &tasks, &stop);
     let api = Api::new(Arc::clone(&platform), vec![peer.secret()?], Currency::USD);
-    listen(peer.listen, Arc::new(Trips { api, platform })).await?;
+    listen(peer.listen, None, Arc::new(Trips { api, platform })).await?;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -223,7 +249,11 @@ pub(super) fn respond(status: StatusCode, body: impl Into<Bytes>) -> Response<By
 }
 
 /// A bare hyper server, until SIGTERM.
-async fn listen<A: Answering>(address: SocketAddr, service: Arc<A>) -> anyhow::Result<()> {
+async fn listen<A: Answering>(
+    address: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    service: Arc<A>,
+) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| address.to_string())?;
@@ -237,20 +267,53 @@ async fn listen<A: Answering>(address: SocketAddr, service: Arc<A>) -> anyhow::R
         let (stream, _) = accepted?;
         stream.set_nodelay(true)?;
         let service = Arc::clone(&service);
-        tasks.spawn(async move {
-            let answering = service_fn(move |request| {
-                let service = Arc::clone(&service);
-                async move {
-                    let response = service.answer(request).await.unwrap_or_else(|error| {
-                        eprintln!("{error:#}");
-                        respond(StatusCode::INTERNAL_SERVER_ERROR, "{}")
-                    });
-                    Ok::<_, std::convert::Infallible>(response.map(Full::new))
+        let tls = tls.clone().map(TlsAcceptor::from);
+        // How a client leaves does not matter here.
+        match tls {
+            None => tasks.spawn(async move { drop(over_http1(stream, service).await) }),
+            Some(tls) => tasks.spawn(async move {
+                let Ok(stream) = tls.accept(stream).await else {
+                    return;
+                };
+                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    drop(over_http2(stream, service).await);
+                } else {
+                    drop(over_http1(stream, service).await);
                 }
-            });
-            let served = http1::Builder::new().serve_connection(TokioIo::new(stream), answering);
-            // How a client leaves does not matter here.
-            drop(served.await);
-        });
+            }),
+        };
     }
+}
+
+async fn over_http1<S, A>(stream: S, service: Arc<A>) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    A: Answering,
+{
+    let answering = service_fn(move |request| answered(Arc::clone(&service), request));
+    http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), answering)
+        .await
+}
+
+async fn over_http2<S, A>(stream: S, service: Arc<A>) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    A: Answering,
+{
+    let answering = service_fn(move |request| answered(Arc::clone(&service), request));
+    http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), answering)
+        .await
+}
+
+async fn answered<A: Answering>(
+    service: Arc<A>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
+    let response = service.answer(request).await.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        respond(StatusCode::INTERNAL_SERVER_ERROR, "{}")
+    });
+    Ok(response.map(Full::new))
 }

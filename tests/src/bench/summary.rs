@@ -99,6 +99,24 @@ impl Machine {
             disk: Disk::try_out(folder)?,
         })
     }
+
+    /// What a report begins with.
+    pub fn line(&self) -> String {
+        let Self {
+            cores,
+            cpu,
+            kernel,
+            memory_gib,
+            load_average,
+            disk,
+        } = self;
+        format!(
+            "{cores} cores ({cpu}), {memory_gib:.1} GiB, Linux {kernel}; load average before the run \
+             {load_average:.2}.\nDisk: {:.0} durable 4 KiB writes a second one after the other \
+             (fdatasync p50 {:.3} ms, p99 {:.3} ms, max {:.2} ms).\n\n",
+            disk.per_second, disk.p50_ms, disk.p99_ms, disk.max_ms
+        )
+    }
 }
 
 // === impl Disk ===
@@ -189,33 +207,32 @@ impl<'a> Summary<'a> {
 
     /// The whole report.
     pub fn markdown(&self) -> String {
-        let mut page = String::new();
-        self.machine_lines(&mut page);
-        self.latency_table(&mut page);
-        self.cpu_table(&mut page);
-        self.details_table(&mut page);
+        let mut page = self.tables();
         self.targets(&mut page);
         page
     }
 
-    fn machine_lines(&self, page: &mut String) {
-        let Machine {
-            cores,
-            cpu,
-            kernel,
-            memory_gib,
-            load_average,
-            disk,
-        } = self.machine;
-        line(
-            page,
-            format_args!(
-                "{cores} cores ({cpu}), {memory_gib:.1} GiB, Linux {kernel}; load average before the run \
-             {load_average:.2}.\nDisk: {:.0} durable 4 KiB writes a second one after the other \
-             (fdatasync p50 {:.3} ms, p99 {:.3} ms, max {:.2} ms).\n",
-                disk.per_second, disk.p50_ms, disk.p99_ms, disk.max_ms
-            ),
-        );
+    /// The machine, and every figure.
+    pub fn tables(&self) -> String {
+        let mut page = self.machine.line();
+        self.latency_table(&mut page);
+        self.cpu_table(&mut page);
+        self.details_table(&mut page);
+        page
+    }
+
+    /// The median of a figure of one program under loads that begin so.
+    pub fn median(
+        &self,
+        program: &str,
+        load: &str,
+        figure: impl Fn(&Measurement) -> f64,
+    ) -> Option<f64> {
+        let (.., rounds) = self
+            .rows
+            .iter()
+            .find(|(name, under, _)| *name == program && under.starts_with(load))?;
+        Some(Spread::of(rounds.iter().map(|found| figure(found))).median)
     }
 
     fn latency_table(&self, page: &mut String) {

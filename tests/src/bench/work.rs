@@ -39,8 +39,9 @@ pub struct Picks {
 
 // === impl Payments ===
 
-impl Work for Payments {
-    fn write(&self, number: u64, out: &mut Vec<u8>) {
+impl Payments {
+    /// The body of payment number `number`. Its name is short enough to hold no card number.
+    pub fn body(&self, number: u64) -> String {
         let chance = scramble(self.run ^ number);
         let paying = &self.world.paying;
         let at = usize::try_from(chance % paying.len() as u64).unwrap_or(0);
@@ -48,24 +49,24 @@ impl Work for Payments {
         let store = &self.world.stores[trip.store];
         let (least, spread) = PAYMENT_CENTS;
         let cents = least + (chance >> 32) % spread;
-        let body = format!(
+        format!(
             "{{\"shopper_id\":{},\"amount\":{}.{:02},\"merchant\":{{\"name\":\"{}\",\"address\":\"{}\"}},\
-             \"transaction_id\":\"{:016x}{number:016x}\"}}",
+             \"transaction_id\":\"{:x}p{number:x}\"}}",
             trip.shopper,
             cents / 100,
             cents % 100,
             store.name,
             store.address,
             self.run,
-        );
+        )
+    }
+}
+
+impl Work for Payments {
+    fn write(&self, number: u64, out: &mut Vec<u8>) {
+        let body = self.body(number);
         let id = format!("msg_{:016x}{number:016x}", self.run);
-        post(
-            out,
-            &format!("/v1/banks/{BANK}/authorizations"),
-            &id,
-            &body,
-            &self.secret,
-        );
+        post(out, &payments_path(), &id, &body, &self.secret);
     }
 
     fn kind(&self, status: u16, body: &[u8]) -> Option<&'static str> {
@@ -120,6 +121,11 @@ impl Work for Picks {
     fn kind(&self, status: u16, _body: &[u8]) -> Option<&'static str> {
         (status == 202).then_some("accepted")
     }
+}
+
+/// Where payments go.
+pub fn payments_path() -> String {
+    format!("/v1/banks/{BANK}/authorizations")
 }
 
 /// Picks in request `number`.
