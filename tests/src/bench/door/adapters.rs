@@ -10,8 +10,10 @@ use standin_core::answer::{Answer, Code, Reason, Rung, Verdict};
 use standin_core::authorization::Authorization;
 use standin_core::clock::Timestamp;
 use standin_core::id::{Fingerprint, TransactionId, TripId};
-use standin_edge::adapter::{Adapter, Asked, Format, Message, Resource};
+use standin_core::identity::DeploymentKey;
+use standin_edge::adapter::{self, Adapter, Asked, Format, Message, Resource};
 use standin_edge::config::{BankConfig, Config};
+use standin_edge::iso8583;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -26,6 +28,8 @@ const NATIVE: &str = r#"{"shopper_id":123,"amount":300.00,"merchant":{"name":"Ta
 const STRIPE: &str = include_str!("stripe.json");
 const LITHIC: &str = include_str!("lithic.json");
 const MARQETA: &str = include_str!("marqeta.json");
+/// A purchase, all in ASCII.
+const ISO8583: &[u8] = include_bytes!("../../../data/door-corpus/iso8583/00-ascii");
 
 /// A bank of each format. The files of certificates are named and never read.
 const BANKS: &str = r#"
@@ -50,6 +54,12 @@ slug = "marqeta"
 adapter = "marqeta"
 client_certificate = "required"
 secrets = ["marqeta:sesame-street"]
+[iso8583]
+listen = "127.0.0.1:8583"
+[[banks]]
+slug = "iso8583"
+adapter = "iso8583"
+client_certificate = "required"
 "#;
 
 /// What one format costs.
@@ -88,19 +98,56 @@ pub fn measure() -> anyhow::Result<Vec<Cost>> {
         let bank = config
             .bank(format.as_str())
             .context("a bank of each format")?;
-        cost(format, bank)
+        match body(format) {
+            Some(body) => cost(format, bank, body),
+            None => iso8583_cost(bank),
+        }
     });
     formats.collect()
 }
 
-/// The format's message, to a bank that speaks it.
-fn message(format: Format, bank: &BankConfig) -> Message<'_> {
-    let body = match format {
-        Format::Native => NATIVE,
-        Format::Stripe => STRIPE,
-        Format::Lithic => LITHIC,
-        Format::Marqeta => MARQETA,
+/// A message of a format that is spoken over HTTP.
+const fn body(format: Format) -> Option<&'static str> {
+    match format {
+        Format::Native => Some(NATIVE),
+        Format::Stripe => Some(STRIPE),
+        Format::Lithic => Some(LITHIC),
+        Format::Marqeta => Some(MARQETA),
+        Format::Iso8583 => None,
+    }
+}
+
+/// Reading its bytes and making the card's token are part of understanding it, writing them of rendering.
+fn iso8583_cost(bank: &BankConfig) -> anyhow::Result<Cost> {
+    let key = DeploymentKey::new(vec![7; 32]).context("a deployment key")?;
+    let at = Timestamp::from_millis(1_700_000_000_000);
+    let read = || iso8583::Message::decode(ISO8583, bank.encoding);
+    let message = read()?;
+    let asked = adapter::iso8583::understand(bank, &key, &message, at);
+    let Ok(adapter::iso8583::Asked::Authorization(asked)) = asked else {
+        anyhow::bail!("iso8583: not an authorization: {asked:?}");
     };
+    let answer = answer(&asked);
+    let understanding = || {
+        if let Ok(message) = black_box(read()) {
+            let asked = adapter::iso8583::understand(bank, &key, &message, at);
+            drop(black_box(asked));
+        }
+    };
+    let rendering = || {
+        let reply = adapter::iso8583::render(&message, black_box(&answer), &asked);
+        drop(black_box(reply.map(|reply| reply.encode(bank.encoding))));
+    };
+    Ok(Cost {
+        format: Format::Iso8583.as_str(),
+        bytes: ISO8583.len(),
+        understand_ns: nanos(understanding),
+        render_ns: nanos(rendering),
+    })
+}
+
+/// A message to a bank that speaks its format.
+fn message<'a>(bank: &'a BankConfig, body: &'a str) -> Message<'a> {
     Message {
         bank,
         id: Some("msg_1"),
@@ -110,8 +157,8 @@ fn message(format: Format, bank: &BankConfig) -> Message<'_> {
     }
 }
 
-fn cost(format: Format, bank: &BankConfig) -> anyhow::Result<Cost> {
-    let message = message(format, bank);
+fn cost(format: Format, bank: &BankConfig, body: &str) -> anyhow::Result<Cost> {
+    let message = message(bank, body);
     let understood = format
         .understand(&message)
         .map_err(|problem| anyhow!("{}: {problem:?}", format.as_str()))?;
@@ -183,7 +230,11 @@ mod tests {
         let (config, _) = Config::load(Some(BANKS), []).unwrap();
         for format in Format::ALL {
             let bank = config.bank(format.as_str()).unwrap();
-            let understood = format.understand(&message(format, bank)).unwrap();
+            let Some(body) = body(format) else {
+                assert!(iso8583_cost(bank).is_ok());
+                continue;
+            };
+            let understood = format.understand(&message(bank, body)).unwrap();
             assert!(matches!(understood.asked, Asked::Authorization(_)));
         }
     }
