@@ -50,6 +50,7 @@ use crate::limit::Limits;
 use crate::links::{self, Links};
 use crate::log::{Founders, Log, Nobody};
 use crate::metrics::{Metrics, MetricsError};
+use crate::observer::Observer;
 use crate::path::Path;
 use crate::primary::{Primary, Watch};
 use crate::secrets::{BankSecrets, SecretsError};
@@ -83,6 +84,8 @@ pub struct Hooks {
     pub wrap_ledger: Option<WrapLedger>,
     /// Replaces the native format.
     pub adapter: Option<Arc<dyn Adapter>>,
+    /// Sees what became of each request of a bank, for a sandbox.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// A running edge.
@@ -235,7 +238,11 @@ impl Edge {
             tasks.spawn(heart.run(stop_workers.clone()));
         }
         let secrets = shared.secrets(&config, &tasks, &stop_workers).await?;
-        let door = shared.door(&config, secrets, Arc::clone(&path), hooks.adapter);
+        let door = Door {
+            adapter: hooks.adapter,
+            observer: hooks.observer,
+            ..shared.door(&config, secrets, Arc::clone(&path))
+        };
         let metrics = Arc::clone(&shared.metrics);
         let desk = Arc::new(Desk::new(shared, path, &config, conflicts_before));
         desk.start_in(config.stand_in).await;
@@ -399,16 +406,11 @@ impl Shared {
         Ok(secrets)
     }
 
-    fn door(
-        &self,
-        config: &Config,
-        secrets: Arc<BankSecrets>,
-        path: Arc<Path>,
-        adapter: Option<Arc<dyn Adapter>>,
-    ) -> Door {
+    fn door(&self, config: &Config, secrets: Arc<BankSecrets>, path: Arc<Path>) -> Door {
         Door {
             authenticator: Authenticator::new(config.banks.clone(), secrets),
-            adapter,
+            adapter: None,
+            observer: None,
             limits: Arc::clone(&path.limits),
             path,
             clock: Arc::clone(&self.clock),

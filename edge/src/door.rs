@@ -24,6 +24,7 @@ use crate::budget::Budget;
 use crate::limit::Limits;
 use crate::log::Log;
 use crate::metrics::{Answered, Metrics};
+use crate::observer::{Notes, Observer, Seen};
 use crate::path::{Given, Path, Refusal};
 use crate::problem::{Problem, Unavailable};
 use crate::server::{Handler, Request};
@@ -53,6 +54,8 @@ pub struct Door {
     pub metrics: Arc<Metrics>,
     /// Stored faults are alarmed.
     pub alarms: Arc<Alarms>,
+    /// Sees what became of each request; in production there is none.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 // === impl Door ===
@@ -63,13 +66,19 @@ impl Handler for Door {
             transaction = tracing::field::Empty, rung = tracing::field::Empty, decision = tracing::field::Empty);
         Box::pin(
             async move {
-                match self.authorize(request).await {
+                let mut notes = Notes::new(self.observer.is_some(), request.parts.uri.path());
+                let response = match self.authorize(request, &mut notes).await {
                     Ok(response) => response,
                     Err(problem) => {
                         self.metrics.refused(&problem);
+                        notes.problem(&problem);
                         problem.to_response()
                     }
+                };
+                if let (Some(observer), Some(seen)) = (&self.observer, notes.seen()) {
+                    observer.saw(seen);
                 }
+                response
             }
             .instrument(span),
         )
@@ -77,6 +86,9 @@ impl Handler for Door {
 
     fn turned_away(&self, problem: &Problem) {
         self.metrics.refused(problem);
+        if let Some(observer) = &self.observer {
+            observer.saw(&Seen::turned_away(problem));
+        }
     }
 
     fn connection_refused(&self) {
@@ -89,7 +101,11 @@ impl Handler for Door {
 }
 
 impl Door {
-    async fn authorize(&self, request: Request) -> Result<Response<Bytes>, Problem> {
+    async fn authorize(
+        &self,
+        request: Request,
+        notes: &mut Notes,
+    ) -> Result<Response<Bytes>, Problem> {
         let Request {
             parts,
             body,
@@ -110,10 +126,10 @@ impl Door {
             body: &body,
             peer_name: peer_name.as_deref(),
         };
-        let Sender { bank, message_id } = self
-            .authenticator
-            .authenticate(&presented, now)
-            .map_err(|error| self.not_authentic(error, peer.ip()))?;
+        let sender = self.authenticator.authenticate(&presented, now);
+        notes.authentic(sender.as_ref().map(|_| ()).map_err(|error| *error));
+        let Sender { bank, message_id } =
+            sender.map_err(|error| self.not_authentic(error, peer.ip()))?;
         vouch.known();
         tracing::Span::current().record("bank", bank.slug.as_str());
         require_json(&parts.headers)?;
@@ -128,6 +144,7 @@ impl Door {
             Some(adapter) => adapter.understand(&message),
             None => bank.format.understand(&message),
         }?;
+        notes.asked(&asked);
         let budget = Budget::new(received, bank);
         let arrival = Arrival {
             complete,
@@ -139,13 +156,13 @@ impl Door {
         };
         let _place = match self.admission.admit(arrival, has_answer).await {
             Ok(place) => place,
-            Err(shed) => return self.in_words(shed_problem(shed), reply.as_ref()),
+            Err(shed) => return self.in_words(shed_problem(shed), reply.as_ref(), notes),
         };
         let replied = match asked {
             Asked::Authorization(asked) => {
-                let answered = self.path.answer(asked.as_ref().clone(), budget).await;
-                match answered {
+                match self.path.answer(asked.as_ref().clone(), budget).await {
                     Ok(given) => {
+                        notes.answer(given.answer(), given.is_replayed());
                         let asked = (asked.as_ref(), reply.as_ref());
                         let deadline = budget.deadline();
                         return self.respond(&given, asked, received, deadline).await;
@@ -153,32 +170,49 @@ impl Door {
                     Err(refusal) => Err(refusal),
                 }
             }
-            Asked::Notice => Ok(reply.recorded()),
-            Asked::Advice(asked) => {
-                let taken = self.path.take_advice(*asked, budget).await;
-                taken.map(|()| reply.recorded())
-            }
-            Asked::Settlement(moved) => {
-                let settled = self.path.settle(*moved, &budget).await;
-                settled.map(|()| reply.recorded())
-            }
-            Asked::TakeBack(asked) => {
-                let taken = self.path.take_back(&asked, &budget).await;
-                taken.map(|taken| reply.taken_back(asked.payment, &taken))
-            }
+            word => self.record(word, reply.as_ref(), budget, notes).await,
         };
         match replied {
             Ok(rendered) => Ok(response(rendered)),
-            Err(refusal) => self.in_words(problem_of(&refusal), reply.as_ref()),
+            Err(refusal) => self.in_words(problem_of(&refusal), reply.as_ref(), notes),
         }
     }
 
+    /// Takes a word of the bank's down that asks for no decision.
+    async fn record(
+        &self,
+        word: Asked,
+        reply: &dyn Reply,
+        budget: Budget,
+        notes: &mut Notes,
+    ) -> Result<Rendered, Refusal> {
+        match word {
+            Asked::TakeBack(asked) => {
+                let taken = self.path.take_back(&asked, &budget).await?;
+                notes.taken_back(&taken);
+                return Ok(reply.taken_back(asked.payment, &taken));
+            }
+            Asked::Advice(asked) => self.path.take_advice(*asked, budget).await?,
+            Asked::Settlement(moved) => self.path.settle(*moved, &budget).await?,
+            // Of what the bank declined there is nothing to keep; what is asked was decided.
+            Asked::Notice | Asked::Authorization(_) => {}
+        }
+        notes.recorded();
+        Ok(reply.recorded())
+    }
+
     /// In the format's own words, where it has any.
-    fn in_words(&self, problem: Problem, reply: &dyn Reply) -> Result<Response<Bytes>, Problem> {
+    fn in_words(
+        &self,
+        problem: Problem,
+        reply: &dyn Reply,
+        notes: &mut Notes,
+    ) -> Result<Response<Bytes>, Problem> {
         let Some(rendered) = reply.problem(&problem) else {
             return Err(problem);
         };
         self.metrics.refused(&problem);
+        notes.problem(&problem);
         Ok(response(rendered))
     }
 

@@ -7,8 +7,8 @@
 //! [`breaker`]), [`holds`] and [`afterwards`]; what became of a request without an answer is a
 //! [`problem`]. Behind it: [`machine`] (the register under the log), [`drain`], [`journal`],
 //! [`stores`] and [`cards`], the keepers' [`links`]. Beside it: [`config`], [`telemetry`], [`metrics`], [`alarm`],
-//! the operators' [`admin`], the codec of [`iso8583`]; for every TLS end [`tls`], [`watched`] files and,
-//! for development, [`issue`].
+//! the operators' [`admin`] and, for a sandbox, an [`observer`], the codec of [`iso8583`]; for every TLS
+//! end [`tls`], [`watched`] files and, for development, [`issue`].
 //! [`app`] puts everything together.
 
 pub mod adapter;
@@ -39,6 +39,7 @@ pub mod links;
 pub mod log;
 pub mod machine;
 pub mod metrics;
+pub mod observer;
 pub mod path;
 pub mod primary;
 pub mod problem;

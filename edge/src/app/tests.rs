@@ -9,6 +9,7 @@ mod alarms;
 mod closing;
 mod following;
 mod group;
+mod observing;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
