@@ -134,6 +134,14 @@ impl Scheme {
         }
     }
 
+    /// Whether what is signed holds an id of the message.
+    pub const fn signs_id(self) -> bool {
+        match self {
+            Self::StandardWebhooks | Self::HttpMessage => true,
+            Self::Stripe | Self::Basic => false,
+        }
+    }
+
     /// Reads a secret as senders of this scheme are given it.
     pub fn secret(self, text: &str) -> Result<Secret, SecretError> {
         match self {

@@ -462,6 +462,12 @@ fn bank_secrets(from: &Settings, number: usize, bank: BankId) -> Read<SecretsCon
         None => format.scheme(),
         Some(_) => from.parsed(&key("signature"), expected)?,
     };
+    if format == Format::Lithic && !scheme.signs_id() {
+        return wrong(
+            &key("signature"),
+            "must be standard-webhooks or http-message: of a Lithic payment the message's signed id is the key",
+        );
+    }
     let wrong_key = |key: String, error: &dyn std::fmt::Display| ConfigError::Value {
         key,
         expected: error.to_string(),

@@ -192,6 +192,24 @@ fn a_fault_names_its_key_and_what_is_right() {
 }
 
 #[test]
+fn a_lithic_bank_signs_what_names_its_payments() {
+    let says = |scheme: &str| {
+        let pairs = [
+            ("STANDIN_EDGE__BANKS__0__ADAPTER", "lithic"),
+            ("STANDIN_EDGE__BANKS__0__SIGNATURE", scheme),
+        ];
+        fault(EXAMPLE, &pairs)
+    };
+    for scheme in ["stripe", "basic"] {
+        let said = says(scheme);
+        let expected = "banks.0.signature: must be standard-webhooks or http-message";
+        assert!(said.contains(expected), "{said}");
+    }
+    // It comes as far as the key, which wants an id.
+    assert!(says("http-message").contains("banks.0.secrets: line 1"));
+}
+
+#[test]
 fn a_syntax_error_does_not_quote_the_file() {
     let file = EXAMPLE.replace(
         "secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]",
