@@ -3,7 +3,8 @@
 //!
 //! Source: <https://www.marqeta.com/docs/core-api/gateway-jit-funding-messages>. Amounts are decimal
 //! numbers of major units; they are read from their digits. What is funded is
-//! `gpa_order.jit_funding.amount`, and `gpa_order.jit_funding.token` names the request.
+//! `gpa_order.jit_funding.amount`, and `gpa_order.jit_funding.token` names the request. The holder of the
+//! card is `acting_user_token`: `user_token` is the account's owner, whom many cards may share.
 
 use http::StatusCode;
 use serde::Serialize;
@@ -79,13 +80,14 @@ pub fn understand(message: &Message<'_>) -> Result<Understood, Problem> {
     let text = json::text_of(message.body)?;
     let names = [
         "card_token",
+        "acting_user_token",
         "user_token",
         "currency_code",
         "gpa_order",
         "card_acceptor",
         "pos",
     ];
-    let Fields([card, user, currency, order, acceptor, pos]) = fields(text, names)?;
+    let Fields([card, acting, user, currency, order, acceptor, pos]) = fields(text, names)?;
     let (jit, currency) = read_order(required(order, "gpa_order")?, currency)?;
     let (reply, method) = read_funding(jit, currency)?;
     if method == Method::Reversal {
@@ -93,7 +95,10 @@ pub fn understand(message: &Message<'_>) -> Result<Understood, Problem> {
     }
     let token = match message.bank.shopper_by {
         ShopperBy::Card => json::token(required(card, "card_token")?, "card_token")?,
-        ShopperBy::Cardholder => json::token(required(user, "user_token")?, "user_token")?,
+        ShopperBy::Cardholder => match acting {
+            Some(acting) => json::token(acting, "acting_user_token")?,
+            None => json::token(required(user, "user_token")?, "user_token")?,
+        },
     };
     let names = ["terminal_id", "partial_approval_capable"];
     let Fields([terminal, partial]) = optional_object(pos, "pos", names)?;

@@ -57,6 +57,19 @@ fn the_documented_request_is_understood() {
 }
 
 #[test]
+fn of_a_shared_account_the_holder_is_who_acts() {
+    let mut shared = event();
+    shared["user_token"] = json!("company-1");
+    let of = |event: &Value| read(event).particulars.card;
+    assert_eq!(of(&shared).as_deref(), Some("user-1"));
+    shared["acting_user_token"] = json!(null);
+    assert_eq!(of(&shared).as_deref(), Some("company-1"));
+    let named = |value| wrong_field(Format::Marqeta, &shared, "/user_token", value);
+    assert_eq!(named(json!(null)), "user_token");
+    assert_eq!(named(json!("4111111111111111")), "card-number");
+}
+
+#[test]
 fn the_accounts_currency_counts_and_decimals_are_exact() {
     let mut zloty = event();
     zloty["currency_code"] = json!("PLN");
@@ -97,8 +110,12 @@ fn inquiries_ask_for_nothing() {
 #[test]
 fn wrong_fields_are_named() {
     for (pointer, value, field) in [
-        ("/user_token", json!(null), "user_token"),
-        ("/user_token", json!("4111111111111111"), "card-number"),
+        ("/acting_user_token", json!(7), "acting_user_token"),
+        (
+            "/acting_user_token",
+            json!("4111111111111111"),
+            "card-number",
+        ),
         (
             "/gpa_order/jit_funding/token",
             json!("4111111111111111"),
