@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Door, Payment};
+use super::{Door, Payment, key_in_letters};
 use crate::client::Call;
 use crate::open_loop::{Fired, fire, moment};
 use crate::out::{live_line, say, say_json};
@@ -209,10 +209,7 @@ impl Template {
             return self.head.clone();
         }
         let mut body = self.head.to_vec();
-        let id = format!(
-            ",\"transaction_id\":\"{}\"}}",
-            uuid::Uuid::now_v7().simple()
-        );
+        let id = format!(",\"transaction_id\":\"{}\"}}", key_in_letters());
         body.extend_from_slice(id.as_bytes());
         body.into()
     }
@@ -233,7 +230,19 @@ fn stop_on_interrupt() -> CancellationToken {
 
 #[cfg(test)]
 mod tests {
+    use standin_core::card_number::holds_card_number;
+
     use super::*;
+
+    #[test]
+    fn no_fresh_id_reads_as_a_card_number() {
+        let template = Template::new(br#"{"shopper_id":1}"#, false).unwrap();
+        for _ in 0..20_000 {
+            let body = template.fresh();
+            let text = std::str::from_utf8(&body).unwrap();
+            assert!(!holds_card_number(text), "{text}");
+        }
+    }
 
     #[test]
     fn each_request_is_a_payment_of_its_own_unless_replayed() {
