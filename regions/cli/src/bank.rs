@@ -1,13 +1,16 @@
-//! `standin bank`: plays a bank, one request (`send`) or a load of them (`load`).
+//! `standin bank`: plays a bank, one request (`send`), a case of the contract (`trigger`) or a load of
+//! requests (`load`); and a sandbox for those who connect one (`listen`).
 
+pub mod format;
+pub mod listen;
 pub mod load;
 pub mod send;
+pub mod trigger;
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde_json::value::RawValue;
-use standin_core::signature::Scheme;
+use standin_core::signature::{Scheme, Secret};
 
+use self::format::Format;
 use crate::client::Signer;
 use crate::secret::SecretArgs;
 
@@ -21,6 +24,8 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Send(send::Args),
+    Trigger(trigger::Args),
+    Listen(listen::Args),
     Load(load::Args),
 }
 
@@ -44,10 +49,10 @@ pub struct Door {
     /// The bank's secret.
     #[command(flatten)]
     pub secret: SecretArgs,
-    /// How the bank signs: standard-webhooks, stripe, http-message or basic.
-    #[arg(long, value_name = "SCHEME", default_value = "standard-webhooks",
-          env = "STANDIN_SIGNATURE", value_parser = scheme)]
-    pub signature: Scheme,
+    /// How the bank signs: standard-webhooks, stripe, http-message or basic. Left out, as its format's
+    /// platform does.
+    #[arg(long, value_name = "SCHEME", env = "STANDIN_SIGNATURE", value_parser = scheme)]
+    pub signature: Option<Scheme>,
     /// For http-message: the id of the secret.
     #[arg(
         long,
@@ -59,44 +64,59 @@ pub struct Door {
 }
 
 /// What a payment says.
-#[derive(Clone, PartialEq, Eq, Debug, clap::Args)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, clap::Args)]
 pub struct Payment {
-    /// Whose card.
-    #[arg(long, value_name = "ID", default_value_t = 123)]
-    pub shopper: u64,
-    /// How much, in major units, exactly as written: 300, 100.2.
+    /// Who and where.
+    #[command(flatten)]
+    pub charged: Charged,
+    /// How much, in major units, exactly as written: 300, 100.2. 0 asks whether the card is good.
     #[arg(long, value_name = "DECIMAL", default_value = "300")]
     pub amount: String,
+    /// The bank's own key for this payment. The same key with the same body replays the answer;
+    /// left out, native: the trip, shopper, merchant and amount are the key; else a fresh one.
+    #[arg(long, value_name = "KEY")]
+    pub transaction_id: Option<String>,
+    /// Takes less than the amount, where the bank is configured to.
+    #[arg(long)]
+    pub partial: bool,
+}
+
+/// Whose card is charged, and where.
+#[derive(Clone, PartialEq, Eq, Default, Debug, clap::Args)]
+pub struct Charged {
+    /// Native: whose card. Platforms: whose card of `standin bank listen`, unless --card says which.
+    #[arg(long, value_name = "ID", default_value_t = 123)]
+    pub shopper: u64,
+    /// Platforms: the card's token.
+    #[arg(long, value_name = "TOKEN")]
+    pub card: Option<String>,
+    /// Platforms: the token of the card's holder.
+    #[arg(long, value_name = "TOKEN")]
+    pub cardholder: Option<String>,
     /// The merchant's name, as a bank would write it.
     #[arg(long, value_name = "TEXT", default_value = "Target")]
     pub merchant_name: String,
-    /// The merchant's street address.
+    /// The merchant's street address; Stripe sends none.
     #[arg(long, value_name = "TEXT", default_value = "123 Main St")]
     pub merchant_address: String,
-    /// ISO 4217 code; left out, the bank's own currency holds.
+    /// Platforms: the merchant's city.
+    #[arg(long, value_name = "TEXT", default_value = "Cincinnati")]
+    pub merchant_city: String,
+    /// Platforms: the merchant's state.
+    #[arg(long, value_name = "TEXT", default_value = "OH")]
+    pub merchant_state: String,
+    /// Platforms: the merchant's postal code.
+    #[arg(long, value_name = "TEXT", default_value = "45202")]
+    pub merchant_postal_code: String,
+    /// The merchant's id in the card network.
+    #[arg(long, value_name = "ID")]
+    pub network_id: Option<String>,
+    /// The terminal's id.
+    #[arg(long, value_name = "ID")]
+    pub terminal_id: Option<String>,
+    /// ISO 4217 code; left out, native: the bank's own currency holds; else USD.
     #[arg(long, value_name = "CODE")]
     pub currency: Option<String>,
-    /// The bank's own key for this payment. The same key with the same body replays the answer;
-    /// left out, the trip, shopper, merchant and amount are the key.
-    #[arg(long, value_name = "KEY")]
-    pub transaction_id: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    shopper_id: u64,
-    amount: &'a RawValue,
-    merchant: Merchant<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    currency: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    transaction_id: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Merchant<'a> {
-    name: &'a str,
-    address: &'a str,
 }
 
 // === impl Args ===
@@ -109,6 +129,8 @@ impl Args {
     pub async fn run(self) -> anyhow::Result<u8> {
         match self.command {
             Command::Send(args) => args.run().await,
+            Command::Trigger(args) => args.run().await,
+            Command::Listen(args) => args.run().await,
             Command::Load(args) => args.run().await,
         }
     }
@@ -121,10 +143,19 @@ impl Door {
     ///
     /// # Errors
     /// When there is no secret, or it is none.
-    pub fn signer(&self) -> anyhow::Result<Signer> {
-        let secret = self.secret.bank(self.signature)?;
+    pub fn signer(&self, format: Format) -> anyhow::Result<Signer> {
+        let scheme = self.scheme(format);
+        Ok(self.signer_with(scheme, self.secret.bank(scheme)?))
+    }
+
+    /// Signs with another secret.
+    fn signer_with(&self, scheme: Scheme, secret: Secret) -> Signer {
         let key_id = self.key_id.clone().unwrap_or_default();
-        Ok(Signer::of(self.signature, secret, key_id, &self.url))
+        Signer::of(scheme, secret, key_id, &self.url)
+    }
+
+    fn scheme(&self, format: Format) -> Scheme {
+        self.signature.unwrap_or_else(|| format.scheme())
     }
 
     /// Path of the bank's authorizations.
@@ -162,29 +193,13 @@ pub fn path_of(bank: &str) -> String {
 // === impl Payment ===
 
 impl Payment {
-    /// The body a bank sends. The amount's digits stay as they are; an amount that is no JSON
-    /// number goes as a string, for the edge to judge.
+    /// The body a bank sends in our own format. The amount's digits stay as they are; an amount that is
+    /// no JSON number goes as a string, for the edge to judge.
     ///
     /// # Errors
     /// Never for texts, which have a JSON form.
     pub fn body(&self) -> serde_json::Result<Bytes> {
-        let is_number = serde_json::from_str::<serde_json::Number>(&self.amount).is_ok();
-        let amount = if is_number {
-            RawValue::from_string(self.amount.clone())?
-        } else {
-            serde_json::value::to_raw_value(&self.amount)?
-        };
-        let body = Body {
-            shopper_id: self.shopper,
-            amount: &amount,
-            merchant: Merchant {
-                name: &self.merchant_name,
-                address: &self.merchant_address,
-            },
-            currency: self.currency.as_deref(),
-            transaction_id: self.transaction_id.as_deref(),
-        };
-        Ok(serde_json::to_vec(&body)?.into())
+        format::native::body(self, None)
     }
 }
 
@@ -194,12 +209,14 @@ mod tests {
 
     fn payment(amount: &str) -> Payment {
         Payment {
-            shopper: 123,
+            charged: Charged {
+                shopper: 123,
+                merchant_name: "Target".to_owned(),
+                merchant_address: "123 Main St".to_owned(),
+                ..Charged::default()
+            },
             amount: amount.to_owned(),
-            merchant_name: "Target".to_owned(),
-            merchant_address: "123 Main St".to_owned(),
-            currency: None,
-            transaction_id: None,
+            ..Payment::default()
         }
     }
 

@@ -124,6 +124,30 @@ struct Pair {
     key: PathBuf,
 }
 
+/// Makes a development set for one bank and the listener it connects to on loopback.
+pub(crate) fn of_bank(bank: &BankId, out: &Path) -> anyhow::Result<()> {
+    let wanted = [
+        Wanted::Bank(bank.clone()),
+        Wanted::Listener(
+            Whose::Banks,
+            vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
+        ),
+    ];
+    let args = Args {
+        region: String::new(),
+        edges: Vec::new(),
+        banks: Vec::new(),
+        operators: Vec::new(),
+        hosts: Vec::new(),
+        out: out.to_owned(),
+        days: 30,
+        force: true,
+        json: false,
+    };
+    args.make(&wanted, SystemClock.now())?;
+    Ok(())
+}
+
 // === impl Args ===
 
 impl Args {

@@ -5,6 +5,7 @@
 //! sent on another connection; whatever may have reached the server is the caller's to repeat.
 //! Deliberately absent: redirects, HTTP/2.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Body;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use standin_core::clock::{Clock, SystemClock};
@@ -31,7 +33,10 @@ use uuid::Uuid;
 
 pub use tls::{ClientTls, TlsArgs};
 
+mod stalled;
 mod tls;
+
+use stalled::Stalled;
 
 /// Largest reply read.
 pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -95,6 +100,8 @@ pub struct Reply {
     pub replayed: Option<String>,
     /// Value of `Retry-After`.
     pub retry_after: Option<String>,
+    /// Value of `Stripe-Version`.
+    pub stripe_version: Option<String>,
     /// Body.
     pub body: Bytes,
 }
@@ -224,8 +231,14 @@ impl Call {
     }
 
     /// Signs it now, under a fresh message id.
-    pub fn signed(mut self, signer: &Signer) -> Self {
-        let headers = signer.headers(&self);
+    pub fn signed(self, signer: &Signer) -> Self {
+        let id = format!("msg_{}", Uuid::now_v7().simple());
+        self.signed_as(signer, &id)
+    }
+
+    /// Signs it now, under a message id where the scheme has one.
+    pub fn signed_as(mut self, signer: &Signer, id: &str) -> Self {
+        let headers = signer.headers(&self, id);
         self.headers.extend(headers);
         self
     }
@@ -254,14 +267,13 @@ impl Signer {
         }
     }
 
-    fn headers(&self, call: &Call) -> Vec<(&'static str, String)> {
+    fn headers(&self, call: &Call, id: &str) -> Vec<(&'static str, String)> {
         let now = SystemClock.now().as_secs();
         match self.scheme {
             Scheme::StandardWebhooks => {
-                let id = format!("msg_{}", Uuid::now_v7().simple());
-                let signature = sign(&self.secret, &id, now, &call.body);
+                let signature = sign(&self.secret, id, now, &call.body);
                 vec![
-                    (ID_HEADER, id),
+                    (ID_HEADER, id.to_owned()),
                     (TIMESTAMP_HEADER, now.to_string()),
                     (SIGNATURE_HEADER, signature),
                 ]
@@ -271,16 +283,13 @@ impl Signer {
                 vec![(stripe::SIGNATURE_HEADER, signature)]
             }
             Scheme::Basic => vec![(basic::HEADER, basic::credentials(&self.secret))],
-            Scheme::HttpMessage => self.message_headers(call, now),
+            Scheme::HttpMessage => self.message_headers(call, id, now),
         }
     }
 
-    fn message_headers(&self, call: &Call, now: i64) -> Vec<(&'static str, String)> {
+    fn message_headers(&self, call: &Call, id: &str, now: i64) -> Vec<(&'static str, String)> {
         let digest = http_message::digest(&call.body);
-        let (key, nonce) = (
-            Uuid::now_v7().to_string(),
-            Uuid::new_v4().simple().to_string(),
-        );
+        let nonce = Uuid::new_v4().simple().to_string();
         let content_type = call
             .headers
             .iter()
@@ -291,7 +300,7 @@ impl Signer {
             target: &call.path,
             content_type: content_type.map_or("", |(_, value)| value),
             content_digest: &digest,
-            idempotency_key: &key,
+            idempotency_key: id,
             signature_input: "",
             signature: "",
             body: &call.body,
@@ -305,7 +314,7 @@ impl Signer {
         let (input, signature) = http_message::sign(&self.secret, &message, &terms);
         vec![
             (http_message::DIGEST_HEADER, digest),
-            (http_message::KEY_HEADER, key),
+            (http_message::KEY_HEADER, id.to_owned()),
             (http_message::INPUT_HEADER, input),
             (http_message::SIGNATURE_HEADER, signature),
         ]
@@ -359,7 +368,8 @@ impl Pool {
         loop {
             let mut connection = self.connection().await?;
             sends = sends.saturating_add(1);
-            match connection.send_request(self.request(&call)?).await {
+            let body = Full::new(call.body.clone());
+            match connection.send_request(self.request(&call, body)?).await {
                 Ok(response) => {
                     let reply = read(response).await?;
                     self.put_back(connection);
@@ -385,7 +395,38 @@ impl Pool {
         }
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, CallError> {
+    /// Sends the head and half of the body on a connection of its own, and no more; waits for a reply
+    /// all the same.
+    pub async fn stall(&self, call: &Call, patience: Duration) -> Result<Reply, CallError> {
+        let half = async {
+            let mut connection = self.connect().await?;
+            let body = Stalled::half_of(&call.body);
+            read(connection.send_request(self.request(call, body)?).await?).await
+        };
+        tokio::time::timeout(patience, half)
+            .await
+            .unwrap_or(Err(CallError::Timeout))
+    }
+
+    /// Sends a request on a connection of its own, waits so long, and leaves without a look at what
+    /// came.
+    pub async fn abandon(&self, call: &Call, wait: Duration) -> Result<(), CallError> {
+        let mut connection = self.connect().await?;
+        let body = Full::new(call.body.clone());
+        let sending = connection.send_request(self.request(call, body)?);
+        let until = Instant::now().checked_add(wait);
+        let replied = tokio::time::timeout(wait, sending).await;
+        drop(replied);
+        if let Some(until) = until {
+            tokio::time::sleep_until(until).await;
+        }
+        Ok(())
+    }
+
+    async fn connect<B>(&self) -> Result<SendRequest<B>, CallError>
+    where
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
         let failed = |source| CallError::Connect {
             target: self.0.target.to_string(),
             source,
@@ -404,9 +445,10 @@ impl Pool {
         }
     }
 
-    async fn speak<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, CallError>
+    async fn speak<S, B>(&self, stream: S) -> Result<SendRequest<B>, CallError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
         let (sender, driver) = handshake(TokioIo::new(stream)).await?;
         self.0.drivers.spawn(async move {
@@ -422,7 +464,7 @@ impl Pool {
         }
     }
 
-    fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, CallError> {
+    fn request<B>(&self, call: &Call, body: B) -> Result<Request<B>, CallError> {
         let mut request = Request::builder()
             .method(call.method.clone())
             .uri(&call.path)
@@ -430,7 +472,7 @@ impl Pool {
         for (name, value) in &call.headers {
             request = request.header(*name, value);
         }
-        Ok(request.body(Full::new(call.body.clone()))?)
+        Ok(request.body(body)?)
     }
 
     fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<SendRequest<Full<Bytes>>>> {
@@ -451,6 +493,7 @@ async fn read(response: http::Response<hyper::body::Incoming>) -> Result<Reply, 
         Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
     let (replayed, retry_after) = (text("idempotent-replayed"), text("retry-after"));
+    let stripe_version = text("stripe-version");
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), REPLY_BYTES_MAX)
         .collect()
@@ -461,6 +504,7 @@ async fn read(response: http::Response<hyper::body::Incoming>) -> Result<Reply, 
         status,
         replayed,
         retry_after,
+        stripe_version,
         body,
     })
 }

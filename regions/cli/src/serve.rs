@@ -1,7 +1,7 @@
 //! `standin serve`: one edge and the trips API in one process.
 
 mod data;
-mod example;
+pub(crate) mod example;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use standin_edge::app::Hooks;
 use standin_edge::config::Config;
 use tokio::signal::unix::{SignalKind, signal};
 
-pub(crate) use data::DataDir;
+pub(crate) use data::{DataDir, kept};
 
 use crate::client::{Signer, Target};
 use crate::out::say;

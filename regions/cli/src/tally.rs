@@ -213,6 +213,7 @@ mod tests {
             status,
             replayed: None,
             retry_after: None,
+            stripe_version: None,
             body,
         })
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::format::Format;
 use super::{Door, Payment, key_in_letters};
 use crate::client::Call;
 use crate::open_loop::{Fired, fire, moment};
@@ -108,7 +109,7 @@ impl Args {
 
     async fn load(&self) -> anyhow::Result<Report> {
         let bodies = self.bodies()?;
-        let signer = self.door.signer()?;
+        let signer = self.door.signer(Format::Native)?;
         let connections = usize::try_from(self.connections)?;
         let pool = self.door.tls.pool(&self.door.url, connections)?;
         let tally = Arc::new(Mutex::new(Tally::default()));

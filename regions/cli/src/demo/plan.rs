@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::chance::Chance;
 use super::stories::{Ask, Cart, Deed, GAP_MS, Place, Script, Story, Want};
-use crate::bank::Payment;
+use crate::bank::{Charged, Payment};
 use crate::baskets::{Basket, Line};
 use crate::open_loop::moment;
 
@@ -419,12 +419,16 @@ impl Planner<'_> {
             particulars: Particulars::default(),
         };
         let body = Payment {
-            shopper: told.shopper.into(),
+            charged: Charged {
+                shopper: told.shopper.into(),
+                merchant_name: name,
+                merchant_address: address,
+                currency: ask.currency.map(str::to_owned),
+                ..Charged::default()
+            },
             amount: amount.to_decimal(),
-            merchant_name: name,
-            merchant_address: address,
-            currency: ask.currency.map(str::to_owned),
             transaction_id: key,
+            partial: false,
         };
         PaymentPlan {
             at,

@@ -115,7 +115,7 @@ fn default_dir(example: bool) -> anyhow::Result<PathBuf> {
 }
 
 /// The text kept in a file that only its owner reads; made on first use.
-fn kept(path: &Path, fresh: impl FnOnce() -> String) -> anyhow::Result<String> {
+pub(crate) fn kept(path: &Path, fresh: impl FnOnce() -> String) -> anyhow::Result<String> {
     let place = || path.display().to_string();
     let mut options = OpenOptions::new();
     match options.write(true).create_new(true).mode(0o600).open(path) {

@@ -13,7 +13,8 @@ use crate::platform_client::{self, EventIn, ItemIn, OrderIn, PlatformClient, Tri
 use crate::secret::{EXAMPLE_BANK_SECRET, EXAMPLE_PLATFORM_SECRET};
 use crate::world::World;
 
-const SHOPPER: u64 = 123;
+/// Who shops.
+pub(crate) const SHOPPER: u64 = 123;
 const STORE: i64 = 1;
 /// Fixed, so that starting again changes nothing.
 const ORDER: Uuid = Uuid::from_u128(0x5741_4e44_494e_4000_8000_0000_0000_0001);
@@ -24,14 +25,12 @@ const LINES: [(i64, &str, u32, &str, &str); 3] = [
     (12, "PRODUCE", 9, "55.00", "57.60"),
     (13, "DRUG GM", 4, "60.00", "60.00"),
 ];
-const PICKED: &str = "300.00";
+/// What is in the cart then.
+pub(crate) const PICKED: &str = "300.00";
 const PREPARE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Makes the example, through the trips API. A second time changes nothing.
 pub(super) async fn prepare(world: &World, client: &PlatformClient) -> anyhow::Result<()> {
-    let until = Instant::now()
-        .checked_add(PREPARE_WITHIN)
-        .context("the clock is at its end")?;
     let store = Store {
         id: StoreId::try_from(STORE)?,
         name: "Target".to_owned(),
@@ -39,31 +38,48 @@ pub(super) async fn prepare(world: &World, client: &PlatformClient) -> anyhow::R
         lat_e6: 39_100_000,
         lon_e6: -84_500_000,
     };
+    let until = Instant::now()
+        .checked_add(PREPARE_WITHIN)
+        .context("the clock is at its end")?;
+    client
+        .insist(platform_client::put_store(&store)?, until)
+        .await?;
+    shop(world, client, &store, SHOPPER).await
+}
+
+/// Has a shopper pick the example's items at a store that is there. A second time changes nothing.
+pub(crate) async fn shop(
+    world: &World,
+    client: &PlatformClient,
+    store: &Store,
+    shopper: u64,
+) -> anyhow::Result<()> {
+    let until = Instant::now()
+        .checked_add(PREPARE_WITHIN)
+        .context("the clock is at its end")?;
+    let (order, trip) = (of_shopper(ORDER, shopper), of_shopper(TRIP, shopper));
     let items = LINES.map(|(product, category, quantity, listed, _)| ItemIn {
         product,
         category,
         quantity,
         listed: listed.to_owned(),
     });
-    let order = OrderIn {
-        order_id: ORDER,
+    let placed = OrderIn {
+        order_id: order,
         customer_id: 1,
-        store_id: STORE,
+        store_id: store.id.get(),
         items: items.into(),
     };
     client
-        .insist(platform_client::put_store(&store)?, until)
+        .insist(platform_client::place(&placed)?, until)
         .await?;
     client
-        .insist(platform_client::place(&order)?, until)
+        .insist(platform_client::claim(order, shopper)?, until)
         .await?;
     client
-        .insist(platform_client::claim(ORDER, SHOPPER)?, until)
+        .insist(platform_client::start(trip, shopper, &[order])?, until)
         .await?;
-    client
-        .insist(platform_client::start(TRIP, SHOPPER, &[ORDER])?, until)
-        .await?;
-    let before: TripOut = look(client, until).await?;
+    let before: TripOut = look(client, shopper, trip, until).await?;
     let mut events = vec![EventIn::position(
         Uuid::now_v7(),
         store.lat_e6,
@@ -73,17 +89,17 @@ pub(super) async fn prepare(world: &World, client: &PlatformClient) -> anyhow::R
     let is_new = before.picked == "0.00" && before.status == "SHOPPING";
     for (line, (_, _, _, _, actual)) in (1_u32..).zip(LINES).filter(|_| is_new) {
         events.push(EventIn {
-            order_id: Some(ORDER),
+            order_id: Some(order),
             line: Some(line),
             actual: Some(actual.to_owned()),
             ..EventIn::of("pick", Uuid::now_v7())
         });
     }
     client
-        .insist(platform_client::events(TRIP, SHOPPER, &events)?, until)
+        .insist(platform_client::events(trip, shopper, &events)?, until)
         .await?;
     loop {
-        let seen = look(client, until).await?;
+        let seen = look(client, shopper, trip, until).await?;
         let known = world.edge().status().await["stores"].as_u64() > Some(0);
         if known && (seen.picked == PICKED || !is_new) {
             return Ok(());
@@ -97,9 +113,20 @@ pub(super) async fn prepare(world: &World, client: &PlatformClient) -> anyhow::R
     }
 }
 
-async fn look(client: &PlatformClient, until: Instant) -> anyhow::Result<TripOut> {
+/// An id of the example's shopper, as another shopper has it.
+fn of_shopper(id: Uuid, shopper: u64) -> Uuid {
+    let away = u128::from(shopper.abs_diff(SHOPPER)).saturating_mul(0x1_0000);
+    Uuid::from_u128(id.as_u128().saturating_add(away))
+}
+
+async fn look(
+    client: &PlatformClient,
+    shopper: u64,
+    trip: Uuid,
+    until: Instant,
+) -> anyhow::Result<TripOut> {
     let seen = client
-        .insist(platform_client::trip(SHOPPER, TRIP), until)
+        .insist(platform_client::trip(shopper, trip), until)
         .await?;
     Ok(serde_json::from_value(seen)?)
 }
