@@ -17,6 +17,7 @@ mod crash;
 mod disks;
 mod door;
 mod failover;
+mod integrators;
 mod keepers;
 mod lifecycle;
 mod operators;
