@@ -553,7 +553,7 @@ async fn the_door_is_as_its_contract_says() {
             "--phases",
             "examples,coverage,fuzzing",
             "--max-examples",
-            "300",
+            "150",
         ])
         .args(["--seed", &seed.to_string(), "--no-color"])
         // What is valid may be declined, and a request is signed for whoever asks.
