@@ -17,7 +17,7 @@ use tracing::{Instrument, info_span};
 use crate::adapter::{
     Adapter, Asked, Message, Rendered, Reply, Resource, Understood, require_json,
 };
-use crate::admission::{Admission, Arrival, Shed};
+use crate::admission::{Admission, Arrival, Place, Shed};
 use crate::alarm::{Alarm, Alarms};
 use crate::authenticate::{AuthenticationError, Authenticator, Presented, Sender};
 use crate::budget::Budget;
@@ -146,17 +146,13 @@ impl Door {
         }?;
         notes.asked(&asked);
         let budget = Budget::new(received, bank);
-        let arrival = Arrival {
-            complete,
-            deadline: budget.deadline(),
+        let decided = match &asked {
+            Asked::Authorization(asked) => Some(asked.as_ref()),
+            _ => None,
         };
-        let has_answer = || match &asked {
-            Asked::Authorization(asked) => self.path.has_answer(asked),
-            _ => false,
-        };
-        let _place = match self.admission.admit(arrival, has_answer).await {
+        let _place = match self.place(decided, complete, &budget).await {
             Ok(place) => place,
-            Err(shed) => return self.in_words(shed_problem(shed), reply.as_ref(), notes),
+            Err(problem) => return self.in_words(problem, reply.as_ref(), notes),
         };
         let replied = match asked {
             Asked::Authorization(asked) => {
@@ -176,6 +172,22 @@ impl Door {
             Ok(rendered) => Ok(response(rendered)),
             Err(refusal) => self.in_words(problem_of(&refusal), reply.as_ref(), notes),
         }
+    }
+
+    /// A place for a request, which is `asked` if it asks for a decision.
+    async fn place(
+        &self,
+        asked: Option<&Authorization>,
+        complete: Instant,
+        budget: &Budget,
+    ) -> Result<Place, Problem> {
+        let arrival = Arrival {
+            complete,
+            deadline: budget.deadline(),
+        };
+        let has_answer = || asked.is_some_and(|asked| self.path.has_answer(asked));
+        let place = self.admission.admit(arrival, has_answer).await;
+        place.map_err(shed_problem)
     }
 
     /// Takes a word of the bank's down that asks for no decision.

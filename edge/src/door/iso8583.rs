@@ -5,10 +5,9 @@ use bytes::Bytes;
 use standin_core::BoxFuture;
 use tracing::{Instrument, info_span};
 
-use super::{Door, problem_of, shed_problem};
+use super::{Door, problem_of};
 use crate::adapter::Format;
 use crate::adapter::iso8583::{self, Asked};
-use crate::admission::Arrival;
 use crate::authenticate::{AuthenticationError, certificate_name};
 use crate::budget::Budget;
 use crate::config::BankConfig;
@@ -98,17 +97,13 @@ impl Door {
             Asked::Authorization(_) | Asked::Advice(_) | Asked::TakeBack(_) => {}
         }
         let budget = Budget::new(frame.received, bank);
-        let arrival = Arrival {
-            complete: frame.received,
-            deadline: budget.deadline(),
+        let decided = match &asked {
+            Asked::Authorization(asked) => Some(asked.as_ref()),
+            _ => None,
         };
-        let has_answer = || match &asked {
-            Asked::Authorization(asked) => self.path.has_answer(asked),
-            _ => false,
-        };
-        let reply = match self.admission.admit(arrival, has_answer).await {
+        let reply = match self.place(decided, frame.received, &budget).await {
             Ok(_place) => self.decide(message, asked, budget, frame).await,
-            Err(shed) => Err(shed_problem(shed)),
+            Err(problem) => Err(problem),
         };
         match reply {
             Ok(reply) => reply.map(Some),
