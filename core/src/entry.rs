@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::decide::{Limits, Tally};
 use crate::id::{BankId, Fingerprint, OrderId, ShopperId, StoreId, TransactionId, TripId};
 use crate::ledger::Card;
-use crate::merchant::Store;
+use crate::merchant::{MerchantId, MerchantKey, Store};
 use crate::money::{Currency, Money};
 use crate::trip::{Approval, Order, Trip, TripEvent};
 
@@ -308,6 +308,10 @@ pub enum PlatformEvent {
         /// Who carries it now.
         shopper: Option<ShopperId>,
     },
+    /// It was said what a network calls a store.
+    MerchantIdPut(MerchantId),
+    /// It was forgotten what a network calls a store.
+    MerchantIdRemoved(MerchantKey),
 }
 
 /// One entry's outcome with everything the ledger books of it.
@@ -415,7 +419,11 @@ impl Entry {
         match self {
             Self::Authorize(proposal) => known(proposal.reason),
             Self::Advice(advice) => known(advice.answer.reason),
-            Self::Platform(PlatformEvent::CardSet { .. }) => false,
+            Self::Platform(
+                PlatformEvent::CardSet { .. }
+                | PlatformEvent::MerchantIdPut(_)
+                | PlatformEvent::MerchantIdRemoved(_),
+            ) => false,
             Self::Settled(_) => false,
             Self::Reverse(reversal) => reversal.cause != ReversalCause::Unheeded,
             _ => true,
@@ -720,6 +728,20 @@ mod tests {
                 at,
             }),
             Entry::Platform(PlatformEvent::TripCompleted { trip, shopper }),
+            Entry::Platform(PlatformEvent::MerchantIdPut(MerchantId {
+                network_id: "445100000000123".parse().unwrap(),
+                terminal: Some("00042".parse().unwrap()),
+                store: "7".parse().unwrap(),
+            })),
+            Entry::Platform(PlatformEvent::MerchantIdPut(MerchantId {
+                network_id: "445100000000123".parse().unwrap(),
+                terminal: None,
+                store: "7".parse().unwrap(),
+            })),
+            Entry::Platform(PlatformEvent::MerchantIdRemoved(MerchantKey {
+                network_id: "445100000000123".parse().unwrap(),
+                terminal: None,
+            })),
             Entry::Operator(action(OperatorOrder::AddKeeper {
                 node: 4,
                 forced: false,

@@ -19,7 +19,7 @@ use crate::answer::{Answer, Reason, Why};
 use crate::clock::Timestamp;
 use crate::entry::{LogPosition, Proposal, Settlement};
 use crate::id::{BankId, OrderId, ShopperId, StoreId, TransactionId, TripId};
-use crate::merchant::Store;
+use crate::merchant::{MerchantId, MerchantKey, Store};
 use crate::money::Currency;
 use crate::trip::{Approval, Order, TripEvent, TripSheet};
 pub use cards::{CARD_ROWS_MAX, Card, CardHolder};
@@ -30,6 +30,9 @@ pub use finals::{Advice, Advised, Booked, BookedCounts, DrainStep, ReversalRow, 
 pub const BOOK_ROWS_MAX: usize = 1_000;
 /// Most holds in one transaction.
 pub const HOLD_ROWS_MAX: usize = 256;
+
+/// Most stores or merchant ids told in one page.
+pub const DIRECTORY_PAGE_MAX: u32 = 2_000;
 
 /// The ledger of record.
 ///
@@ -57,8 +60,39 @@ pub trait Ledger: Send + Sync + 'static {
     /// A commit that proves the primary takes writes.
     fn probe(&self) -> BoxFuture<'_, Result<(), LedgerError>>;
 
-    /// Every store.
-    fn stores(&self) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>>;
+    /// Which state stores and merchant ids are in: another one after every change of either, also
+    /// after a failover that lost changes. Ask before reading them, and again afterwards.
+    fn directory_version(&self) -> BoxFuture<'_, Result<DirectoryVersion, LedgerError>>;
+
+    /// Stores after `after`, by id, at most `limit` and [`DIRECTORY_PAGE_MAX`]; none: there are no
+    /// more.
+    fn stores_after(
+        &self,
+        after: Option<StoreId>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>>;
+
+    /// What networks call stores, after `after`, by key; else as [`Self::stores_after`].
+    fn merchant_ids_after(
+        &self,
+        after: Option<MerchantKey>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<MerchantId>, LedgerError>>;
+
+    /// Every store, read page by page.
+    fn stores(&self) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>> {
+        Box::pin(async move {
+            let mut all: Vec<Store> = Vec::new();
+            loop {
+                let after = all.last().map(|store| store.id);
+                let page = self.stores_after(after, DIRECTORY_PAGE_MAX).await?;
+                if page.is_empty() {
+                    return Ok(all);
+                }
+                all.extend(page);
+            }
+        })
+    }
 
     /// Who carries a card: for a card that is not in the edge's copy of the table.
     fn card_holder(&self, card: Card) -> BoxFuture<'_, Result<Option<ShopperId>, LedgerError>>;
@@ -115,6 +149,13 @@ pub trait Ledger: Send + Sync + 'static {
         card: Card,
         shopper: Option<ShopperId>,
     ) -> BoxFuture<'_, Result<(), LedgerError>>;
+
+    /// Says what a network calls a store; what had the same key is replaced. The store need not be
+    /// there yet.
+    fn put_merchant_id(&self, id: MerchantId) -> BoxFuture<'_, Result<(), LedgerError>>;
+
+    /// Forgets what a network calls a store. Says whether it was there.
+    fn remove_merchant_id(&self, key: MerchantKey) -> BoxFuture<'_, Result<bool, LedgerError>>;
 
     /// Places an order (PLACED). Placing the same order again changes nothing.
     fn place_order(&self, order: Order) -> BoxFuture<'_, Result<Placed, LedgerError>>;
@@ -208,6 +249,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// Keeps a reconciliation run and its findings.
     fn record_run(&self, run: ReconcileRun) -> BoxFuture<'_, Result<(), LedgerError>>;
 }
+
+/// Which state stores and merchant ids are in; says nothing but whether it is another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DirectoryVersion(pub u128);
 
 /// A trip as the ledger knows it.
 #[derive(Clone, PartialEq, Debug)]

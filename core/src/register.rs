@@ -404,7 +404,9 @@ impl Register {
             | PlatformEvent::CardSet { .. }
             | PlatformEvent::OrderPlaced(_)
             | PlatformEvent::OrderClaimed { .. }
-            | PlatformEvent::TripStarted { .. } => {}
+            | PlatformEvent::TripStarted { .. }
+            | PlatformEvent::MerchantIdPut(_)
+            | PlatformEvent::MerchantIdRemoved(_) => {}
         }
     }
 

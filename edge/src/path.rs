@@ -619,7 +619,11 @@ impl Path {
             }
         }
         let facts = Facts {
-            merchant: stores.resolve(&request.merchant),
+            merchant: stores.resolve_ids(
+                request.particulars.network_id.as_deref(),
+                request.particulars.terminal.as_deref(),
+                &request.merchant,
+            ),
             trip: sight.trip.as_ref(),
             trip_age_ms: sight.age_ms,
             store: sight.trip.as_ref().and_then(|trip| stores.get(trip.store)),

@@ -5,12 +5,13 @@
 //! through [`MemoryLedger::replay`], and final rows come back by draining the log again from 0.
 //! Holds are not journalled: a hold is not an answer.
 //!
-//! Bounds: [`ORDERS_MAX`] orders, [`CARDS_MAX`] cards, [`PAYMENTS_MAX`] payments and as many reversals,
-//! [`RUNS_MAX`] reconciliation runs (the oldest is dropped); past the others a call is refused and may
-//! be tried later. Trips and their
+//! Bounds: [`ORDERS_MAX`] orders, [`CARDS_MAX`] cards, [`MERCHANT_IDS_MAX`] merchant ids, [`PAYMENTS_MAX`]
+//! payments, reversals and movements each, [`RUNS_MAX`] reconciliation runs (the oldest is dropped); past
+//! the others a call is refused and may be tried later. Trips and their
 //! events are bounded by orders (event ids of a completed trip are dropped), conflicts and audit
 //! rows by the log they came from, whose space is budgeted.
 
+mod directory;
 mod payments;
 mod platform;
 
@@ -21,16 +22,16 @@ use uuid::Uuid;
 
 use super::{
     Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
-    ClosedCursor, ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, Fate, HOLD_ROWS_MAX,
-    HoldReply, Ledger, LedgerError, OpenTrip, Placed, ReconcileRun, Retry, StaleHold, StartTrip,
-    Started, rows,
+    ClosedCursor, ClosedTrip, Completed, ConflictRow, DirectoryVersion, DrainStep, EventsBooked,
+    Fate, HOLD_ROWS_MAX, HoldReply, Ledger, LedgerError, OpenTrip, Placed, ReconcileRun, Retry,
+    StaleHold, StartTrip, Started, rows,
 };
 use crate::BoxFuture;
 use crate::answer::Why;
 use crate::clock::{Clock, Timestamp};
 use crate::entry::{PlatformEvent, Proposal, Settlement};
 use crate::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
-use crate::merchant::Store;
+use crate::merchant::{MerchantId, MerchantKey, Store};
 use crate::trip::{Applied, Order, TripChange};
 use payments::Payments;
 use platform::Platform;
@@ -39,6 +40,8 @@ use platform::Platform;
 pub const ORDERS_MAX: usize = 1_000_000;
 /// Most cards kept.
 pub const CARDS_MAX: usize = 1_000_000;
+/// Most merchant ids kept.
+pub const MERCHANT_IDS_MAX: usize = 1_000_000;
 /// Most payments kept.
 pub const PAYMENTS_MAX: usize = 4_000_000;
 /// Most reconciliation runs kept.
@@ -214,8 +217,24 @@ impl Ledger for MemoryLedger {
         self.with(|state| state.epochs.check())
     }
 
-    fn stores(&self) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>> {
-        self.with(|state| Ok(state.platform.stores()))
+    fn directory_version(&self) -> BoxFuture<'_, Result<DirectoryVersion, LedgerError>> {
+        self.with(|state| Ok(state.platform.directory.version()))
+    }
+
+    fn stores_after(
+        &self,
+        after: Option<StoreId>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>> {
+        self.with(|state| Ok(state.platform.directory.stores_after(after, limit)))
+    }
+
+    fn merchant_ids_after(
+        &self,
+        after: Option<MerchantKey>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<MerchantId>, LedgerError>> {
+        self.with(|state| Ok(state.platform.directory.ids_after(after, limit)))
     }
 
     fn card_holder(&self, card: Card) -> BoxFuture<'_, Result<Option<ShopperId>, LedgerError>> {
@@ -269,7 +288,7 @@ impl Ledger for MemoryLedger {
 
     fn put_store(&self, store: Store) -> BoxFuture<'_, Result<(), LedgerError>> {
         self.change(|state| {
-            state.platform.put_store(store.clone());
+            state.platform.directory.put_store(store.clone());
             Ok(((), vec![PlatformEvent::StorePut(store)]))
         })
     }
@@ -282,6 +301,20 @@ impl Ledger for MemoryLedger {
         self.change(|state| {
             state.platform.set_card(card.clone(), shopper)?;
             Ok(((), vec![PlatformEvent::CardSet { card, shopper }]))
+        })
+    }
+
+    fn put_merchant_id(&self, id: MerchantId) -> BoxFuture<'_, Result<(), LedgerError>> {
+        self.change(|state| {
+            state.platform.directory.put_id(id.clone())?;
+            Ok(((), vec![PlatformEvent::MerchantIdPut(id)]))
+        })
+    }
+
+    fn remove_merchant_id(&self, key: MerchantKey) -> BoxFuture<'_, Result<bool, LedgerError>> {
+        self.change(|state| {
+            let removed = state.platform.directory.remove_id(&key);
+            Ok((removed, vec![PlatformEvent::MerchantIdRemoved(key)]))
         })
     }
 

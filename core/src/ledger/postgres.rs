@@ -19,6 +19,7 @@ mod book;
 mod cards;
 mod closed;
 mod decode;
+mod directory;
 mod epoch;
 mod events;
 mod final_rows;
@@ -38,15 +39,15 @@ use uuid::Uuid;
 
 use super::{
     Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
-    ClosedCursor, ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, HoldReply, Ledger,
-    LedgerError, OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
+    ClosedCursor, ClosedTrip, Completed, ConflictRow, DirectoryVersion, DrainStep, EventsBooked,
+    HoldReply, Ledger, LedgerError, OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
 };
 use crate::BoxFuture;
 use crate::authorities::Authorities;
 use crate::clock::Timestamp;
 use crate::entry::{Proposal, Settlement};
 use crate::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
-use crate::merchant::Store;
+use crate::merchant::{MerchantId, MerchantKey, Store};
 use crate::trip::Order;
 use epoch::Epoch;
 use link::{Failure, Link};
@@ -306,8 +307,28 @@ impl Ledger for PostgresLedger {
         ))
     }
 
-    fn stores(&self) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>> {
-        on!(self.background, |lease| orders::stores(&lease))
+    fn directory_version(&self) -> BoxFuture<'_, Result<DirectoryVersion, LedgerError>> {
+        on!(self.background, |lease| directory::version(&lease))
+    }
+
+    fn stores_after(
+        &self,
+        after: Option<StoreId>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Store>, LedgerError>> {
+        on!(self.background, |lease| directory::stores(
+            &lease, after, limit
+        ))
+    }
+
+    fn merchant_ids_after(
+        &self,
+        after: Option<MerchantKey>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<MerchantId>, LedgerError>> {
+        on!(self.background, |lease| directory::merchant_ids(
+            &lease, after, limit
+        ))
     }
 
     fn card_holder(&self, card: Card) -> BoxFuture<'_, Result<Option<ShopperId>, LedgerError>> {
@@ -358,7 +379,21 @@ impl Ledger for PostgresLedger {
     }
 
     fn put_store(&self, store: Store) -> BoxFuture<'_, Result<(), LedgerError>> {
-        on!(self.background, |lease| orders::put_store(&lease, &store))
+        on!(self.background, |lease| directory::put_store(
+            &mut lease, &store
+        ))
+    }
+
+    fn put_merchant_id(&self, id: MerchantId) -> BoxFuture<'_, Result<(), LedgerError>> {
+        on!(self.background, |lease| directory::put_merchant_id(
+            &mut lease, &id
+        ))
+    }
+
+    fn remove_merchant_id(&self, key: MerchantKey) -> BoxFuture<'_, Result<bool, LedgerError>> {
+        on!(self.background, |lease| directory::remove_merchant_id(
+            &mut lease, &key
+        ))
     }
 
     fn set_card(

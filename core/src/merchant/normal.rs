@@ -1,12 +1,20 @@
 //! One spelling for the many ways to write a store's name and address.
 //!
-//! Lower case, no diacritics, no punctuation, single spaces; long forms give way to the abbreviation
-//! and not the other way round: `St` may be Street or Saint, and the short form need not know which.
+//! Lower case, no diacritics, no punctuation, single spaces. In addresses long forms give way to the
+//! abbreviation: `St` may be Street or Saint, and the short form need not know which.
 //! Scripts without Latin letters keep their characters. The result is for comparing, not for people.
 
 use crate::authorization::MERCHANT_TEXT_BYTES_MAX;
 
-/// Long form to the one that is compared.
+mod address;
+mod name;
+mod place;
+
+pub(super) use address::{Address, is_compass, is_type};
+pub(super) use name::{Name, is_department, is_noise};
+pub(super) use place::State;
+
+/// One form to the one that is compared.
 const SHORT: &[(&str, &str)] = &[
     // street types
     ("street", "st"),
@@ -34,8 +42,6 @@ const SHORT: &[(&str, &str)] = &[
     ("circle", "cir"),
     ("trail", "trl"),
     ("crossing", "xing"),
-    ("center", "ctr"),
-    ("centre", "ctr"),
     ("route", "rte"),
     ("mount", "mt"),
     ("mountain", "mtn"),
@@ -64,10 +70,30 @@ const SHORT: &[(&str, &str)] = &[
     ("eighth", "8th"),
     ("ninth", "9th"),
     ("tenth", "10th"),
-    // names
-    ("market", "mkt"),
-    ("markets", "mkt"),
-    ("supermarket", "supermkt"),
+    // in names, where a cut word has to begin like the whole one
+    ("mkt", "market"),
+    ("mkts", "market"),
+    ("markets", "market"),
+    ("supermkt", "supermarket"),
+    ("supermarkets", "supermarket"),
+    ("spmkt", "supermarket"),
+    ("superctr", "supercenter"),
+    ("spctr", "supercenter"),
+    ("ctr", "center"),
+    ("centre", "center"),
+    ("phcy", "pharmacy"),
+    ("phmcy", "pharmacy"),
+    ("pharm", "pharmacy"),
+    ("rest", "restaurant"),
+    ("groc", "grocery"),
+    ("groceries", "grocery"),
+    ("whse", "wholesale"),
+    ("whsle", "wholesale"),
+    ("warehouse", "wholesale"),
+    ("intl", "international"),
+    ("brothers", "bros"),
+    ("hdwe", "hardware"),
+    ("hdw", "hardware"),
     ("company", "co"),
     ("incorporated", "inc"),
     ("corporation", "corp"),
@@ -100,108 +126,14 @@ const FOLDED: &[(&str, &str)] = &[
     ("th", "þ"),
 ];
 
-/// A name with and without the numbers that chains put behind it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Name {
-    /// Everything that was written.
-    pub(super) full: String,
-    /// Without a store number, unless nothing else would be left.
-    pub(super) bare: String,
-}
-
-/// An address and the number of its house.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Address {
-    /// Everything that was written.
-    pub(super) full: String,
-    /// The first word that begins with a digit and is no ordinal.
-    pub(super) house: Option<String>,
-    /// What follows the house number, or everything when there is none.
-    pub(super) street: String,
-}
-
-// === impl Name ===
-
-impl Name {
-    pub(super) fn read(text: &str) -> Self {
-        let full = words(text).join(" ");
-        let bare = words(&without_store_number(text)).join(" ");
-        let bare = if bare.is_empty() { full.clone() } else { bare };
-        Self { full, bare }
-    }
-}
-
-// === impl Address ===
-
-impl Address {
-    pub(super) fn read(text: &str) -> Self {
-        let words = words(text);
-        let house = words.iter().position(|word| is_house_number(word));
-        let after = house.map_or(0, |at| at.saturating_add(1));
-        Self {
-            full: words.join(" "),
-            house: house.and_then(|at| words.get(at)).cloned(),
-            street: words.get(after..).unwrap_or_default().join(" "),
-        }
-    }
-}
-
-fn is_house_number(word: &str) -> bool {
-    let ordinal = ["st", "nd", "rd", "th"]
-        .iter()
-        .any(|suffix| word.strip_suffix(suffix).is_some_and(all_digits));
-    word.starts_with(|first: char| first.is_ascii_digit()) && !ordinal
-}
-
-fn all_digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Drops `T-1234`, `#12`, `Store 12`, `No. 12` and a number of three digits or more at the end.
-fn without_store_number(text: &str) -> String {
-    let written: Vec<&str> = text.split_whitespace().collect();
-    let plain = |word: &str| -> String {
-        word.chars()
-            .filter(|letter| letter.is_alphanumeric())
-            .flat_map(char::to_lowercase)
-            .collect()
-    };
-    let announces = |word: &str| {
-        matches!(
-            plain(word).as_str(),
-            "store" | "no" | "nr" | "num" | "number"
-        )
-    };
-    let mut kept: Vec<&str> = Vec::with_capacity(written.len());
-    for (at, word) in written.iter().enumerate() {
-        let bare = plain(word);
-        let announced = at.checked_sub(1).and_then(|before| written.get(before));
-        let number = all_digits(&bare);
-        if number && announced.is_some_and(|before| announces(before)) {
-            kept.pop();
-            continue;
-        }
-        let hashed = word.starts_with('#') && number;
-        let last = at.saturating_add(1) == written.len();
-        let trailing = last && number && bare.len() >= 3 && at > 0;
-        if !(hashed || trailing || is_lettered_number(&bare)) {
-            kept.push(word);
-        }
-    }
-    kept.join(" ")
-}
-
-/// One or two letters, then three digits or more: `t1234`.
-fn is_lettered_number(word: &str) -> bool {
-    let digits = word.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
-    let letters = word.len().saturating_sub(digits.len());
-    (1..=2).contains(&letters) && digits.len() >= 3 && all_digits(digits)
-}
-
 /// The words of a text, folded, shortened, and `n w` written as `nw`.
 fn words(text: &str) -> Vec<String> {
-    let mut words: Vec<String> = Vec::new();
-    for word in split(text) {
+    short(split(text))
+}
+
+fn short(written: Vec<String>) -> Vec<String> {
+    let mut words: Vec<String> = Vec::with_capacity(written.len());
+    for word in written {
         let word = SHORT
             .iter()
             .find(|(long, _)| *long == word)
@@ -216,6 +148,12 @@ fn words(text: &str) -> Vec<String> {
         }
     }
     words
+}
+
+/// What a word may have been shortened to if its end is missing: `Nor` of `North` is `n`.
+pub(super) fn completed(word: &str) -> impl Iterator<Item = &'static str> {
+    let long = SHORT.iter().filter(move |(long, _)| long.starts_with(word));
+    long.map(|(_, short)| *short)
 }
 
 /// Splits at everything that is no letter or digit. Apostrophes vanish (`Joe's`), `&` is `and`, and

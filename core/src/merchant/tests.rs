@@ -7,6 +7,9 @@
 use super::*;
 use crate::authorization::Merchant;
 
+mod ids;
+mod places;
+
 fn store(id: i64, name: &str, address: &str) -> Store {
     Store {
         id: StoreId::try_from(id).unwrap(),

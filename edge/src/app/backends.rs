@@ -285,7 +285,9 @@ impl Follower {
                     PlatformEvent::StorePut(_)
                     | PlatformEvent::CardSet { .. }
                     | PlatformEvent::OrderPlaced(_)
-                    | PlatformEvent::OrderClaimed { .. } => {}
+                    | PlatformEvent::OrderClaimed { .. }
+                    | PlatformEvent::MerchantIdPut(_)
+                    | PlatformEvent::MerchantIdRemoved(_) => {}
                 }
             }
             self.next = batch.index.saturating_add(1);

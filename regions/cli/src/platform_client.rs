@@ -42,6 +42,33 @@ pub enum PlatformError {
     Reply(#[from] serde_json::Error),
 }
 
+/// A store, as it is put.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoreIn<'a> {
+    /// Its number.
+    pub store_id: i64,
+    /// Its name on receipts.
+    pub name: &'a str,
+    /// Its street address.
+    pub address: &'a str,
+    /// Degrees.
+    pub lat: &'a str,
+    /// Degrees.
+    pub lon: &'a str,
+    /// What networks call it.
+    pub merchant_ids: &'a [MerchantIdIn],
+}
+
+/// What a network calls a store.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct MerchantIdIn {
+    /// Id of the merchant.
+    pub network_id: String,
+    /// Id of the terminal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<String>,
+}
+
 /// One line of an order, as it is placed.
 #[derive(Clone, Debug, Serialize)]
 pub struct ItemIn<'a> {
@@ -230,6 +257,33 @@ pub fn put_store(store: &Store) -> Result<Call, serde_json::Error> {
 pub fn set_card(bank: &str, token: &str, shopper: Option<u64>) -> Result<Call, serde_json::Error> {
     let body = serde_json::json!({ "bank": bank, "token": token, "shopper_id": shopper });
     post("/v1/cards".to_owned(), &body)
+}
+
+/// Adds or replaces a store, and says what networks call it.
+///
+/// # Errors
+/// As [`put_store`].
+pub fn put_store_with_ids(store: &StoreIn<'_>) -> Result<Call, serde_json::Error> {
+    post("/v1/stores".to_owned(), store)
+}
+
+/// Says what a network calls a store.
+///
+/// # Errors
+/// As [`put_store`].
+pub fn put_merchant_id(store: i64, id: &MerchantIdIn) -> Result<Call, serde_json::Error> {
+    let body = serde_json::json!({
+        "store_id": store, "network_id": id.network_id, "terminal": id.terminal,
+    });
+    post("/v1/merchant-ids".to_owned(), &body)
+}
+
+/// Forgets what a network calls a store.
+///
+/// # Errors
+/// As [`put_store`].
+pub fn remove_merchant_id(id: &MerchantIdIn) -> Result<Call, serde_json::Error> {
+    post("/v1/merchant-ids/remove".to_owned(), id)
 }
 
 /// Places an order.

@@ -5,10 +5,12 @@ use uuid::Uuid;
 
 use crate::client::{Call, Signer, Target};
 use crate::out::{say, say_json};
-use crate::platform_client::{self, EventIn, ItemIn, OrderIn, PlatformClient};
+use crate::platform_client::{
+    self, EventIn, ItemIn, MerchantIdIn, OrderIn, PlatformClient, StoreIn,
+};
 use crate::secret::SecretArgs;
 
-/// Plays the platform: orders, claims, trips, picks.
+/// Plays the platform: stores, orders, claims, trips, picks.
 ///
 /// Each command is one signed call to the trips API and prints its reply. Ids may be given; left
 /// out, fresh ones are made and shown. Repeating a call with the same ids changes nothing.
@@ -26,7 +28,12 @@ A trip from beginning to end (STANDIN_PLATFORM_SECRET is set):
   standin trips pick TRIP --shopper 7 --order ORDER --line 1 --actual 4.71
   standin trips show TRIP --shopper 7
   standin trips finish TRIP --shopper 7
-  standin trips complete TRIP --shopper 7")]
+  standin trips complete TRIP --shopper 7
+
+A store, and what card networks call it:
+  standin trips store --store 1 --name 'Target T-1234' --address '123 Main St, Springfield, IL 62701' \\
+      --lat 39.8 --lon -89.6 --merchant-id 445100000000123
+  standin trips merchant-id 445100000000124:00042 --store 1")]
 pub struct Args {
     /// The trips API.
     #[arg(
@@ -62,6 +69,43 @@ enum Command {
         /// Takes it from whoever has it.
         #[arg(long, conflicts_with = "shopper")]
         nobody: bool,
+    },
+    /// Adds or replaces a store.
+    Store {
+        /// The store.
+        #[arg(long)]
+        store: i64,
+        /// Its name on receipts, with its number where it has one.
+        #[arg(long)]
+        name: String,
+        /// Its address: street, city, state and postal code, with commas between.
+        #[arg(long)]
+        address: String,
+        /// Degrees.
+        #[arg(long, allow_hyphen_values = true)]
+        lat: String,
+        /// Degrees.
+        #[arg(long, allow_hyphen_values = true)]
+        lon: String,
+        /// What a card network calls it: the merchant's id, or MERCHANT:TERMINAL where that takes
+        /// the terminal's to tell. What it was called before is kept.
+        #[arg(long = "merchant-id", value_name = "ID", value_parser = merchant_id)]
+        merchant_ids: Vec<MerchantIdIn>,
+    },
+    /// Says what a card network calls a store.
+    MerchantId {
+        /// The merchant's id, or MERCHANT:TERMINAL.
+        #[arg(value_name = "ID", value_parser = merchant_id)]
+        id: MerchantIdIn,
+        /// The store.
+        #[arg(long)]
+        store: i64,
+    },
+    /// Forgets what a card network calls a store.
+    RemoveMerchantId {
+        /// The merchant's id, or MERCHANT:TERMINAL.
+        #[arg(value_name = "ID", value_parser = merchant_id)]
+        id: MerchantIdIn,
     },
     /// Places an order.
     Place {
@@ -207,6 +251,23 @@ impl Command {
                 shopper,
                 nobody: _,
             } => platform_client::set_card(bank, token, *shopper),
+            Self::Store {
+                store,
+                name,
+                address,
+                lat,
+                lon,
+                merchant_ids,
+            } => platform_client::put_store_with_ids(&StoreIn {
+                store_id: *store,
+                name,
+                address,
+                lat,
+                lon,
+                merchant_ids,
+            }),
+            Self::MerchantId { id, store } => platform_client::put_merchant_id(*store, id),
+            Self::RemoveMerchantId { id } => platform_client::remove_merchant_id(id),
             Self::Place {
                 store,
                 customer,
@@ -269,6 +330,19 @@ impl AtLine {
     }
 }
 
+/// The API says what is wrong with an id.
+#[expect(clippy::unnecessary_wraps, reason = "what a value parser has to be")]
+fn merchant_id(text: &str) -> Result<MerchantIdIn, String> {
+    let (network_id, terminal) = match text.split_once(':') {
+        Some((network_id, terminal)) => (network_id, Some(terminal.to_owned())),
+        None => (text, None),
+    };
+    Ok(MerchantIdIn {
+        network_id: network_id.to_owned(),
+        terminal,
+    })
+}
+
 fn line(text: &str) -> Result<Line, String> {
     let parts: Vec<&str> = text.split(':').collect();
     let [product, category, quantity, listed] = parts.as_slice() else {
@@ -289,6 +363,13 @@ fn line(text: &str) -> Result<Line, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_may_have_a_terminal() {
+        let read = |text| merchant_id(text).map(|id| (id.network_id, id.terminal));
+        assert_eq!(read("12"), Ok(("12".to_owned(), None)));
+        assert_eq!(read("12:7"), Ok(("12".to_owned(), Some("7".to_owned()))));
+    }
 
     #[test]
     fn a_line_is_four_words() {

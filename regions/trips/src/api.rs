@@ -56,6 +56,8 @@ pub struct Api {
 enum Route<'a> {
     Stores,
     Cards,
+    MerchantIds,
+    RemoveMerchantId,
     Offers(&'a str),
     Orders,
     Order(&'a str),
@@ -140,6 +142,8 @@ impl Api {
         match route {
             Route::Stores => self.put_store(call).await,
             Route::Cards => self.set_card(call).await,
+            Route::MerchantIds => self.put_merchant_id(call).await,
+            Route::RemoveMerchantId => self.remove_merchant_id(call).await,
             Route::Offers(store) => self.offers(read::id(store, "store")?, call).await,
             Route::Orders => self.place(call).await,
             Route::Order(order) => self.order(read::id(order, "order")?).await,
@@ -155,9 +159,12 @@ impl Api {
     }
 
     async fn put_store(&self, call: &Call<'_>) -> Answer {
-        let store = read::store(call.body)?;
+        let (store, ids) = read::store(call.body)?;
         let answer = write::StorePut { store_id: store.id };
         self.platform.put_store(store).await?;
+        for id in ids {
+            self.platform.put_merchant_id(id).await?;
+        }
         json(StatusCode::OK, &answer)
     }
 
@@ -170,6 +177,19 @@ impl Api {
         };
         self.platform.set_card(card, shopper).await?;
         json(StatusCode::OK, &answer)
+    }
+
+    async fn put_merchant_id(&self, call: &Call<'_>) -> Answer {
+        let id = read::merchant_id(call.body)?;
+        let answer = write::StorePut { store_id: id.store };
+        self.platform.put_merchant_id(id).await?;
+        json(StatusCode::OK, &answer)
+    }
+
+    async fn remove_merchant_id(&self, call: &Call<'_>) -> Answer {
+        let key = read::merchant_key(call.body)?;
+        let removed = self.platform.remove_merchant_id(key).await?;
+        json(StatusCode::OK, &write::MerchantIdRemoved { removed })
     }
 
     async fn place(&self, call: &Call<'_>) -> Answer {
@@ -308,6 +328,8 @@ impl<'a> Route<'a> {
         match parts.get(..count)? {
             ["", "v1", "stores"] => Some(Self::Stores),
             ["", "v1", "cards"] => Some(Self::Cards),
+            ["", "v1", "merchant-ids"] => Some(Self::MerchantIds),
+            ["", "v1", "merchant-ids", "remove"] => Some(Self::RemoveMerchantId),
             ["", "v1", "stores", store, "offers"] => Some(Self::Offers(store)),
             ["", "v1", "orders"] => Some(Self::Orders),
             ["", "v1", "orders", order] => Some(Self::Order(order)),
@@ -325,6 +347,8 @@ impl<'a> Route<'a> {
             Self::Offers(_) | Self::Order(_) | Self::Trip(..) => Method::GET,
             Self::Stores
             | Self::Cards
+            | Self::MerchantIds
+            | Self::RemoveMerchantId
             | Self::Orders
             | Self::Claim(_)
             | Self::Trips

@@ -13,7 +13,7 @@ use standin_core::id::{OrderId, ShopperId, StoreId, TripId};
 use standin_core::ledger::{
     Card, Claim, Completed, Ledger, LedgerError, Placed, Retry, StartTrip, Started,
 };
-use standin_core::merchant::Store;
+use standin_core::merchant::{MerchantId, MerchantKey, Store};
 use standin_core::money::Currency;
 use standin_core::queue::{EventQueue, QueueError};
 use standin_core::trip::{Approval, Order, TripEvent, TripSheet, TripStatus};
@@ -186,6 +186,16 @@ impl Platform {
     /// Gives a card to a shopper, or takes it from whoever has it.
     pub async fn set_card(&self, card: Card, shopper: Option<ShopperId>) -> Result<(), FlowError> {
         self.ask(self.ports.ledger.set_card(card, shopper)).await
+    }
+
+    /// Says what a network calls a store.
+    pub async fn put_merchant_id(&self, id: MerchantId) -> Result<(), FlowError> {
+        self.ask(self.ports.ledger.put_merchant_id(id)).await
+    }
+
+    /// Forgets what a network calls a store; says whether it was known.
+    pub async fn remove_merchant_id(&self, key: MerchantKey) -> Result<bool, FlowError> {
+        self.ask(self.ports.ledger.remove_merchant_id(key)).await
     }
 
     /// Places an order.

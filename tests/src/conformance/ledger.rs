@@ -12,6 +12,7 @@
 mod advice;
 mod cards;
 mod closes;
+mod directory;
 mod drain;
 mod epochs;
 mod holds;
@@ -68,6 +69,10 @@ const CASES: &[Case] = cases![
     cards::what_a_platform_says_more_is_booked_with_the_payment,
     cards::a_payment_stays_with_whom_it_was_answered_for,
     platform::a_store_is_put_and_replaced,
+    directory::stores_are_told_page_by_page,
+    directory::a_networks_id_is_put_replaced_and_removed,
+    directory::a_terminal_is_part_of_the_key,
+    directory::every_change_makes_another_version_and_a_repeat_none,
     platform::an_order_is_placed_once,
     platform::an_order_that_no_ledger_can_keep_is_refused,
     platform::offers_are_the_placed_orders_of_a_store_oldest_first,

@@ -16,7 +16,7 @@ use standin_core::ledger::{
     ClosedCursor, ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, HoldReply, Ledger,
     LedgerError, OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
 };
-use standin_core::merchant::Store;
+use standin_core::merchant::{MerchantId, MerchantKey, Store};
 use standin_core::trip::Order;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -260,7 +260,9 @@ through! {
     advise(advice: Advice) -> Advised;
     open_trip(shopper: ShopperId) -> Option<OpenTrip>;
     probe() -> ();
-    stores() -> Vec<Store>;
+    directory_version() -> standin_core::ledger::DirectoryVersion;
+    stores_after(after: Option<StoreId>, limit: u32) -> Vec<Store>;
+    merchant_ids_after(after: Option<MerchantKey>, limit: u32) -> Vec<MerchantId>;
     cursor(log: Uuid) -> u64;
     book(step: DrainStep) -> Booked;
     promote_epoch() -> u64;
@@ -268,6 +270,8 @@ through! {
     set_card(card: Card, shopper: Option<ShopperId>) -> ();
     card_holder(card: Card) -> Option<ShopperId>;
     cards(after: Option<Card>, limit: u32) -> Vec<CardHolder>;
+    put_merchant_id(id: MerchantId) -> ();
+    remove_merchant_id(key: MerchantKey) -> bool;
     place_order(order: Order) -> Placed;
     order(id: OrderId) -> Option<Order>;
     offers(store: StoreId, limit: u32) -> Vec<Order>;

@@ -279,7 +279,7 @@ fn nonsense() -> Vec<(&'static str, Vec<u8>, u16)> {
         ("an amount of 400 digits", with(&"9".repeat(400)), 400),
         ("an amount past 64 bits", with("92233720368547758.08"), 400),
         ("a tenth of a cent", with("0.001"), 400),
-        ("nothing to pay", with("0"), 400),
+        ("less than nothing, of nothing", with("-0"), 400),
         ("less than nothing", with("-3"), 400),
         ("not a number", with("NaN"), 400),
         ("an amount in words", with(r#""three""#), 400),

@@ -5,12 +5,15 @@ use standin_core::answer::{Reason, Verdict};
 use standin_core::id::{ShopperId, TransactionId};
 use standin_core::identity::{Operation, of_key};
 use standin_core::ledger::{AuthorizationRow, AuthorizationState, Card, Ledger};
-use standin_tests::harness::stage::{STORE_ADDRESS, STORE_NAME};
+use standin_core::merchant::MerchantId;
+use standin_tests::harness::stage::{STORE, STORE_ADDRESS, STORE_NAME};
 use standin_tests::harness::{Edge, EdgeOptions, Stage};
 
 use super::PROGRAMS;
 use super::door::{Certificates, Told, drive};
 
+/// What the card network calls the store.
+const NETWORK_ID: &str = "998877665544";
 const STRIPE: &str = "second";
 const LITHIC: &str = "third";
 const MARQETA: &str = "fourth";
@@ -28,6 +31,12 @@ struct Platforms {
 impl Platforms {
     async fn new() -> Self {
         let stage = Stage::set().await;
+        let known = MerchantId {
+            network_id: NETWORK_ID.parse().unwrap(),
+            terminal: None,
+            store: STORE.try_into().unwrap(),
+        };
+        stage.ledger.put_merchant_id(known).await.unwrap();
         // A trip each, of 400 dollars.
         stage.trips(1, 3, 40_000).await;
         let certificates = Certificates::new(&stage);
@@ -220,6 +229,16 @@ async fn stripe_issuing_is_answered_as_its_own_library_asks() {
     platforms.give(STRIPE, "ich_new", 2).await;
     let told = drive(&[ask(stripe("iauth_6", "ich_new", 700, &[]), json!({}))]);
     assert_eq!(body(&told[0])["approved"], true, "{told:?}");
+    // What the network calls a store says which it is, whatever the text says.
+    let mut named = stripe("iauth_7", "ich_new", 800, &[]);
+    let merchant = &mut named["data"]["object"]["merchant_data"];
+    merchant["name"] = json!("SQ *SOMETHING ELSE");
+    let mut unnamed = named.clone();
+    merchant["network_id"] = json!(NETWORK_ID);
+    unnamed["data"]["object"]["id"] = json!("iauth_8");
+    let told = drive(&[ask(named, json!({})), ask(unnamed, json!({}))]);
+    assert_eq!(body(&told[0])["approved"], true, "{told:?}");
+    assert_eq!(reason(&told[1]), "unknown_merchant");
     let within = Reason::WithinCap;
     let expected = [
         (id(STRIPE, "iauth_1/0"), within, 12_300, 0),
@@ -227,6 +246,8 @@ async fn stripe_issuing_is_answered_as_its_own_library_asks() {
         (id(STRIPE, "iauth_2/0"), Reason::UnknownCard, 500, 0),
         (id(STRIPE, "iauth_3/0"), within, part, 0),
         (id(STRIPE, "iauth_6/0"), within, 700, 0),
+        (id(STRIPE, "iauth_7/0"), within, 800, 0),
+        (id(STRIPE, "iauth_8/0"), Reason::UnknownMerchant, 800, 0),
     ];
     platforms.end(&expected).await;
 }

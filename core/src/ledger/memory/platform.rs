@@ -1,4 +1,4 @@
-//! Stores, orders and trips in memory.
+//! Orders and trips in memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -11,11 +11,11 @@ use super::super::{
     CARD_ROWS_MAX, Card, CardHolder, Claim, Completed, LedgerError, Placed, StartTrip, Started,
     rows,
 };
+use super::directory::Directory;
 use super::{CARDS_MAX, ORDERS_MAX, full};
 use crate::clock::Timestamp;
 use crate::entry::PlatformEvent;
 use crate::id::{OrderId, ShopperId, StoreId, TripId};
-use crate::merchant::Store;
 use crate::trip::{
     Applied, ORDERS_PER_TRIP_MAX, Order, OrderStatus, TripChange, TripEvent, TripSheet, TripStatus,
 };
@@ -23,7 +23,7 @@ use crate::trip::{
 /// The platform's tables.
 #[derive(Clone, Default)]
 pub(super) struct Platform {
-    stores: BTreeMap<StoreId, Store>,
+    pub(super) directory: Directory,
     cards: BTreeMap<Card, ShopperId>,
     orders: HashMap<OrderId, Order>,
     /// PLACED orders by store and age.
@@ -48,14 +48,6 @@ struct TripRecord {
 // === impl Platform ===
 
 impl Platform {
-    pub(super) fn put_store(&mut self, store: Store) {
-        self.stores.insert(store.id, store);
-    }
-
-    pub(super) fn stores(&self) -> Vec<Store> {
-        self.stores.values().cloned().collect()
-    }
-
     pub(super) fn set_card(
         &mut self,
         card: Card,
@@ -97,7 +89,7 @@ impl Platform {
                 Placed::Differs
             });
         }
-        if !self.stores.contains_key(&order.store) {
+        if !self.directory.has_store(order.store) {
             return Ok(Placed::UnknownStore);
         }
         if self.orders.len() >= ORDERS_MAX {
@@ -312,14 +304,12 @@ impl Platform {
     /// Applies a change read back from the log.
     pub(super) fn replay(&mut self, event: &PlatformEvent, now: Timestamp) -> Applied {
         match event {
-            PlatformEvent::StorePut(store) => {
-                let before = self.stores.insert(store.id, store.clone());
-                if before.as_ref() == Some(store) {
-                    Applied::Unchanged
-                } else {
-                    Applied::Changed
-                }
-            }
+            PlatformEvent::StorePut(store) => changed(self.directory.put_store(store.clone())),
+            PlatformEvent::MerchantIdPut(id) => match self.directory.put_id(id.clone()) {
+                Ok(put) => changed(put),
+                Err(_) => Applied::Refused,
+            },
+            PlatformEvent::MerchantIdRemoved(key) => changed(self.directory.remove_id(key)),
             PlatformEvent::CardSet { card, shopper } => {
                 let before = self.card_holder(card);
                 match self.set_card(card.clone(), *shopper) {
@@ -374,5 +364,13 @@ impl Platform {
                 }
             }
         }
+    }
+}
+
+fn changed(changed: bool) -> Applied {
+    if changed {
+        Applied::Changed
+    } else {
+        Applied::Unchanged
     }
 }

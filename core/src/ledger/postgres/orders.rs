@@ -1,4 +1,4 @@
-//! Stores, orders, offers and claims.
+//! Orders, offers and claims.
 
 use std::collections::HashMap;
 
@@ -13,40 +13,7 @@ use super::decode::{
 };
 use super::link::Failure;
 use crate::id::{CustomerId, OrderId, ShopperId, StoreId};
-use crate::merchant::Store;
 use crate::trip::{Item, Order, OrderStatus};
-
-pub(super) async fn put_store(client: &Object, store: &Store) -> Result<(), Failure> {
-    let sql = "insert into stores (store_id, name, address, lat_e6, lon_e6) \
-         values ($1, $2, $3, $4, $5) on conflict (store_id) do update set \
-         name = excluded.name, address = excluded.address, \
-         lat_e6 = excluded.lat_e6, lon_e6 = excluded.lon_e6";
-    let Store {
-        id,
-        name,
-        address,
-        lat_e6,
-        lon_e6,
-    } = store;
-    execute(client, sql, &[&id.get(), name, address, lat_e6, lon_e6])
-        .await
-        .map_err(Failure::committing)?;
-    Ok(())
-}
-
-pub(super) async fn stores(client: &Object) -> Result<Vec<Store>, Failure> {
-    let sql = "select store_id, name, address, lat_e6, lon_e6 from stores order by store_id";
-    let store = |row: &Row| -> Result<Store, Failure> {
-        Ok(Store {
-            id: number(row, "store_id")?,
-            name: get(row, "name")?,
-            address: get(row, "address")?,
-            lat_e6: get(row, "lat_e6")?,
-            lon_e6: get(row, "lon_e6")?,
-        })
-    };
-    query(client, sql, &[]).await?.iter().map(store).collect()
-}
 
 /// Places an order and its lines.
 pub(super) async fn place(client: &mut Object, order: Order) -> Result<Placed, Failure> {

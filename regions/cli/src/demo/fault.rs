@@ -12,10 +12,10 @@ use standin_core::entry::{Proposal, Settlement};
 use standin_core::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
 use standin_core::ledger::{
     Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
-    ClosedCursor, ClosedTrip, Completed, ConflictRow, DrainStep, EventsBooked, HoldReply, Ledger,
-    LedgerError, OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
+    ClosedCursor, ClosedTrip, Completed, ConflictRow, DirectoryVersion, DrainStep, EventsBooked,
+    HoldReply, Ledger, LedgerError, OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
 };
-use standin_core::merchant::Store;
+use standin_core::merchant::{MerchantId, MerchantKey, Store};
 use standin_core::trip::Order;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -137,13 +137,17 @@ pass! {
     fn hold(&self, batch: Vec<Proposal>) -> Vec<HoldReply>;
     fn open_trip(&self, shopper: ShopperId) -> Option<OpenTrip>;
     fn probe(&self) -> ();
-    fn stores(&self) -> Vec<Store>;
+    fn directory_version(&self) -> DirectoryVersion;
+    fn stores_after(&self, after: Option<StoreId>, limit: u32) -> Vec<Store>;
+    fn merchant_ids_after(&self, after: Option<MerchantKey>, limit: u32) -> Vec<MerchantId>;
     fn cursor(&self, log: Uuid) -> u64;
     fn book(&self, step: DrainStep) -> Booked;
     fn put_store(&self, store: Store) -> ();
     fn set_card(&self, card: Card, shopper: Option<ShopperId>) -> ();
     fn card_holder(&self, card: Card) -> Option<ShopperId>;
     fn cards(&self, after: Option<Card>, limit: u32) -> Vec<CardHolder>;
+    fn put_merchant_id(&self, id: MerchantId) -> ();
+    fn remove_merchant_id(&self, key: MerchantKey) -> bool;
     fn place_order(&self, order: Order) -> Placed;
     fn order(&self, id: OrderId) -> Option<Order>;
     fn offers(&self, store: StoreId, limit: u32) -> Vec<Order>;

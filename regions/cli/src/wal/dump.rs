@@ -298,5 +298,7 @@ fn platform(event: &PlatformEvent) -> &'static str {
         PlatformEvent::TripChanged(_) => "trip_changed",
         PlatformEvent::TripCompleted { .. } => "trip_completed",
         PlatformEvent::CardSet { .. } => "card_set",
+        PlatformEvent::MerchantIdPut(_) => "merchant_id_put",
+        PlatformEvent::MerchantIdRemoved(_) => "merchant_id_removed",
     }
 }

@@ -10,7 +10,7 @@ use standin_core::card_number::holds_card_number;
 use standin_core::clock::Timestamp;
 use standin_core::id::{BankId, CustomerId, OrderId, ShopperId, StoreId, TripId};
 use standin_core::ledger::Card;
-use standin_core::merchant::Store;
+use standin_core::merchant::{MerchantId, MerchantKey, NetworkId, Store};
 use standin_core::money::{Currency, Money};
 use standin_core::trip::{
     CATEGORY_BYTES_MAX, ITEMS_PER_ORDER_MAX, Item, ItemStatus, Order, OrderStatus, Position,
@@ -26,6 +26,8 @@ use crate::flow::EVENTS_PER_CALL_MAX;
 const LINE_MINOR_MAX: i64 = 1_000_000_000_000;
 /// Longest name or address of a store.
 const TEXT_BYTES_MAX: usize = 200;
+/// Most ids of networks that come with one store; further ones come one by one.
+const MERCHANT_IDS_MAX: usize = 100;
 /// Most units of one line.
 const QUANTITY_MAX: u32 = 10_000;
 /// A degree in millionths.
@@ -53,6 +55,23 @@ struct StoreIn<'a> {
     lat: &'a RawValue,
     #[serde(borrow)]
     lon: &'a RawValue,
+    #[serde(default)]
+    merchant_ids: Vec<MerchantKeyIn>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MerchantKeyIn {
+    network_id: NetworkId,
+    terminal: Option<NetworkId>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MerchantIdIn {
+    store_id: StoreId,
+    network_id: NetworkId,
+    terminal: Option<NetworkId>,
 }
 
 #[derive(Deserialize)]
@@ -371,20 +390,56 @@ fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ShopperId>, D::Err
     Option::deserialize(from)
 }
 
-pub(super) fn store(bytes: &[u8]) -> Result<Store, Problem> {
+/// A store, and what networks call it.
+pub(super) fn store(bytes: &[u8]) -> Result<(Store, Vec<MerchantId>), Problem> {
     let StoreIn {
         store_id,
         name,
         address,
         lat,
         lon,
+        merchant_ids,
     } = body(bytes)?;
-    Ok(Store {
+    if merchant_ids.len() > MERCHANT_IDS_MAX {
+        let detail = format!("merchant_ids: at most {MERCHANT_IDS_MAX}");
+        return Err(malformed(detail));
+    }
+    let store = Store {
         id: store_id,
         name: text(name, TEXT_BYTES_MAX, "name")?,
         address: text(address, TEXT_BYTES_MAX, "address")?,
         lat_e6: degrees(lat, 90, "lat")?,
         lon_e6: degrees(lon, 180, "lon")?,
+    };
+    let id = |key: MerchantKeyIn| MerchantId {
+        network_id: key.network_id,
+        terminal: key.terminal,
+        store: store_id,
+    };
+    Ok((store, merchant_ids.into_iter().map(id).collect()))
+}
+
+pub(super) fn merchant_id(bytes: &[u8]) -> Result<MerchantId, Problem> {
+    let MerchantIdIn {
+        store_id,
+        network_id,
+        terminal,
+    } = body(bytes)?;
+    Ok(MerchantId {
+        network_id,
+        terminal,
+        store: store_id,
+    })
+}
+
+pub(super) fn merchant_key(bytes: &[u8]) -> Result<MerchantKey, Problem> {
+    let MerchantKeyIn {
+        network_id,
+        terminal,
+    } = body(bytes)?;
+    Ok(MerchantKey {
+        network_id,
+        terminal,
     })
 }
 

@@ -95,6 +95,52 @@ async fn trip(world: &World) -> (Uuid, Uuid) {
 }
 
 #[tokio::test]
+async fn networks_ids_of_a_store_are_put_and_removed() {
+    let world = World::at_work().await;
+    let store = json!({"store_id": 4, "name": "Target", "address": "123 Main St",
+        "lat": 37.7749, "lon": -122.4194, "merchant_ids": [
+            {"network_id": " 445100000000123 "}, {"network_id": "abc", "terminal": "t1"}]});
+    assert_eq!(post(&world, "/v1/stores", store.clone()).await.0, 200);
+    let other = json!({"store_id": 5, "network_id": "ABC", "terminal": "T2"});
+    assert_eq!(post(&world, "/v1/merchant-ids", other).await.0, 200);
+    let known = async || {
+        let ids = world.platform.ports.ledger.merchant_ids_after(None, 10);
+        let ids = ids.await.unwrap().into_iter();
+        let told = ids.map(|id| {
+            let terminal = id.terminal.map(|terminal| terminal.to_string());
+            (id.network_id.to_string(), terminal, id.store.get())
+        });
+        told.collect::<Vec<_>>()
+    };
+    let terminal = |text: &str| Some(text.to_owned());
+    let first = ("445100000000123".to_owned(), None, 4);
+    let all = [
+        first.clone(),
+        ("ABC".to_owned(), terminal("T1"), 4),
+        ("ABC".to_owned(), terminal("T2"), 5),
+    ];
+    assert_eq!(known().await, all);
+    let gone = json!({"network_id": "abc", "terminal": "T1"});
+    let path = "/v1/merchant-ids/remove";
+    for removed in [true, false] {
+        let answer = post(&world, path, gone.clone()).await;
+        assert_eq!(answer, (StatusCode::OK, json!({ "removed": removed })));
+    }
+    assert_eq!(known().await.len(), 2);
+    for wrong in [
+        json!([{"network_id": ""}]),
+        json!([{"network_id": "a", "terminal": "\u{7f}"}]),
+        json!([{"network_id": "a".repeat(65)}]),
+        json!([{"network_id": "a", "terminl": "b"}]),
+        json!(vec![json!({"network_id": "a"}); 101]),
+    ] {
+        let mut store = store.clone();
+        store["merchant_ids"] = wrong;
+        assert_eq!(post(&world, "/v1/stores", store).await.0, 400);
+    }
+}
+
+#[tokio::test]
 async fn an_order_goes_all_the_way_over_http() {
     let mut world = World::at_work().await;
     let store = json!({"store_id": 4, "name": "Target", "address": "123 Main St",

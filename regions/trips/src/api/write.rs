@@ -23,6 +23,11 @@ pub(super) struct CardSet {
 }
 
 #[derive(Serialize)]
+pub(super) struct MerchantIdRemoved {
+    pub(super) removed: bool,
+}
+
+#[derive(Serialize)]
 pub(super) struct OrderPlaced {
     pub(super) order_id: OrderId,
 }
