@@ -246,6 +246,7 @@ fn take_back(bank: &BankConfig, message: &Message) -> Result<Asked, &'static str
         key: own,
         amount,
         cause: ReversalCause::Bank,
+        by_key: true,
     }))
 }
 

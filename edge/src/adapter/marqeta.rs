@@ -144,6 +144,7 @@ fn take_back(message: &Message<'_>, reply: MarqetaReply) -> Understood {
         key: reply.token.clone(),
         amount: Some(reply.asked),
         cause: ReversalCause::Bank,
+        by_key: true,
     };
     Understood {
         asked: Asked::TakeBack(asked),

@@ -31,6 +31,9 @@ pub struct TakeBack {
     pub amount: Option<Money>,
     /// On whose word, and why.
     pub cause: ReversalCause,
+    /// The payment is named by the bank's own key, so that it is the bank's if it ever comes. An id alone
+    /// may be another bank's: nobody may forbid that.
+    pub by_key: bool,
 }
 
 /// What came of it.
@@ -66,6 +69,7 @@ impl Path {
             None => self.booked(id, budget).await?,
         };
         let (shopper, currency, left) = match &known {
+            Known::Nothing if !asked.by_key => return Err(Refusal::NoSuchPayment),
             Known::Nothing => (None, None, None),
             Known::Answer(answer, left) => {
                 if answer.bank != asked.bank {

@@ -109,9 +109,17 @@ async fn a_reversal_before_its_authorization_forbids_it() {
     assert_eq!(refused.status(), Some(503));
     assert_eq!(refused.json()["cause"], "released");
     assert_eq!(tell(&edge, "p-1", "reversals", before).await.0, 200);
+    // An id alone may be another bank's payment: nobody may forbid that.
+    let other = id("p-2").to_string();
+    let body = json!({"authorization": other, "reversal_id": "r-2"});
+    let path = format!("authorizations/{other}/reversals");
+    assert_eq!(report(&edge, &path, body).await.0, 404);
+    assert_eq!(pay(&bank, "p-2", 500).await, 200);
     edge.drained().await;
     assert!(edge.terminate().await.success());
-    assert_eq!(stage.ledger.authorizations(None, 10).await.unwrap(), []);
+    let rows = stage.ledger.authorizations(None, 10).await.unwrap();
+    let ids: Vec<_> = rows.iter().map(|row| row.answer.transaction_id).collect();
+    assert_eq!(ids, [id("p-2")]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -231,10 +231,9 @@ async fn stripe_issuing_is_answered_as_its_own_library_asks() {
     assert_eq!(body(&told[0])["approved"], true, "{told:?}");
     // What the network calls a store says which it is, whatever the text says.
     let mut named = stripe("iauth_7", "ich_new", 800, &[]);
-    let merchant = &mut named["data"]["object"]["merchant_data"];
-    merchant["name"] = json!("SQ *SOMETHING ELSE");
+    named["data"]["object"]["merchant_data"]["name"] = json!("SQ *SOMETHING ELSE");
     let mut unnamed = named.clone();
-    merchant["network_id"] = json!(NETWORK_ID);
+    named["data"]["object"]["merchant_data"]["network_id"] = json!(NETWORK_ID);
     unnamed["data"]["object"]["id"] = json!("iauth_8");
     let told = drive(&[ask(named, json!({})), ask(unnamed, json!({}))]);
     assert_eq!(body(&told[0])["approved"], true, "{told:?}");

@@ -54,14 +54,10 @@ pub(super) fn reversal(
         return Err(wrong("amount", "must be more than zero"));
     }
     let key = json::key(required(key, "reversal_id")?, "reversal_id")?;
+    let by_key = names_by_key(said);
     let payment = self::payment(message, payment, said)?;
-    Ok(take_back(
-        message,
-        payment,
-        key,
-        amount,
-        ReversalCause::Bank,
-    ))
+    let cause = ReversalCause::Bank;
+    Ok(take_back(message, (payment, by_key), key, amount, cause))
 }
 
 /// Reads `{"authorization": …, "outcome": …}`: what the bank made of our approval. One that it did not
@@ -76,10 +72,11 @@ pub(super) fn outcome(
     if !matches!(outcome.as_str(), "timed_out" | "declined") {
         return Err(wrong("outcome", "must be timed_out or declined"));
     }
+    let by_key = names_by_key(said);
     let payment = self::payment(message, payment, said)?;
     // A payment has one outcome, however often and in whichever words it is told.
     let (key, cause) = ("outcome".to_owned(), ReversalCause::Unheeded);
-    Ok(take_back(message, payment, key, None, cause))
+    Ok(take_back(message, (payment, by_key), key, None, cause))
 }
 
 /// Reads `{"settlement_id": …, "kind": …, "amount": …, "currency": …, "authorization": …, "shopper_id": …}`:
@@ -129,6 +126,11 @@ pub(super) fn settlement(message: &Message<'_>, text: &str) -> Result<Understood
     })
 }
 
+/// Whether a payment is named by the bank's own key.
+fn names_by_key(said: Option<&RawValue>) -> bool {
+    said.is_some_and(|raw| raw.get().trim_start_matches('"').starts_with(BY_KEY))
+}
+
 /// The payment that path and body name.
 pub(super) fn payment(
     message: &Message<'_>,
@@ -157,7 +159,7 @@ fn named(message: &Message<'_>, said: &str) -> Result<TransactionId, Problem> {
 
 fn take_back(
     message: &Message<'_>,
-    payment: TransactionId,
+    (payment, by_key): (TransactionId, bool),
     key: String,
     amount: Option<Money>,
     cause: ReversalCause,
@@ -170,6 +172,7 @@ fn take_back(
             key,
             amount,
             cause,
+            by_key,
         }),
         reply: Box::new(Native),
     }
