@@ -96,6 +96,8 @@ impl Abuse {
             },
         )
         .await?;
+        // Its heart beats in the trip cache: without it every trip grows old.
+        let trips = Child::trips(&folder, &url, &servers.redis.url()).await?;
         let bank = Arc::new(HonestBank::new(&certificates, edge.address, &servers)?);
         let mut report = Report::new(machine, self.stores, self.rate, self.seconds);
         for (label, attack) in self.attacks() {
@@ -106,6 +108,7 @@ impl Abuse {
             }
         }
         edge.stop().await?;
+        trips.stop().await?;
         print!("{}", report.markdown());
         Ok(())
     }

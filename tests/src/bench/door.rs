@@ -189,6 +189,8 @@ impl Running<'_> {
             bare.stop().await?;
             let database = "door";
             let url = self.servers.fresh(database).await?;
+            // Its heart beats in the trip cache: without it every trip grows old.
+            let trips = Child::trips(&self.folder, &url, &self.servers.redis.url()).await?;
             let edge = Child::edge(
                 &self.folder,
                 &Stores {
@@ -205,6 +207,7 @@ impl Running<'_> {
             self.servers.postgres.resume()?;
             measured?;
             edge.stop().await?;
+            trips.stop().await?;
             self.servers.drop_database(database).await?;
         }
         Ok(())
