@@ -239,6 +239,18 @@ impl Slots {
     }
 }
 
+impl ServerLimits {
+    /// How long a client may be silent between requests. A stranger has no more time for that than for a
+    /// head.
+    fn silence(&self, vouch: &Vouch) -> Duration {
+        if vouch.is_known() {
+            self.idle_timeout
+        } else {
+            self.idle_timeout.min(self.header_timeout)
+        }
+    }
+}
+
 /// Serves until `stop`, then finishes what was begun within `limits.grace`. Without `tls`, plain.
 pub async fn serve(
     listener: TcpListener,

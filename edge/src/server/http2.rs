@@ -221,13 +221,8 @@ impl Activity {
             return (after(Instant::now(), limits.idle_timeout), "busy");
         }
         if doing.had_one {
-            // A stranger has no more time between requests than before the first.
-            let longest = if self.vouch.is_known() {
-                limits.idle_timeout
-            } else {
-                limits.idle_timeout.min(limits.header_timeout)
-            };
-            return (after(doing.idle_since, longest), "idle");
+            let silence = limits.silence(&self.vouch);
+            return (after(doing.idle_since, silence), "idle");
         }
         let first = after(doing.idle_since, limits.header_timeout);
         (first, "no first request")
