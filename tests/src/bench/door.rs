@@ -184,7 +184,7 @@ impl Running<'_> {
         for (ways, tls) in [(plain, None), (secure, Some(&self.certificates))] {
             let bare = Child::bare(&self.folder, tls).await?;
             for way in &ways {
-                all.push(self.measure(&bare, way, round).await?);
+                all.push(self.measure(&bare, &[], way, round).await?);
             }
             bare.stop().await?;
             let database = "door";
@@ -203,7 +203,7 @@ impl Running<'_> {
             )
             .await?;
             self.servers.postgres.pause()?;
-            let measured = self.stand_in(&edge, &ways, round, all).await;
+            let measured = self.stand_in((&edge, &trips), &ways, round, all).await;
             self.servers.postgres.resume()?;
             measured?;
             edge.stop().await?;
@@ -215,7 +215,7 @@ impl Running<'_> {
 
     async fn stand_in(
         &self,
-        edge: &Child,
+        (edge, trips): (&Child, &Child),
         ways: &[Way],
         round: u32,
         all: &mut Vec<Measurement>,
@@ -224,12 +224,18 @@ impl Running<'_> {
         let run = !self.run.seed;
         self.servers.until_standing_in(edge, &speech, run).await?;
         for way in ways {
-            all.push(self.measure(edge, way, round).await?);
+            all.push(self.measure(edge, &[trips], way, round).await?);
         }
         Ok(())
     }
 
-    async fn measure(&self, child: &Child, way: &Way, round: u32) -> anyhow::Result<Measurement> {
+    async fn measure(
+        &self,
+        child: &Child,
+        others: &[&Child],
+        way: &Way,
+        round: u32,
+    ) -> anyhow::Result<Measurement> {
         let bench = Bench {
             warm: Duration::from_secs(self.run.warm),
             counted: Duration::from_secs(self.run.seconds),
@@ -242,7 +248,7 @@ impl Running<'_> {
             run: self.run.seed,
         };
         let label = format!("{}, {}", child.name, way.name);
-        let measured = bench.measure(child, &[], (&label, round), way.load, Arc::new(work));
+        let measured = bench.measure(child, others, (&label, round), way.load, Arc::new(work));
         let mut measured = measured.await?;
         let cores = measured.cpu.cores.get(child.name).copied().unwrap_or(0.0);
         let requests = good(&measured.kinds).max(1) as f64 / measured.seconds;
