@@ -287,7 +287,7 @@ async fn an_outcome_that_postgres_rejects_does_not_stop_the_drain() {
     let sheet = bench.world.trip().await;
     let ledger = &*bench.world.ledger;
     let (good, fine) = (approve(&sheet, 1, 1_000), approve(&sheet, 2, 1_000));
-    let (mut nul, mut huge, mut zero) = (
+    let (mut nul, mut huge, mut negative) = (
         approve(&sheet, 3, 1_000),
         approve(&sheet, 4, 1_000),
         approve(&sheet, 5, 1_000),
@@ -296,9 +296,9 @@ async fn an_outcome_that_postgres_rejects_does_not_stop_the_drain() {
     // amount no check lets in.
     nul.request.merchant.name = "Tar\0get".to_owned();
     huge.trip_age_ms = Some(u64::MAX);
-    zero.request.amount = Money::from_minor(0, Currency::USD);
+    negative.request.amount = Money::from_minor(-1, Currency::USD);
     assert_eq!(hold_again(ledger, &nul).await, held(0));
-    let all = [&good, &nul, &huge, &zero, &fine];
+    let all = [&good, &nul, &huge, &negative, &fine];
     let log = uuid();
     let outcomes = (0_u32..)
         .zip(all)
