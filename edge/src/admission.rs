@@ -12,12 +12,18 @@
 //! 3. A payment that has its answer has places of its own, whatever else is refused.
 //! 4. Operators have a listener of their own, which takes no place at all.
 //!
-//! A request that is shed has had no effect and nothing of it is kept. Absent on purpose: shares of
-//! banks (each has a rate of its own), and an order among those who wait other than their turn.
+//! Where an edge has several banks, each has a line of its own before that of all: one bank holds no more
+//! than its share of the places and of the queue, and where it asks for more, its waiting sheds its own
+//! work and nobody else's.
+//!
+//! A request that is shed has had no effect and nothing of it is kept. Absent on purpose: an order among
+//! those who wait other than their turn.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use standin_core::id::BankId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -32,6 +38,9 @@ pub struct AdmissionConfig {
     pub retries_in_flight: usize,
     /// Requests waiting for a place; past it, they are shed.
     pub queued: usize,
+    /// How many in a hundred of the places, and of those who wait, may be one bank's, where an edge
+    /// has several.
+    pub bank_percent: usize,
     /// For a place; past it, a request is shed.
     pub wait_max: Duration,
     /// Waiting so long is no burst any more …
@@ -44,11 +53,19 @@ pub struct AdmissionConfig {
 #[derive(Debug)]
 pub struct Admission {
     config: AdmissionConfig,
-    places: Arc<Semaphore>,
+    all: Line,
+    /// Empty where there is one bank.
+    of_banks: HashMap<BankId, Line>,
     for_retries: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+/// Places, and who waits for one.
+#[derive(Debug)]
+struct Line {
+    places: Arc<Semaphore>,
     queue: Semaphore,
     waits: Mutex<Waits>,
-    metrics: Arc<Metrics>,
 }
 
 /// When a request asks for a place.
@@ -63,8 +80,15 @@ pub struct Arrival {
 /// A request's place, until it is dropped.
 #[derive(Debug)]
 pub struct Place {
-    _permit: OwnedSemaphorePermit,
+    _held: Held,
     metrics: Arc<Metrics>,
+}
+
+/// A place, and the one of its bank's own that goes with it.
+#[derive(Debug)]
+struct Held {
+    _place: OwnedSemaphorePermit,
+    _of_bank: Option<OwnedSemaphorePermit>,
 }
 
 /// Why a request got no place.
@@ -73,6 +97,9 @@ pub enum Shed {
     /// As many wait as may.
     #[error("as many requests wait for a place as may")]
     QueueFull,
+    /// Its bank has as many in progress and waiting as one bank may.
+    #[error("its bank has as many in progress and waiting as one bank may")]
+    ShareFull,
     /// It waited for as long as it may.
     #[error("no place in the time that a request waits for one")]
     Waited,
@@ -100,6 +127,7 @@ impl Shed {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
+            Self::ShareFull => "share_full",
             Self::Waited => "waited",
             Self::Overloaded => "overloaded",
             Self::Deadline => "deadline",
@@ -110,40 +138,46 @@ impl Shed {
 // === impl Admission ===
 
 impl Admission {
-    /// Every place free.
-    pub fn new(config: AdmissionConfig, metrics: Arc<Metrics>) -> Self {
+    /// Every place free, for these banks.
+    pub fn new<'a>(
+        config: AdmissionConfig,
+        banks: impl Iterator<Item = &'a BankId>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let mut of_banks: HashMap<BankId, Line> = banks
+            .map(|bank| (bank.clone(), Line::new(&config, config.bank_percent)))
+            .collect();
+        if of_banks.len() < 2 {
+            of_banks.clear();
+        }
         Self {
-            config,
-            places: Arc::new(Semaphore::new(config.in_flight)),
+            all: Line::new(&config, 100),
+            of_banks,
             for_retries: Arc::new(Semaphore::new(config.retries_in_flight)),
-            queue: Semaphore::new(config.queued),
-            waits: Mutex::default(),
+            config,
             metrics,
         }
     }
 
-    /// A place for a request, at once or in its turn. `has_answer` is asked only where new work might
-    /// be shed.
+    /// A place for a request of a bank, at once or in its turn. `has_answer` is asked only where new
+    /// work might be shed.
     ///
     /// # Errors
     /// When the request is shed; it is counted.
     pub async fn admit(
         &self,
+        bank: &BankId,
         arrival: Arrival,
         has_answer: impl FnOnce() -> bool,
     ) -> Result<Place, Shed> {
-        let admitted = self.take_or_wait(arrival, has_answer).await;
+        let admitted = self.take_or_wait(bank, arrival, has_answer).await;
         // Whatever was waited for, work that would be late is not begun.
-        let in_time = admitted.and_then(|permit| {
+        let in_time = admitted.and_then(|held| {
             let late = Instant::now() >= arrival.deadline;
-            if late {
-                Err(Shed::Deadline)
-            } else {
-                Ok(permit)
-            }
+            if late { Err(Shed::Deadline) } else { Ok(held) }
         });
         match in_time {
-            Ok(permit) => Ok(Place::new(permit, Arc::clone(&self.metrics))),
+            Ok(held) => Ok(Place::new(held, Arc::clone(&self.metrics))),
             Err(shed) => {
                 self.metrics.shed(shed);
                 Err(shed)
@@ -153,46 +187,112 @@ impl Admission {
 
     async fn take_or_wait(
         &self,
+        bank: &BankId,
         arrival: Arrival,
         has_answer: impl FnOnce() -> bool,
-    ) -> Result<OwnedSemaphorePermit, Shed> {
-        let now = Instant::now();
-        // Whoever waits has the next place: one is free only if nobody does.
-        let free = Arc::clone(&self.places).try_acquire_owned().ok();
-        let overloaded = {
-            let mut waits = self.waits();
-            waits.asked(now, &self.config);
-            if free.is_some() {
-                let waited = now.saturating_duration_since(arrival.complete);
-                waits.note(waited, now, &self.config);
-            }
-            waits.are_too_long(now, &self.config)
-        };
-        if !overloaded && let Some(place) = free {
-            return Ok(place);
+    ) -> Result<Held, Shed> {
+        let own = self.of_banks.get(bank);
+        let free = self.free(own);
+        let lines = [Some(&self.all), own];
+        let overloaded = lines.into_iter().flatten().fold(false, |any, line| {
+            any | line.asked(arrival, free.is_some(), &self.config)
+        });
+        if !overloaded && let Some(held) = free {
+            return Ok(held);
         }
         if has_answer() {
-            let own = Arc::clone(&self.for_retries).try_acquire_owned().ok();
-            if let Some(place) = own.or(free) {
-                return Ok(place);
+            let kept = Arc::clone(&self.for_retries).try_acquire_owned().ok();
+            if let Some(held) = kept.map(Held::of_no_bank).or(free) {
+                return Ok(held);
             }
         }
         if overloaded {
             return Err(Shed::Overloaded);
         }
-        self.wait(arrival).await
+        self.wait(own, arrival).await
     }
 
-    async fn wait(&self, arrival: Arrival) -> Result<OwnedSemaphorePermit, Shed> {
+    /// A place that nobody has and the bank may have. Whoever waits has the next one: some is free only if
+    /// nobody does.
+    fn free(&self, own: Option<&Line>) -> Option<Held> {
+        let of_bank = match own {
+            Some(line) => Some(line.take()?),
+            None => None,
+        };
+        Some(Held {
+            _place: self.all.take()?,
+            _of_bank: of_bank,
+        })
+    }
+
+    /// First in the bank's own line, then in that of all.
+    async fn wait(&self, own: Option<&Line>, arrival: Arrival) -> Result<Held, Shed> {
+        let mut since = arrival.complete;
+        let of_bank = match own.map(|line| (line, line.take())) {
+            None => None,
+            Some((_, Some(free))) => Some(free),
+            Some((line, None)) => {
+                let waited = line.wait(since, arrival, &self.config).await;
+                // How long a bank waited for itself says nothing of the others.
+                since = Instant::now();
+                Some(waited.map_err(|shed| match shed {
+                    Shed::QueueFull => Shed::ShareFull,
+                    other => other,
+                })?)
+            }
+        };
+        Ok(Held {
+            _place: self.all.wait(since, arrival, &self.config).await?,
+            _of_bank: of_bank,
+        })
+    }
+}
+
+// === impl Line ===
+
+impl Line {
+    fn new(config: &AdmissionConfig, percent: usize) -> Self {
+        let share = |of: usize| of.saturating_mul(percent).div_euclid(100).max(1);
+        Self {
+            places: Arc::new(Semaphore::new(share(config.in_flight))),
+            queue: Semaphore::new(share(config.queued)),
+            waits: Mutex::default(),
+        }
+    }
+
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// A request asks for a place, and has one or not; says whether requests have been waiting here for
+    /// too long.
+    fn asked(&self, arrival: Arrival, has_one: bool, config: &AdmissionConfig) -> bool {
+        let now = Instant::now();
+        let mut waits = self.waits();
+        waits.asked(now, config);
+        if has_one {
+            let waited = now.saturating_duration_since(arrival.complete);
+            waits.note(waited, now, config);
+        }
+        waits.are_too_long(now, config)
+    }
+
+    /// In its turn, behind those who wait already; what it waited counts from `since`.
+    async fn wait(
+        &self,
+        since: Instant,
+        arrival: Arrival,
+        config: &AdmissionConfig,
+    ) -> Result<OwnedSemaphorePermit, Shed> {
         let Ok(_turn) = self.queue.try_acquire() else {
             return Err(Shed::QueueFull);
         };
-        let longest = arrival.complete.checked_add(self.config.wait_max);
+        let longest = arrival.complete.checked_add(config.wait_max);
         let until = longest.map_or(arrival.deadline, |end| end.min(arrival.deadline));
         let place = timeout_at(until, Arc::clone(&self.places).acquire_owned()).await;
         let now = Instant::now();
-        let waited = now.saturating_duration_since(arrival.complete);
-        self.waits().note(waited, now, &self.config);
+        let waited = now.saturating_duration_since(since);
+        self.waits().note(waited, now, config);
         match place {
             Ok(Ok(place)) => Ok(place),
             Err(_elapsed) if now >= arrival.deadline => Err(Shed::Deadline),
@@ -206,13 +306,25 @@ impl Admission {
     }
 }
 
+// === impl Held ===
+
+impl Held {
+    /// Places for retries are of no bank's share.
+    fn of_no_bank(place: OwnedSemaphorePermit) -> Self {
+        Self {
+            _place: place,
+            _of_bank: None,
+        }
+    }
+}
+
 // === impl Place ===
 
 impl Place {
-    fn new(permit: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Self {
+    fn new(held: Held, metrics: Arc<Metrics>) -> Self {
         metrics.begun();
         Self {
-            _permit: permit,
+            _held: held,
             metrics,
         }
     }

@@ -415,7 +415,11 @@ impl Shared {
             path,
             clock: Arc::clone(&self.clock),
             log: Arc::clone(&self.log),
-            admission: Admission::new(config.admission, Arc::clone(&self.metrics)),
+            admission: Admission::new(
+                config.admission,
+                config.banks.iter().map(|bank| &bank.slug),
+                Arc::clone(&self.metrics),
+            ),
             metrics: Arc::clone(&self.metrics),
             alarms: Arc::clone(&self.alarms),
         }

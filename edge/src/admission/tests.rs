@@ -11,13 +11,27 @@ const CONFIG: AdmissionConfig = AdmissionConfig {
     in_flight: 2,
     retries_in_flight: 1,
     queued: 3,
+    bank_percent: 50,
     wait_max: Duration::from_millis(150),
     target: Duration::from_millis(50),
     interval: Duration::from_millis(100),
 };
 
+/// Of an edge with one bank.
 fn admission() -> Admission {
-    Admission::new(CONFIG, Arc::new(Metrics::new().unwrap()))
+    for_banks(CONFIG, &[bank()])
+}
+
+fn for_banks(config: AdmissionConfig, banks: &[BankId]) -> Admission {
+    Admission::new(config, banks.iter(), Arc::new(Metrics::new().unwrap()))
+}
+
+fn bank() -> BankId {
+    "first".parse().unwrap()
+}
+
+fn other_bank() -> BankId {
+    "second".parse().unwrap()
 }
 
 fn ms(count: u64) -> Duration {
@@ -34,11 +48,11 @@ fn now() -> Arrival {
 }
 
 async fn new_work(admission: &Admission) -> Result<Place, Shed> {
-    admission.admit(now(), || false).await
+    admission.admit(&bank(), now(), || false).await
 }
 
 async fn retry(admission: &Admission) -> Result<Place, Shed> {
-    admission.admit(now(), || true).await
+    admission.admit(&bank(), now(), || true).await
 }
 
 /// A first poll: whoever has to wait is in the queue after it.
@@ -138,10 +152,11 @@ async fn a_payment_that_has_its_answer_is_taken_on_while_new_work_is_shed() {
 async fn who_waited_elsewhere_counts_too() {
     let admission = admission();
     // Every place is free, but requests come here late: the processor is not ours.
-    let late = || {
+    let late = async || {
         let complete = Instant::now() - ms(80);
         let deadline = complete + ms(1_000);
-        admission.admit(Arrival { complete, deadline }, || false)
+        let arrival = Arrival { complete, deadline };
+        admission.admit(&bank(), arrival, || false).await
     };
     assert!(late().await.is_ok());
     tokio::time::advance(ms(60)).await;
@@ -158,8 +173,8 @@ async fn late_requests_that_are_far_apart_are_no_overload() {
     for _ in 0..10 {
         let complete = Instant::now() - ms(80);
         let deadline = complete + ms(1_000);
-        let admitted = admission.admit(Arrival { complete, deadline }, || false);
-        assert!(admitted.await.is_ok());
+        let arrival = Arrival { complete, deadline };
+        assert!(admission.admit(&bank(), arrival, || false).await.is_ok());
         tokio::time::advance(ms(101)).await;
     }
 }
@@ -177,7 +192,7 @@ async fn a_request_whose_time_is_over_is_not_begun() {
         new_work(&admission).await.unwrap(),
     ];
     assert_eq!(
-        admission.admit(soon, || false).await.unwrap_err(),
+        admission.admit(&bank(), soon, || false).await.unwrap_err(),
         Shed::Deadline
     );
     assert_eq!(
@@ -186,7 +201,7 @@ async fn a_request_whose_time_is_over_is_not_begun() {
         "it waits no longer than that"
     );
     // Nor when a place is there at once.
-    let retried = admission.admit(soon, || true).await;
+    let retried = admission.admit(&bank(), soon, || true).await;
     assert_eq!(retried.unwrap_err(), Shed::Deadline);
     assert_eq!(sheds(&admission, "deadline"), 2);
 }
@@ -206,4 +221,66 @@ async fn who_goes_away_leaves_the_queue_and_gives_its_place_back() {
     assert!(new_work(&admission).await.is_ok());
     let page = admission.metrics.render().unwrap();
     assert!(page.contains("\nstandin_in_flight 0\n"), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_bank_leaves_places_and_turns_to_the_others() {
+    let config = AdmissionConfig {
+        in_flight: 4,
+        queued: 4,
+        ..CONFIG
+    };
+    let admission = for_banks(config, &[bank(), other_bank()]);
+    let ask = async |bank: BankId| admission.admit(&bank, now(), || false).await;
+    let first = ask(bank()).await.unwrap();
+    let second = ask(bank()).await.unwrap();
+    // Two places are free, and not for this bank.
+    let mut waiting = [Box::pin(ask(bank())), Box::pin(ask(bank()))];
+    for one in &mut waiting {
+        assert!(begun(one.as_mut()).is_pending());
+    }
+    assert_eq!(ask(bank()).await.unwrap_err(), Shed::ShareFull);
+    let others = [ask(other_bank()).await, ask(other_bank()).await];
+    assert!(others.iter().all(Result::is_ok));
+    // A place of its own that comes back is for who waited first.
+    tokio::time::advance(ms(60)).await;
+    drop((first, others));
+    let [third, fourth] = waiting;
+    let third = third.await.unwrap();
+    assert_eq!(fourth.await.unwrap_err(), Shed::Waited);
+    // Its own work is shed, for its own waiting; nobody else's.
+    tokio::time::advance(ms(60)).await;
+    assert_eq!(ask(bank()).await.unwrap_err(), Shed::Overloaded);
+    for _ in 0..10 {
+        assert!(ask(other_bank()).await.is_ok());
+        tokio::time::advance(ms(10)).await;
+    }
+    drop((second, third));
+    assert!(ask(bank()).await.is_ok());
+    assert_eq!(sheds(&admission, "share_full"), 1);
+    assert_eq!(sheds(&admission, "overloaded"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn banks_that_are_all_at_their_shares_shed_their_own_new_work() {
+    let admission = for_banks(CONFIG, &[bank(), other_bank()]);
+    for who in [bank(), other_bank()] {
+        let ask = async || admission.admit(&who, now(), || false).await;
+        let held = ask().await.unwrap();
+        let mut sheds = Vec::new();
+        for _ in 0..4 {
+            sheds.push(ask().await.unwrap_err());
+        }
+        let overloaded = sheds.iter().filter(|shed| **shed == Shed::Overloaded);
+        assert!(overloaded.count() > 0, "{sheds:?}");
+        drop(held);
+        assert!(ask().await.is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_only_bank_has_every_place() {
+    let admission = admission();
+    let _first = new_work(&admission).await.unwrap();
+    assert!(new_work(&admission).await.is_ok());
 }

@@ -523,6 +523,7 @@ fn admission(from: &Settings) -> Read<AdmissionConfig> {
         in_flight: from.whole("limits.in_flight", COUNT)?,
         retries_in_flight: from.whole("limits.retries_in_flight", COUNT)?,
         queued: from.whole("limits.queued", COUNT)?,
+        bank_percent: from.whole("limits.bank_percent", 1..=100)?,
         wait_max: from.millis("limits.queue_wait_ms")?,
         target: from.millis("limits.queue_target_ms")?,
         interval: from.millis("limits.queue_interval_ms")?,

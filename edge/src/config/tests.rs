@@ -38,6 +38,7 @@ fn the_example_is_accepted_and_says_where_each_value_came_from() {
     assert_eq!(config.admission.target, Duration::from_millis(20));
     assert_eq!(config.admission.wait_max, Duration::from_millis(150));
     assert_eq!(config.admission.in_flight, 1_024);
+    assert_eq!(config.admission.bank_percent, 50);
     assert_eq!(config.banks.len(), 2);
     assert_eq!(
         config.bank("second").unwrap().deadline,
