@@ -803,6 +803,25 @@ mod tests {
         }
     }
 
+    /// What the build wrote that knew no newer schema than 2: one entry a line, in hexadecimal digits.
+    #[test]
+    fn what_the_build_before_wrote_is_read_and_written_as_it_was() {
+        let newer = |entry: &Entry| schema(entry) != SCHEMA_BEFORE;
+        let entries: Vec<Entry> = entries().into_iter().filter(|one| !newer(one)).collect();
+        let lines: Vec<&str> = include_str!("entry/schema-2.txt").lines().collect();
+        for (entry, line) in entries.iter().zip(&lines) {
+            let bytes = from_hex(line);
+            assert_eq!(Entry::decode(&bytes).unwrap(), *entry);
+            assert_eq!(entry.encode().unwrap(), bytes, "{entry:?}");
+        }
+        assert_eq!(lines.len(), entries.len(), "a line for each");
+    }
+
+    fn from_hex(line: &str) -> Vec<u8> {
+        let digit = |at: usize| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
+        (0..line.len()).step_by(2).map(digit).collect()
+    }
+
     fn schema(entry: &Entry) -> u16 {
         let bytes = entry.encode().unwrap();
         assert_eq!(Entry::decode(&bytes).unwrap(), *entry);
