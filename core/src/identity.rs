@@ -42,8 +42,7 @@ impl DeploymentKey {
             bank.as_str().as_bytes(),
             number.as_bytes(),
         ]);
-        let half = mac.first_chunk::<16>().copied().unwrap_or_default();
-        format!("{:032x}", u128::from_be_bytes(half))
+        format!("{:032x}", u128::from_be_bytes(half_of(mac)))
     }
 
     /// The code of a payment: HMAC-SHA-256 over bank, transaction id and fingerprint.
@@ -195,8 +194,7 @@ pub fn settlement_id(bank: &BankId, key: &str) -> uuid::Uuid {
         bank.as_str().as_bytes(),
         key.as_bytes(),
     ]);
-    let half = named.first_chunk::<16>().copied().unwrap_or_default();
-    uuid::Uuid::from_bytes(half)
+    uuid::Uuid::from_bytes(half_of(named))
 }
 
 /// Whether two reversals of one payment have the same key of the bank.
@@ -205,9 +203,12 @@ pub fn same_reversal_key(one: uuid::Uuid, other: uuid::Uuid) -> bool {
 }
 
 fn id_of(digest: [u8; 32]) -> TransactionId {
-    let mut id = [0; 16];
-    id.copy_from_slice(&digest[..16]);
-    TransactionId::from_bytes(id)
+    TransactionId::from_bytes(half_of(digest))
+}
+
+/// 128 bits of a digest: as good as all of them where nobody looks for two that are alike.
+fn half_of(digest: [u8; 32]) -> [u8; 16] {
+    digest.first_chunk::<16>().copied().unwrap_or_default()
 }
 
 fn digest(fields: &[&[u8]]) -> [u8; 32] {
@@ -247,7 +248,9 @@ mod tests {
                 amount: Money::from_minor(minor, Currency::USD),
                 merchant: Merchant { name, address },
                 bank_key,
-                received_at: Timestamp::from_millis(received), particulars: Particulars::default(), }
+                received_at: Timestamp::from_millis(received),
+                particulars: Particulars::default(),
+            }
         }
     }
 

@@ -14,14 +14,15 @@ use std::str::FromStr;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use sha2::{Digest, Sha256};
 use standin_core::answer::Answer;
 use standin_core::authorization::Authorization;
 use standin_core::clock::Timestamp;
 use standin_core::entry::Settlement;
 use standin_core::id::{BankId, ShopperId, TransactionId};
+use standin_core::money::Money;
 use standin_core::signature::Scheme;
 
+use crate::cards;
 use crate::config::BankConfig;
 use crate::path::{TakeBack, TakenBack};
 use crate::problem::Problem;
@@ -122,7 +123,7 @@ pub enum Asked {
 /// How one request is replied to.
 pub trait Reply: fmt::Debug + Send + Sync {
     /// Writes an answer to what was asked. Equal answers to equal requests give equal bytes.
-    fn answer(&self, answer: &Answer, asked: &Authorization) -> Rendered;
+    fn answer(&self, answer: &Answer, asked: Money) -> Rendered;
 
     /// Writes what came of taking a payment back; of a format that takes none back it is not asked.
     fn taken_back(&self, _payment: TransactionId, _taken: &TakenBack) -> Rendered {
@@ -173,12 +174,7 @@ pub fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Stands for the shopper of a card until the table of cards has been asked.
 pub fn not_looked_up(bank: &BankId, token: &str) -> ShopperId {
-    let mut hash = Sha256::new();
-    hash.update(bank.as_str());
-    // No slug holds it.
-    hash.update([0]);
-    hash.update(token);
-    let digest: [u8; 32] = hash.finalize().into();
+    let digest = cards::digest(bank, token);
     let first = digest.first_chunk::<8>().copied().unwrap_or_default();
     ShopperId::of_unknown_card(u64::from_be_bytes(first))
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use standin_core::id::ShopperId;
+use standin_core::id::{BankId, ShopperId};
 use standin_core::ledger::{CARD_ROWS_MAX, Card, CardHolder, Ledger, LedgerError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -108,7 +108,7 @@ impl Cards {
         loop {
             let began = Instant::now();
             if let Some(read) = self.whole().await {
-                self.take(read, &mut last);
+                self.take(read, &mut last).await;
             }
             // A large table is read less often: it must not take the ledger's time.
             let pause = self.every.max(began.elapsed().saturating_mul(SHARE));
@@ -121,18 +121,22 @@ impl Cards {
     }
 
     /// Puts what was read in the place of the copy, unless it is the same as `last` time.
-    fn take(&self, read: Read, last: &mut [u8; 32]) {
-        let digest = Sha256::digest(&read.lines).into();
+    async fn take(&self, read: Read, last: &mut [u8; 32]) {
+        let Read { holders, lines } = read;
+        let digest = Sha256::digest(&lines).into();
         if digest == *last {
             return;
         }
         *last = digest;
-        if let Err(error) = kept::replace(&self.file, |file| file.write_all(&read.lines)) {
+        // A disk may be slow: not on a thread that serves.
+        let file = self.file.clone();
+        let keep = move || kept::replace(&file, |file| file.write_all(&lines));
+        let kept = tokio::task::spawn_blocking(keep).await;
+        if let Err(error) = kept.unwrap_or_else(|gone| Err(io::Error::other(gone))) {
             tracing::warn!(%error, "the copy of the table of cards was not kept");
         }
-        tracing::info!(cards = read.holders.len(), "table of cards refreshed");
-        let mut holders = self.holders.write().unwrap_or_else(PoisonError::into_inner);
-        *holders = read.holders;
+        tracing::info!(cards = holders.len(), "table of cards refreshed");
+        *self.holders.write().unwrap_or_else(PoisonError::into_inner) = holders;
     }
 
     /// Reads the whole table, page by page; `None` if the ledger did not answer.
@@ -190,12 +194,17 @@ fn read(path: &Path) -> io::Result<HashMap<CardKey, ShopperId>> {
 
 impl CardKey {
     fn of(card: &Card) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(card.bank.as_str());
-        // No slug holds it.
-        hash.update([0]);
-        hash.update(&card.token);
-        let digest: [u8; 32] = hash.finalize().into();
+        let digest = digest(&card.bank, &card.token);
         Self(digest.first_chunk::<16>().copied().unwrap_or_default())
     }
+}
+
+/// Of a bank's card.
+pub(crate) fn digest(bank: &BankId, token: &str) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(bank.as_str());
+    // No slug holds it.
+    hash.update([0]);
+    hash.update(token);
+    hash.finalize().into()
 }

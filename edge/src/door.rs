@@ -8,9 +8,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method, Response};
 use standin_core::BoxFuture;
+use standin_core::answer::Answer;
 use standin_core::authorization::Authorization;
 use standin_core::clock::Clock;
 use standin_core::entry::Entry;
+use standin_core::money::Money;
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
@@ -21,9 +23,10 @@ use crate::admission::{Admission, Arrival, Place, Shed};
 use crate::alarm::{Alarm, Alarms};
 use crate::authenticate::{AuthenticationError, Authenticator, Presented, Sender};
 use crate::budget::Budget;
+use crate::config::BankConfig;
 use crate::limit::Limits;
 use crate::log::Log;
-use crate::metrics::{Answered, Metrics};
+use crate::metrics::{Answered, Metrics, Step};
 use crate::observer::{Notes, Observer, Seen};
 use crate::path::{Given, Path, Refusal};
 use crate::problem::{Problem, Unavailable};
@@ -126,7 +129,9 @@ impl Door {
             body: &body,
             peer_name: peer_name.as_deref(),
         };
+        let begun = Instant::now();
         let sender = self.authenticator.authenticate(&presented, now);
+        self.metrics.step(Step::Authenticate, begun.elapsed());
         notes.authentic(sender.as_ref().map(|_| ()).map_err(|error| *error));
         let Sender { bank, message_id } =
             sender.map_err(|error| self.not_authentic(error, peer.ip()))?;
@@ -150,16 +155,17 @@ impl Door {
             Asked::Authorization(asked) => Some(asked.as_ref()),
             _ => None,
         };
-        let _place = match self.place(decided, complete, &budget).await {
+        let _place = match self.place(bank, decided, complete, &budget).await {
             Ok(place) => place,
             Err(problem) => return self.in_words(problem, reply.as_ref(), notes),
         };
         let replied = match asked {
             Asked::Authorization(asked) => {
-                match self.path.answer(asked.as_ref().clone(), budget).await {
+                let amount = asked.amount;
+                match self.path.answer(*asked, budget).await {
                     Ok(given) => {
                         notes.answer(given.answer(), given.is_replayed());
-                        let asked = (asked.as_ref(), reply.as_ref());
+                        let asked = (amount, reply.as_ref());
                         let deadline = budget.deadline();
                         return self.respond(&given, asked, received, deadline).await;
                     }
@@ -177,6 +183,7 @@ impl Door {
     /// A place for a request, which is `asked` if it asks for a decision.
     async fn place(
         &self,
+        bank: &BankConfig,
         asked: Option<&Authorization>,
         complete: Instant,
         budget: &Budget,
@@ -186,7 +193,7 @@ impl Door {
             deadline: budget.deadline(),
         };
         let has_answer = || asked.is_some_and(|asked| self.path.has_answer(asked));
-        let place = self.admission.admit(arrival, has_answer).await;
+        let place = self.admission.admit(&bank.slug, arrival, has_answer).await;
         place.map_err(shed_problem)
     }
 
@@ -233,16 +240,13 @@ impl Door {
     async fn respond(
         &self,
         given: &Given,
-        (asked, reply): (&Authorization, &dyn Reply),
+        (asked, reply): (Money, &dyn Reply),
         received: Instant,
         deadline: Instant,
     ) -> Result<Response<Bytes>, Problem> {
         let answer = given.answer();
         let transaction_id = answer.transaction_id;
-        let span = tracing::Span::current();
-        span.record("transaction", tracing::field::display(transaction_id));
-        span.record("rung", answer.rung.as_str());
-        span.record("decision", answer.verdict.as_str());
+        name(answer);
         if given.is_faulted() {
             return Err(Problem::Faulted { transaction_id });
         }
@@ -255,20 +259,24 @@ impl Door {
             let headers = response.headers_mut();
             headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
         }
-        if given.is_replayed() {
-            self.metrics.replayed();
-        } else {
-            self.metrics.answered(&Answered {
-                bank: &answer.bank,
-                rung: answer.rung,
-                verdict: answer.verdict,
-                reason: answer.reason,
-                why: answer.why,
-                took: received.elapsed(),
-                trip_age_ms: answer.trip_age_ms,
-            });
-        }
+        self.count(given, received);
         Ok(response)
+    }
+
+    fn count(&self, given: &Given, received: Instant) {
+        if given.is_replayed() {
+            return self.metrics.replayed();
+        }
+        let answer = given.answer();
+        self.metrics.answered(&Answered {
+            bank: &answer.bank,
+            rung: answer.rung,
+            verdict: answer.verdict,
+            reason: answer.reason,
+            why: answer.why,
+            took: received.elapsed(),
+            trip_age_ms: answer.trip_age_ms,
+        });
     }
 
     /// The 500 is said only if it is durable; else the sender does not know, and a retry gets the
@@ -305,6 +313,15 @@ impl Door {
     }
 }
 
+/// Names the answer in the request's span.
+fn name(answer: &Answer) {
+    let span = tracing::Span::current();
+    let transaction = tracing::field::display(answer.transaction_id);
+    span.record("transaction", transaction);
+    span.record("rung", answer.rung.as_str());
+    span.record("decision", answer.verdict.as_str());
+}
+
 fn response(rendered: Rendered) -> Response<Bytes> {
     let mut response = Response::new(rendered.body);
     *response.status_mut() = rendered.status;
@@ -319,7 +336,9 @@ fn response(rendered: Rendered) -> Response<Bytes> {
 fn shed_problem(shed: Shed) -> Problem {
     tracing::debug!(%shed, "a request is shed");
     Problem::unavailable(match shed {
-        Shed::QueueFull | Shed::Waited | Shed::Overloaded => Unavailable::Overloaded,
+        Shed::QueueFull | Shed::ShareFull | Shed::Waited | Shed::Overloaded => {
+            Unavailable::Overloaded
+        }
         Shed::Deadline => Unavailable::Deadline,
     })
 }

@@ -88,12 +88,16 @@ pub enum Step {
     Authenticate,
     /// The read of the trip cache.
     Look,
+    /// Whether it has its answer, and the wait for whoever is at it.
+    Recall,
     /// The rules.
     Decide,
     /// The hold on the primary.
-    Hold,
+    AskPrimary,
     /// The commit of the log.
-    Write,
+    WriteAhead,
+    /// What is done when the log did not commit in its time.
+    WithoutTheLog,
 }
 
 /// What became of outcomes that were drained.
@@ -174,13 +178,16 @@ const AGES: &[f64] = &[
 // === impl Step ===
 
 impl Step {
-    const fn as_str(self) -> &'static str {
+    /// Its name in metrics and traces.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Authenticate => "authenticate",
             Self::Look => "look",
+            Self::Recall => "recall",
             Self::Decide => "decide",
-            Self::Hold => "hold",
-            Self::Write => "write",
+            Self::AskPrimary => "ask_primary",
+            Self::WriteAhead => "write_ahead",
+            Self::WithoutTheLog => "without_the_log",
         }
     }
 }

@@ -25,7 +25,6 @@ use standin_core::register::Register;
 use standin_core::register::{Outcome, Recall, Recalled};
 use standin_core::trip::{Approval, Position, Trip, TripStatus};
 use standin_core::trip_cache::TripCache;
-use standin_wal::Fate;
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
@@ -37,8 +36,8 @@ use crate::chance::Chance;
 use crate::holds::Holds;
 use crate::inflight::{Claim, Guard, InFlight};
 use crate::limit::Limits;
-use crate::log::{Log, LogError};
-use crate::metrics::Metrics;
+use crate::log::Log;
+use crate::metrics::{Metrics, Step};
 use crate::primary::{Primary, Route};
 use crate::told::{Proposed, Told};
 
@@ -46,6 +45,7 @@ mod advised;
 mod reversals;
 mod unsettled;
 
+use self::advised::no_commit;
 pub use self::reversals::{TakeBack, TakenBack};
 
 /// Everything a request meets on its way.
@@ -276,16 +276,11 @@ impl Path {
         let fingerprint = identity::fingerprint(&request);
         let route = self.route();
         let unseen = self.find_holder(&mut request, route, &budget).await;
-        let sight = self
-            .look(&request, route, &budget)
-            .instrument(step("look"))
-            .await;
+        let looking = self.look(&request, route, &budget);
+        let sight = self.step(Step::Look, looking).await;
         let payment = self.identify(&request, &sight, fingerprint);
-        let _guard = match self
-            .recall(payment, &budget)
-            .instrument(step("recall"))
-            .await?
-        {
+        let recalling = self.recall(payment, &budget);
+        let _guard = match self.step(Step::Recall, recalling).await? {
             Recollection::Given(given) => return Ok(given),
             Recollection::Mine(_) if !knows_its_past => return Err(Refusal::NotReady),
             Recollection::Mine(guard) => guard,
@@ -295,7 +290,9 @@ impl Path {
         }
         self.limit(&request)?;
         let applied = self.applied(&request, &sight, payment.id);
-        let decisions = step("decide").in_scope(|| self.decide(&request, &sight, &applied));
+        let deciding = async { self.decide(&request, &sight, &applied) };
+        let decisions = self.step(Step::Decide, deciding).await;
+        self.count_shadow(&decisions);
         let making = Making {
             path: self,
             request: &request,
@@ -304,11 +301,8 @@ impl Path {
             applied: &applied,
             decisions: &decisions,
         };
-        let asked = self
-            .ask_primary(&making, route, &budget)
-            .instrument(step("ask_primary"))
-            .await?;
-        let (proposal, held) = match asked {
+        let asking = self.ask_primary(&making, route, &budget);
+        let (proposal, held) = match self.step(Step::AskPrimary, asking).await? {
             Asked::Propose { proposal, held } => (proposal, held),
             Asked::Booked(answer) => {
                 let proposal = making.on_primary();
@@ -318,15 +312,12 @@ impl Path {
         let verdict = proposal.reason.verdict();
         let is_new = self.proposed.insert(payment.id, verdict);
         let entry = Entry::Authorize(proposal);
-        let written = self
-            .write_ahead(payment, &entry, &budget)
-            .instrument(step("write_ahead"))
-            .await;
+        let writing = self.write_ahead(payment, &entry, &budget);
+        let written = self.step(Step::WriteAhead, writing).await;
         let given = match (written, entry) {
             (Err(Refusal::Unknown), Entry::Authorize(proposal)) => {
-                self.without_the_log(&making, proposal, held, &budget)
-                    .instrument(step("without_the_log"))
-                    .await?
+                let without = self.without_the_log(&making, proposal, held, &budget);
+                self.step(Step::WithoutTheLog, without).await?
             }
             (written, _) => {
                 self.fate_known(payment.id, is_new.then_some(verdict), &written);
@@ -336,6 +327,14 @@ impl Path {
         self.told.insert(payment.id);
         self.afterwards.answered(&given);
         Ok(given)
+    }
+
+    /// A step of a request: a span in its trace, a duration in the metrics.
+    async fn step<T>(&self, step: Step, taken: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
+        let done = taken.instrument(span_of(step)).await;
+        self.metrics.step(step, begun.elapsed());
+        done
     }
 
     /// Whether a payment has its answer here, as far as can be told without waiting for anything: what
@@ -411,13 +410,8 @@ impl Path {
         let why = match route {
             Route::Refuse(why) | Route::StandIn(why) => return Some(why),
             Route::Ask | Route::AskOnly => {
-                let whole_budget = budget.has_whole_postgres();
-                let asked = tokio::time::timeout_at(budget.postgres(), self.cards.ask(card)).await;
-                let asked = asked.unwrap_or_else(|_elapsed| {
-                    Err(LedgerError::timeout("looking a card up took too long"))
-                });
-                self.heard(asked.as_ref().map(drop), whole_budget);
-                match asked {
+                let asked = self.cards.ask(card);
+                match self.in_time(asked, "looking a card up", budget).await {
                     Ok(Some(shopper)) => {
                         request.shopper = shopper;
                         return None;
@@ -436,9 +430,8 @@ impl Path {
         if !self.wants_reload(&sight, route) {
             return sight;
         }
-        let whole_budget = budget.has_whole_postgres();
-        let loading =
-            tokio::time::timeout_at(budget.postgres(), self.ledger.open_trip(request.shopper));
+        let loading = self.ledger.open_trip(request.shopper);
+        let loading = self.in_time(loading, "loading the trip", budget);
         // What is picked reaches the cache first and the ledger later, after an outage much later: a
         // look that showed no trip is tried again beside the load.
         let missing = sight.trip.is_none();
@@ -453,9 +446,6 @@ impl Path {
         if let Some(again) = again.filter(|again| again.trip.is_some()) {
             sight = again;
         }
-        let loaded = loaded
-            .unwrap_or_else(|_elapsed| Err(LedgerError::timeout("loading the trip took too long")));
-        self.heard(loaded.as_ref().map(drop), whole_budget);
         match loaded {
             Ok(open) => sight.reload(open),
             Err(error) if self.wants_reload(&sight, route) => sight.not_reloaded = Some(error.why),
@@ -495,6 +485,21 @@ impl Path {
     fn has_open_trip(&self, shopper: ShopperId) -> bool {
         self.log
             .read(|register| register.open_trip(shopper).is_some())
+    }
+
+    /// What the ledger says within its budget, of which the breaker hears.
+    async fn in_time<T>(
+        &self,
+        asked: impl Future<Output = Result<T, LedgerError>>,
+        what: &'static str,
+        budget: &Budget,
+    ) -> Result<T, LedgerError> {
+        let whole_budget = budget.has_whole_postgres();
+        let said = tokio::time::timeout_at(budget.postgres(), asked).await;
+        let said = said
+            .unwrap_or_else(|_elapsed| Err(LedgerError::timeout(format!("{what} took too long"))));
+        self.heard(said.as_ref().map(drop), whole_budget);
+        said
     }
 
     /// Tells the breaker how a try went, unless it failed for a reason of ours (no time was left) or
@@ -632,16 +637,20 @@ impl Path {
             stand_in: applied.stand_in,
         };
         let now = self.clock.now();
-        let decisions = Decisions {
+        Decisions {
             primary: decide(request, &facts, &policy, Rules::Primary, now),
             stand_in: decide(request, &facts, &policy, Rules::StandIn, now),
             isolated: decide(request, &facts, &policy, Rules::Isolated, now),
-        };
+        }
+    }
+
+    /// What standing in would have said otherwise, of what is asked. (What a bank decided by itself is
+    /// no difference of ours.)
+    fn count_shadow(&self, decisions: &Decisions) {
         if stand_in_differs(&decisions.primary, &decisions.stand_in) {
             let (given, other) = (decisions.primary.reason, decisions.stand_in.reason);
             self.metrics.shadow_differed(given, other);
         }
-        decisions
     }
 
     /// Step 8: the primary's word wins; without it, the stand-in decision, and why.
@@ -729,14 +738,7 @@ impl Path {
             Ok(Outcome::OtherFingerprint) => Err(Refusal::OtherFingerprint(payment.id)),
             Ok(Outcome::Tombstoned) => Err(Refusal::Released),
             Ok(Outcome::Noted | Outcome::Reversed(_)) => Err(Refusal::Unknown),
-            Err(LogError::Encode(error)) => {
-                tracing::error!(%error, "entry does not encode");
-                Err(Refusal::Encode)
-            }
-            Err(error) => match error.fate() {
-                Fate::NotBegun => Err(Refusal::LogFull),
-                Fate::Unknown => Err(Refusal::Unknown),
-            },
+            Err(error) => Err(no_commit(&error)),
         }
     }
 }
@@ -944,13 +946,15 @@ impl Sight {
     }
 }
 
-fn step(name: &'static str) -> tracing::Span {
-    match name {
-        "look" => info_span!(target: "standin::path", "look"),
-        "recall" => info_span!(target: "standin::path", "recall"),
-        "decide" => info_span!(target: "standin::path", "decide"),
-        "ask_primary" => info_span!(target: "standin::path", "ask_primary"),
-        "without_the_log" => info_span!(target: "standin::path", "without_the_log"),
-        _ => info_span!(target: "standin::path", "write_ahead"),
+/// A step in the request's trace. (The macro wants a name that is written where it stands.)
+fn span_of(step: Step) -> tracing::Span {
+    match step {
+        Step::Authenticate => info_span!(target: "standin::path", "authenticate"),
+        Step::Look => info_span!(target: "standin::path", "look"),
+        Step::Recall => info_span!(target: "standin::path", "recall"),
+        Step::Decide => info_span!(target: "standin::path", "decide"),
+        Step::AskPrimary => info_span!(target: "standin::path", "ask_primary"),
+        Step::WriteAhead => info_span!(target: "standin::path", "write_ahead"),
+        Step::WithoutTheLog => info_span!(target: "standin::path", "without_the_log"),
     }
 }

@@ -5,8 +5,7 @@
 //! page, only then; now and then also without, for changes that went round our code. What is read
 //! while it changes is used, and read again.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +16,8 @@ use standin_core::ledger::{DIRECTORY_PAGE_MAX, DirectoryVersion, Ledger, LedgerE
 use standin_core::merchant::{MerchantId, Store, StoreDirectory};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::kept;
 
 /// How long one question to the ledger may take: a version, or a page.
 const ASK_MAX: Duration = Duration::from_secs(5);
@@ -38,7 +39,7 @@ pub struct Stores {
 /// The kept copy could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoresError {
-    /// It could not be read or written.
+    /// It could not be read.
     #[error("{path}: {source}")]
     Io {
         /// The file.
@@ -273,26 +274,12 @@ fn read(path: &Path) -> Result<Option<Kept>, StoresError> {
     })
 }
 
-/// Replaces the copy whole: a crash leaves the old one or the new one.
-fn write(path: &Path, directory: &StoreDirectory) -> Result<(), StoresError> {
-    let failed = |source| StoresError::Io {
-        path: path.to_owned(),
-        source,
-    };
+fn write(path: &Path, directory: &StoreDirectory) -> io::Result<()> {
     let keeping = Keeping {
         stores: directory,
         merchant_ids: directory,
     };
-    let fresh = path.with_extension("new");
-    let mut file = BufWriter::new(File::create(&fresh).map_err(failed)?);
-    serde_json::to_writer(&mut file, &keeping).map_err(|source| StoresError::Parse {
-        path: path.to_owned(),
-        source,
-    })?;
-    // Synced before it takes the old one's name: a power loss would else leave an empty file.
-    let synced = file.flush().and_then(|()| file.get_ref().sync_all());
-    synced.map_err(failed)?;
-    std::fs::rename(&fresh, path).map_err(failed)
+    kept::replace(path, |file| Ok(serde_json::to_writer(file, &keeping)?))
 }
 
 #[cfg(test)]

@@ -123,13 +123,9 @@ pub const fn problem_code(problem: &Problem) -> &'static str {
 }
 
 /// The answer to an authorization.
-pub fn render(
-    message: &Message,
-    answer: &Answer,
-    asked: &Authorization,
-) -> Result<Message, ReplyError> {
+pub fn render(message: &Message, answer: &Answer, asked: Money) -> Result<Message, ReplyError> {
     let approved = answer.verdict == Verdict::Approved;
-    let part = approved && answer.amount != asked.amount;
+    let part = approved && answer.amount != asked;
     let balance = if approved && is_inquiry(message) {
         balance(message, answer)
     } else {

@@ -130,9 +130,9 @@ pub const fn result(reason: Reason) -> &'static str {
 // === impl LithicReply ===
 
 impl Reply for LithicReply {
-    fn answer(&self, answer: &Answer, asked: &Authorization) -> Rendered {
+    fn answer(&self, answer: &Answer, asked: Money) -> Rendered {
         let approved = answer.verdict == Verdict::Approved;
-        let less = approved && answer.amount != asked.amount;
+        let less = approved && answer.amount != asked;
         let left = answer
             .cap
             .map(|cap| cap.saturating_sub(answer.approved_before).max(0))

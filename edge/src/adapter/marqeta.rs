@@ -200,7 +200,7 @@ impl MarqetaReply {
 }
 
 impl Reply for MarqetaReply {
-    fn answer(&self, answer: &Answer, _asked: &Authorization) -> Rendered {
+    fn answer(&self, answer: &Answer, _asked: Money) -> Rendered {
         let approved = answer.verdict == Verdict::Approved;
         let metadata = Metadata {
             standin_reason: answer.reason.as_str(),

@@ -109,7 +109,7 @@ fn authorization(
 // === impl Native ===
 
 impl Reply for Native {
-    fn answer(&self, answer: &Answer, _asked: &Authorization) -> Rendered {
+    fn answer(&self, answer: &Answer, _asked: Money) -> Rendered {
         let status = match answer.verdict {
             Verdict::Approved => StatusCode::OK,
             Verdict::Declined => StatusCode::PAYMENT_REQUIRED,

@@ -17,6 +17,7 @@ use standin_core::answer::{Answer, Verdict};
 use standin_core::authorization::{Authorization, Merchant, Particulars};
 use standin_core::id::{BankId, TransactionId};
 use standin_core::identity;
+use standin_core::money::Money;
 
 use super::json::{self, Fields, fields, object, optional_object, required, wrong};
 use super::{Asked, Message, Rendered, Reply, ShopperBy, Understood, not_looked_up};
@@ -99,9 +100,9 @@ impl StripeReply {
 }
 
 impl Reply for StripeReply {
-    fn answer(&self, answer: &Answer, asked: &Authorization) -> Rendered {
+    fn answer(&self, answer: &Answer, asked: Money) -> Rendered {
         let approved = answer.verdict == Verdict::Approved;
-        let less = approved && answer.amount != asked.amount;
+        let less = approved && answer.amount != asked;
         self.render(&Body {
             approved,
             amount: less.then_some(answer.amount.minor()),

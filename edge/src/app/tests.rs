@@ -15,12 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use standin_core::BoxFuture;
 use standin_core::answer::Answer;
-use standin_core::authorization::Authorization;
 use standin_core::clock::Timestamp;
 use standin_core::id::{OrderId, ShopperId, StoreId, TripId};
 use standin_core::ledger::{BookedEvent, StartTrip, Started};
 use standin_core::merchant::{MerchantId, MerchantKey, Store};
-use standin_core::money::Currency;
+use standin_core::money::{Currency, Money};
 use standin_core::signature::{Secret, sign};
 use standin_core::trip::{Item, ItemStatus, Order, OrderStatus, TripChange, TripEvent};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -227,7 +226,7 @@ impl Adapter for Clumsy {
 }
 
 impl Reply for ClumsyReply {
-    fn answer(&self, answer: &Answer, asked: &Authorization) -> Rendered {
+    fn answer(&self, answer: &Answer, asked: Money) -> Rendered {
         assert!(
             self.0.swap(true, Ordering::SeqCst),
             "planted: the first answer is not rendered"

@@ -5,15 +5,13 @@ use bytes::Bytes;
 use standin_core::BoxFuture;
 use tracing::{Instrument, info_span};
 
-use super::{Door, problem_of};
+use super::{Door, name, problem_of};
 use crate::adapter::Format;
 use crate::adapter::iso8583::{self, Asked};
 use crate::authenticate::{AuthenticationError, certificate_name};
 use crate::budget::Budget;
 use crate::config::BankConfig;
 use crate::iso8583::{DecodeError, Message, ReplyError, Undecoded};
-use crate::metrics::Answered;
-use crate::path::Given;
 use crate::problem::Problem;
 use crate::server::frames::{Frame, Frames, Reply};
 
@@ -101,7 +99,7 @@ impl Door {
             Asked::Authorization(asked) => Some(asked.as_ref()),
             _ => None,
         };
-        let reply = match self.place(decided, frame.received, &budget).await {
+        let reply = match self.place(bank, decided, frame.received, &budget).await {
             Ok(_place) => self.decide(message, asked, budget, frame).await,
             Err(problem) => Err(problem),
         };
@@ -124,15 +122,17 @@ impl Door {
         let refused = |refusal| problem_of(&refusal);
         match asked {
             Asked::Authorization(asked) => {
-                let given = self.path.answer(asked.as_ref().clone(), budget).await;
+                let amount = asked.amount;
+                let given = self.path.answer(*asked, budget).await;
                 let given = given.map_err(refused)?;
                 let answer = given.answer();
+                name(answer);
                 if given.is_faulted() {
                     let transaction_id = answer.transaction_id;
                     return Err(Problem::Faulted { transaction_id });
                 }
-                self.count(&given, frame);
-                return Ok(iso8583::render(message, answer, &asked));
+                self.count(&given, frame.received);
+                return Ok(iso8583::render(message, answer, amount));
             }
             Asked::Advice(asked) => {
                 let taken = self.path.take_advice(*asked, budget).await;
@@ -145,28 +145,5 @@ impl Door {
             Asked::Notice | Asked::Answer => {}
         }
         Ok(iso8583::plain(message, iso8583::APPROVED))
-    }
-
-    fn count(&self, given: &Given, frame: &Frame) {
-        let answer = given.answer();
-        let span = tracing::Span::current();
-        span.record(
-            "transaction",
-            tracing::field::display(answer.transaction_id),
-        );
-        span.record("rung", answer.rung.as_str());
-        span.record("decision", answer.verdict.as_str());
-        if given.is_replayed() {
-            return self.metrics.replayed();
-        }
-        self.metrics.answered(&Answered {
-            bank: &answer.bank,
-            rung: answer.rung,
-            verdict: answer.verdict,
-            reason: answer.reason,
-            why: answer.why,
-            took: frame.received.elapsed(),
-            trip_age_ms: answer.trip_age_ms,
-        });
     }
 }

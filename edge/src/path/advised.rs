@@ -76,7 +76,8 @@ impl Path {
 
 /// Why a word of a bank is not known to be durable: it may say it again.
 pub(super) fn no_commit(error: &LogError) -> Refusal {
-    if matches!(error, LogError::Encode(_)) {
+    if let LogError::Encode(error) = error {
+        tracing::error!(%error, "entry does not encode");
         return Refusal::Encode;
     }
     match error.fate() {

@@ -9,7 +9,7 @@ use standin_core::answer::{Answer, Verdict};
 use standin_core::entry::{Entry, Reversal, ReversalCause};
 use standin_core::id::{BankId, TransactionId};
 use standin_core::identity;
-use standin_core::ledger::{AuthorizationState, LedgerError};
+use standin_core::ledger::AuthorizationState;
 use standin_core::money::Money;
 use standin_core::register::Outcome;
 
@@ -133,13 +133,8 @@ impl Path {
             Route::Refuse(why) | Route::StandIn(why) => return Err(Refusal::PaymentUnseen(why)),
             Route::Ask | Route::AskOnly => {}
         }
-        let whole_budget = budget.has_whole_postgres();
-        let row = tokio::time::timeout_at(budget.postgres(), self.ledger.authorization(id)).await;
-        let row = row.unwrap_or_else(|_elapsed| {
-            Err(LedgerError::timeout("looking a payment up took too long"))
-        });
-        self.heard(row.as_ref().map(drop), whole_budget);
-        match row {
+        let row = self.ledger.authorization(id);
+        match self.in_time(row, "looking a payment up", budget).await {
             Err(error) => Err(Refusal::PaymentUnseen(error.why)),
             Ok(None) => Ok(Known::Nothing),
             Ok(Some(row)) => Ok(match row.state {

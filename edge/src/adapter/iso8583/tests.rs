@@ -196,7 +196,7 @@ fn what_cannot_be_asked_is_answered_with_a_code() {
 #[test]
 fn answers_read_like_this() {
     let asked = authorized(&purchase());
-    let said = |answer: &Answer| render(&purchase(), answer, &asked).unwrap();
+    let said = |answer: &Answer| render(&purchase(), answer, asked.amount).unwrap();
     let approved = said(&answer());
     assert_eq!(approved.mti(), Mti::AuthorizationResponse);
     assert_eq!(approved.text(39), Some("00"));
@@ -229,7 +229,7 @@ fn an_inquiry_is_told_what_is_left() {
         approved_before: 10_000,
         ..answer()
     };
-    let told = render(&inquiry, &left, &asked).unwrap();
+    let told = render(&inquiry, &left, asked.amount).unwrap();
     assert_eq!(told.text(54), Some("2002840C000000024550"));
     assert_eq!(told.text(39), Some("00"));
 }

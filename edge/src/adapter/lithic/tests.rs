@@ -139,7 +139,7 @@ fn wrong_fields_are_named() {
 fn replies_read_like_this() {
     let understood = understand(Format::Lithic, &event()).unwrap();
     let (asked, reply) = (authorization(&understood), understood.reply);
-    let said = |answer: &Answer| text(&reply.answer(answer, &asked)).1;
+    let said = |answer: &Answer| text(&reply.answer(answer, asked.amount)).1;
     let token = "\"token\":\"a7f5e1b2-0000-4000-8000-000000000001\"";
     assert_eq!(
         said(&answer()),
@@ -183,7 +183,7 @@ fn an_inquiry_asks_for_nothing_and_is_told_what_is_left() {
         approved_before: 10_000,
         ..answer()
     };
-    let (_, body) = text(&reply.answer(&left, &asked));
+    let (_, body) = text(&reply.answer(&left, asked.amount));
     assert!(
         body.ends_with(r#""balance":{"amount":24550,"available":24550}}"#),
         "{body}"

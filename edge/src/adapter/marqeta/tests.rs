@@ -171,11 +171,11 @@ fn replies_read_like_this() {
     let understood = understand(Format::Marqeta, &event()).unwrap();
     let (asked, reply) = (authorization(&understood), understood.reply);
     assert_eq!(
-        text(&reply.answer(&answer(), &asked)),
+        text(&reply.answer(&answer(), asked.amount)),
         (200, r#"{"jit_funding":{"token":"jit-1","method":"pgfs.authorization","user_token":"user-1","acting_user_token":"user-1","amount":300.00,"metadata":{"standin_reason":"within_cap","standin_transaction_id":"abababababababababababababababab","standin_code":"AAAAAA"}}}"#.to_owned())
     );
     assert_eq!(
-        text(&reply.answer(&declined(Reason::OverCap), &asked)),
+        text(&reply.answer(&declined(Reason::OverCap), asked.amount)),
         (402, r#"{"jit_funding":{"token":"jit-1","method":"pgfs.authorization","user_token":"user-1","acting_user_token":"user-1","amount":300.00,"decline_reason":"AMOUNT_LIMIT_EXCEEDED","metadata":{"standin_reason":"over_cap","standin_transaction_id":"abababababababababababababababab"}}}"#.to_owned())
     );
     for reason in Reason::ALL {

@@ -259,7 +259,7 @@ fn every_cut_and_every_changed_byte_is_read_or_refused() {
 }
 
 fn rendered(answer: &Answer) -> (u16, String) {
-    let rendered = Native.answer(answer, &seed());
+    let rendered = Native.answer(answer, seed().amount);
     (
         rendered.status.as_u16(),
         String::from_utf8(rendered.body.to_vec()).unwrap(),

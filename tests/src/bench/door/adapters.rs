@@ -135,7 +135,7 @@ fn iso8583_cost(bank: &BankConfig) -> anyhow::Result<Cost> {
         }
     };
     let rendering = || {
-        let reply = adapter::iso8583::render(&message, black_box(&answer), &asked);
+        let reply = adapter::iso8583::render(&message, black_box(&answer), asked.amount);
         drop(black_box(reply.map(|reply| reply.encode(bank.encoding))));
     };
     Ok(Cost {
@@ -169,7 +169,7 @@ fn cost(format: Format, bank: &BankConfig, body: &str) -> anyhow::Result<Cost> {
     let understanding = || drop(black_box(format.understand(black_box(&message))));
     let rendering = || {
         drop(black_box(
-            understood.reply.answer(black_box(&answer), asked),
+            understood.reply.answer(black_box(&answer), asked.amount),
         ))
     };
     Ok(Cost {
