@@ -253,6 +253,18 @@ pub enum OperatorOrder {
         /// Whether it was done without the primary.
         forced: bool,
     },
+    /// Stand-in always or never, for so long of log time; then by the breaker again.
+    StandInFor {
+        /// Which.
+        mode: StandInMode,
+        /// Milliseconds.
+        for_ms: u64,
+    },
+    /// The time of an order is over: it ends, unless another was given since.
+    StandInOver {
+        /// Log time at which it was to end, which names the order.
+        until_ms: u64,
+    },
 }
 
 /// Who decides whether to stand in.
@@ -426,6 +438,10 @@ impl Entry {
             ) => false,
             Self::Settled(_) => false,
             Self::Reverse(reversal) => reversal.cause != ReversalCause::Unheeded,
+            Self::Operator(action) => !matches!(
+                action.what,
+                OperatorOrder::StandInFor { .. } | OperatorOrder::StandInOver { .. }
+            ),
             _ => true,
         }
     }
@@ -522,7 +538,25 @@ impl std::str::FromStr for SettlementKind {
     }
 }
 
-// === impl StandInMode ===
+// === impl OperatorOrder, StandInMode ===
+
+impl OperatorOrder {
+    /// The words in audits and dumps.
+    pub fn words(&self) -> String {
+        let by = |forced: bool| if forced { " (forced)" } else { "" };
+        match self {
+            Self::StandIn(mode) => format!("stand_in.{}", mode.as_str()),
+            Self::StandInFor { mode, for_ms } => {
+                format!("stand_in.{} for {for_ms} ms", mode.as_str())
+            }
+            Self::StandInOver { .. } => "stand_in.over".to_owned(),
+            Self::ClearAnswer(id) => format!("answer.clear {id}"),
+            Self::Tombstone(id) => format!("hold.tombstone {id}"),
+            Self::AddKeeper { node, forced } => format!("keeper.add {node}{}", by(*forced)),
+            Self::RemoveKeeper { node, forced } => format!("keeper.remove {node}{}", by(*forced)),
+        }
+    }
+}
 
 impl StandInMode {
     /// The word in paths, rows and pages.
@@ -880,6 +914,22 @@ mod tests {
             })),
             3
         );
+        for what in [
+            OperatorOrder::StandInFor {
+                mode: StandInMode::Force,
+                for_ms: 60_000,
+            },
+            OperatorOrder::StandInOver { until_ms: 7 },
+        ] {
+            let action = OperatorAction {
+                id: Uuid::from_u128(9),
+                operator: "ops".into(),
+                reason: "why".into(),
+                at: Timestamp::from_millis(3),
+                what,
+            };
+            assert_eq!(schema(&Entry::Operator(action)), 3);
+        }
         let card = Card {
             bank: "first".parse().unwrap(),
             token: "ic_1".to_owned(),

@@ -74,6 +74,8 @@ pub struct Register {
     /// The edges that have lost the primary.
     cut_off: BTreeMap<u64, Why>,
     mode: StandInMode,
+    /// When that order ends, in log time, if it was given for a time.
+    mode_until_ms: Option<u64>,
     /// What the edges may approve while they are cut off.
     grants: BTreeMap<u64, Granted>,
     /// The log's name for the ledger.
@@ -183,6 +185,7 @@ impl Register {
             outages: VecDeque::new(),
             cut_off: BTreeMap::new(),
             mode: StandInMode::Auto,
+            mode_until_ms: None,
             grants: BTreeMap::new(),
             incarnation: None,
             ledger_epoch: 0,
@@ -204,7 +207,16 @@ impl Register {
             Entry::Heard(id) => return self.hear_again(*id),
             Entry::Operator(action) => match &action.what {
                 OperatorOrder::Tombstone(id) => return self.tombstone(at, *id),
-                OperatorOrder::StandIn(mode) => self.mode = *mode,
+                OperatorOrder::StandIn(mode) => self.set_mode(*mode, None),
+                OperatorOrder::StandInFor { mode, for_ms } => {
+                    let until = self.log_time_ms.saturating_add(*for_ms);
+                    self.set_mode(*mode, Some(until));
+                }
+                OperatorOrder::StandInOver { until_ms } => {
+                    if self.mode_until_ms == Some(*until_ms) {
+                        self.set_mode(StandInMode::Auto, None);
+                    }
+                }
                 OperatorOrder::ClearAnswer(id) => {
                     self.payments.set(*id, Flag::Faulted, false);
                 }
@@ -346,6 +358,16 @@ impl Register {
     /// What operators have ordered last.
     pub fn mode(&self) -> StandInMode {
         self.mode
+    }
+
+    /// When that order ends, in log time. It ends by an entry, which somebody has to propose: no time
+    /// passes here between two entries.
+    pub fn mode_until_ms(&self) -> Option<u64> {
+        self.mode_until_ms
+    }
+
+    fn set_mode(&mut self, mode: StandInMode, until_ms: Option<u64>) {
+        (self.mode, self.mode_until_ms) = (mode, until_ms);
     }
 
     /// The name of this log in the ledger, once the group has agreed on it.

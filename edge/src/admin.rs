@@ -3,11 +3,13 @@
 //! body says.
 //!
 //! A GET changes nothing. An order is a POST with JSON `{"operator":…,"reason":…}`, both required:
-//! they go to the audit (a scrub's to the edge's log lines: it changes nothing). What is asked or
+//! they go to the audit (a scrub's to the edge's log lines: it changes nothing). One about standing in
+//! may be given for a time (`"for_ms":…`) and ends by itself. What is asked or
 //! ordered is the application's ([`Control`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -25,6 +27,9 @@ use crate::server::{Handler, Request};
 
 /// Longest name of an operator and longest reason, in bytes.
 const TEXT_BYTES_MAX: usize = 500;
+/// What an order may be given for.
+const ORDER_LASTS_MIN: Duration = Duration::from_secs(1);
+const ORDER_LASTS_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// What the name in an operator's certificate begins with.
 pub const OPERATOR: &str = "standin://operator/";
 
@@ -42,8 +47,13 @@ pub trait Control: Send + Sync + 'static {
     /// Called before a scrape, to set gauges that nobody else keeps current.
     fn refresh_metrics(&self) {}
 
-    /// Sets who decides about standing in.
-    fn stand_in(&self, mode: StandInMode, order: Order) -> BoxFuture<'_, Result<Value, Problem>>;
+    /// Sets who decides about standing in, until another order or for so long.
+    fn stand_in(
+        &self,
+        mode: StandInMode,
+        lasts: Option<Duration>,
+        order: Order,
+    ) -> BoxFuture<'_, Result<Value, Problem>>;
 
     /// Lets the stored 500 of a payment give way to the answer that was committed.
     fn clear_answer(
@@ -224,7 +234,8 @@ impl Admin {
                     Some("forbid") => StandInMode::Forbid,
                     _ => return Err(Problem::NotFound),
                 };
-                let done = self.control.stand_in(mode, order(&request)?).await?;
+                let (lasts, order) = stand_in_order(mode, &request)?;
+                let done = self.control.stand_in(mode, lasts, order).await?;
                 Ok(page(StatusCode::OK, &done))
             }
             Route::ClearAnswer => {
@@ -301,6 +312,37 @@ fn order(request: &Request) -> Result<Order, Problem> {
         detail: "must be {\"operator\":…,\"reason\":…}",
     })?;
     checked(request, order)
+}
+
+/// As [`order`], with the time that it is given for.
+fn stand_in_order(
+    mode: StandInMode,
+    request: &Request,
+) -> Result<(Option<Duration>, Order), Problem> {
+    #[derive(Deserialize)]
+    struct Lasts {
+        #[serde(default)]
+        for_ms: Option<u64>,
+    }
+    let order = order(request)?;
+    let read: Result<Lasts, _> = serde_json::from_slice(&request.body);
+    let Lasts { for_ms } = read.map_err(|_| Problem::Malformed {
+        detail: "for_ms must be a whole number of milliseconds",
+    })?;
+    match for_ms.map(Duration::from_millis) {
+        None => Ok((None, order)),
+        Some(_) if mode == StandInMode::Auto => Err(Problem::Field {
+            field: "for_ms",
+            detail: "auto is what an order ends in: it has no end itself",
+        }),
+        Some(lasts) if !(ORDER_LASTS_MIN..=ORDER_LASTS_MAX).contains(&lasts) => {
+            Err(Problem::Field {
+                field: "for_ms",
+                detail: "an order is given for a second at least and seven days at most",
+            })
+        }
+        Some(lasts) => Ok((Some(lasts), order)),
+    }
 }
 
 /// The operator that the connection's certificate names.

@@ -366,6 +366,12 @@ impl Shared {
             cache: Arc::clone(&self.cache),
             ledger: ledger(),
             primary: Arc::clone(&self.primary),
+            never_stood_in_for: config
+                .banks
+                .iter()
+                .filter(|bank| !bank.stand_in)
+                .map(|bank| bank.slug.clone())
+                .collect(),
             holds: Holds::start(ledger(), wiring::holds(config), metrics(), tasks, stop),
             log: Arc::clone(&self.log),
             advices: Arc::clone(&self.advices),
@@ -444,6 +450,7 @@ impl Shared {
                 .as_ref()
                 .map(|_| Arc::clone(&self.progress)),
             canary_max: config.breaker.canary,
+            clock: Arc::clone(&self.clock),
         };
         tasks.spawn(watch.run(stop.clone()));
         let drain = Drain {

@@ -171,6 +171,8 @@ pub struct BankConfig {
     pub card_acceptor: CardAcceptorLayout,
     /// It takes less than it asks for, where a message says so too.
     pub partial_approvals: bool,
+    /// Whether this edge stands in for the primary towards it.
+    pub stand_in: bool,
     /// How it signs, and with what.
     pub secrets: SecretsConfig,
     /// It must show a certificate that names it.
@@ -308,6 +310,7 @@ impl BankConfig {
             encoding: Encoding::Ascii,
             card_acceptor: CardAcceptorLayout::Visa,
             partial_approvals: false,
+            stand_in: true,
             secrets: SecretsConfig {
                 bank: slug.parse().expect("tests use a valid slug"),
                 scheme: Scheme::StandardWebhooks,

@@ -4,6 +4,7 @@
 //! Steps 1 to 3 (accept, authenticate, understand) happen at the door; steps 4 to 11 here. Every
 //! wait is under the request's [`Budget`]. A decline is an answer; a [`Refusal`] is none.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use standin_core::decide::{
     Decision, Facts, Limits as RuleLimits, Rules, StandInUse, decide, stand_in_differs,
 };
 use standin_core::entry::{Entry, Proposal, StandInMode};
-use standin_core::id::{Fingerprint, ShopperId, TransactionId};
+use standin_core::id::{BankId, Fingerprint, ShopperId, TransactionId};
 use standin_core::identity::{self, DeploymentKey, Operation};
 use standin_core::ledger::{Card, HoldReply, Ledger, LedgerError, Retry};
 use standin_core::merchant::StoreDirectory;
@@ -68,6 +69,8 @@ pub struct Path {
     pub ledger: Arc<dyn Ledger>,
     /// What is believed of it.
     pub primary: Arc<Primary>,
+    /// Banks that are given no answer without it.
+    pub never_stood_in_for: HashSet<BankId>,
     /// Asks it for holds, in batches.
     pub holds: Holds,
     /// The region's log.
@@ -274,7 +277,7 @@ impl Path {
         // Before it is asked what is known of the payment: what is known later must not count.
         let knows_its_past = self.knows_its_past();
         let fingerprint = identity::fingerprint(&request);
-        let route = self.route();
+        let route = self.route(&request.bank);
         let unseen = self.find_holder(&mut request, route, &budget).await;
         let looking = self.look(&request, route, &budget);
         let sight = self.step(Step::Look, looking).await;
@@ -477,9 +480,19 @@ impl Path {
     }
 
     /// Drawn once a request, so that it is tried wholly or not at all.
-    fn route(&self) -> Route {
-        let mode = self.log.read(Register::mode);
+    fn route(&self, bank: &BankId) -> Route {
+        let mode = match self.log.read(Register::mode) {
+            mode if !self.never_stood_in_for.contains(bank) => mode,
+            StandInMode::Force => return Route::Refuse(Why::Forced),
+            StandInMode::Auto | StandInMode::Forbid => StandInMode::Forbid,
+        };
         self.primary.route(mode, self.chance.percent())
+    }
+
+    /// Whether this bank may be answered without the primary.
+    fn stands_in_for(&self, bank: &BankId) -> bool {
+        let forbidden = self.log.read(Register::mode) == StandInMode::Forbid;
+        !forbidden && !self.never_stood_in_for.contains(bank)
     }
 
     fn has_open_trip(&self, shopper: ShopperId) -> bool {
@@ -693,8 +706,7 @@ impl Path {
             }
         };
         // An operator may have forbidden it while the primary was asked.
-        let mode = self.log.read(Register::mode);
-        if route == Route::AskOnly || mode == StandInMode::Forbid {
+        if route == Route::AskOnly || !self.stands_in_for(&making.request.bank) {
             return Err(Refusal::StandInForbidden(why));
         }
         let proposal = making.standing_in(why)?;

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use standin_core::answer::Why;
-use standin_core::entry::{Entry, StandInMode};
+use standin_core::clock::Clock;
+use standin_core::entry::{Entry, OperatorAction, OperatorOrder, StandInMode};
 use standin_core::ledger::{Ledger, LedgerError};
 use standin_core::register::Register;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::breaker::{Breaker, BreakerConfig, Position};
 use crate::drain::Progress;
@@ -119,6 +121,17 @@ pub struct Watch {
     pub progress: Option<Arc<Progress>>,
     /// How long a canary may take.
     pub canary_max: Duration,
+    /// Time of day, for the audit.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// An operator's order that was given for a time, as it is seen here.
+#[derive(Clone, Copy)]
+struct Timed {
+    /// When it ends, in log time: that names it.
+    until_ms: u64,
+    /// When that is here. Log time stands still while nothing is written.
+    over: Instant,
 }
 
 // === impl Watch ===
@@ -127,6 +140,7 @@ impl Watch {
     /// Runs until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         let mut nudged = Instant::now();
+        let mut timed = None;
         let mut beat = tokio::time::interval(WATCH_EVERY);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -136,6 +150,7 @@ impl Watch {
                 _ = beat.tick() => {}
             }
             self.step().await;
+            timed = self.end_order(timed).await;
             if nudged.elapsed() >= NUDGE_EVERY {
                 nudged = Instant::now();
                 self.nudge().await;
@@ -186,6 +201,36 @@ impl Watch {
         if let Err(error) = self.propose(&entry).await {
             tracing::warn!(%error, "the full register was not nudged");
         }
+    }
+
+    /// Ends an order whose time is over. Every edge counts the time, whoever leads says so: a leader that
+    /// is lost meanwhile ends no order late. Said twice, it is over once.
+    async fn end_order(&self, seen: Option<Timed>) -> Option<Timed> {
+        let (until_ms, now_ms) = self
+            .log
+            .read(|register| (register.mode_until_ms(), register.log_time_ms()));
+        let until_ms = until_ms?;
+        let timed = match seen.filter(|seen| seen.until_ms == until_ms) {
+            Some(seen) => seen,
+            None => Timed {
+                until_ms,
+                over: soon(Duration::from_millis(until_ms.saturating_sub(now_ms))),
+            },
+        };
+        if Instant::now() >= timed.over && self.log.leads() {
+            let order = Entry::Operator(OperatorAction {
+                id: Uuid::now_v7(),
+                operator: "standin".to_owned(),
+                reason: "the order was given for a time, which is over".to_owned(),
+                at: self.clock.now(),
+                what: OperatorOrder::StandInOver { until_ms },
+            });
+            match self.propose(&order).await {
+                Ok(()) => tracing::warn!("an operator's order has ended: its time is over"),
+                Err(error) => tracing::warn!(%error, "an operator's order has not ended yet"),
+            }
+        }
+        Some(timed)
     }
 
     async fn propose(&self, entry: &Entry) -> Result<(), String> {

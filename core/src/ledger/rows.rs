@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{AuditRow, AuthorizationRow, AuthorizationState, Fate, LedgerError, Retry};
 use crate::answer::{Answer, Why};
 use crate::clock::Timestamp;
-use crate::entry::{Booking, OperatorAction, OperatorOrder, Proposal, Settlement};
+use crate::entry::{Booking, OperatorAction, Proposal, Settlement};
 use crate::id::TransactionId;
 use crate::trip::{CATEGORY_BYTES_MAX, ITEMS_PER_ORDER_MAX, Item, ItemStatus, Order, OrderStatus};
 
@@ -98,25 +98,12 @@ pub(super) fn outcome_json(booking: &Booking) -> serde_json::Value {
 /// An operator's action as its audit row. No word an operator types may stop the drain, so NUL,
 /// which Postgres does not take, is replaced.
 pub(super) fn audit_row(action: &OperatorAction) -> AuditRow {
-    let what = match &action.what {
-        OperatorOrder::StandIn(mode) => format!("stand_in.{}", mode.as_str()),
-        OperatorOrder::ClearAnswer(id) => format!("answer.clear {id}"),
-        OperatorOrder::Tombstone(id) => format!("hold.tombstone {id}"),
-        OperatorOrder::AddKeeper { node, forced } => format!("keeper.add {node}{}", by(*forced)),
-        OperatorOrder::RemoveKeeper { node, forced } => {
-            format!("keeper.remove {node}{}", by(*forced))
-        }
-    };
     AuditRow {
         at: action.at,
         operator: without_nul(&action.operator),
-        action: what,
+        action: action.what.words(),
         reason: without_nul(&action.reason),
     }
-}
-
-fn by(forced: bool) -> &'static str {
-    if forced { " (forced)" } else { "" }
 }
 
 /// The order as it is placed: PLACED, unclaimed, nothing picked, lines in order. An order that no

@@ -15,8 +15,11 @@ use crate::entry::StandInMode;
 use crate::id::TransactionId;
 use crate::planted::{Planted, planted};
 
-/// The schema this build writes.
-const SCHEMA: u16 = 1;
+/// The newest schema, which this build writes where it must: behind the body of schema 1, when an operator's
+/// order ends.
+const SCHEMA: u16 = 2;
+/// The schema before it.
+const SCHEMA_BEFORE: u16 = 1;
 
 /// Bytes that are no saved register.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +75,13 @@ impl Register {
             log_time_ms: self.log_time_ms,
             counts: self.counts,
         };
+        let Some(until_ms) = self.mode_until_ms else {
+            let head = SCHEMA_BEFORE.to_le_bytes().to_vec();
+            return Ok(postcard::to_extend(&saved, head)?);
+        };
         let head = SCHEMA.to_le_bytes().to_vec();
-        Ok(postcard::to_extend(&saved, head)?)
+        let body = postcard::to_extend(&saved, head)?;
+        Ok(postcard::to_extend(&until_ms, body)?)
     }
 
     /// Takes the state of another; on an error nothing has changed.
@@ -85,10 +93,14 @@ impl Register {
             return Err(LoadError::Short(bytes.len()));
         };
         let schema = u16::from_le_bytes(*head);
-        if schema != SCHEMA {
+        if !matches!(schema, SCHEMA_BEFORE | SCHEMA) {
             return Err(LoadError::Schema(schema));
         }
-        let saved: Saved = postcard::from_bytes(body)?;
+        let (saved, rest) = postcard::take_from_bytes::<Saved>(body)?;
+        let mode_until_ms = match schema {
+            SCHEMA => Some(postcard::from_bytes(rest)?),
+            _ => None,
+        };
         *self = Self {
             config: self.config,
             payments: if planted(Planted::DedupeForgotten) {
@@ -106,6 +118,7 @@ impl Register {
             outages: saved.outages,
             cut_off: saved.cut_off,
             mode: saved.mode,
+            mode_until_ms,
             grants: saved.grants,
             incarnation: saved.incarnation,
             ledger_epoch: saved.ledger_epoch,

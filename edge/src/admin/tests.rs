@@ -20,8 +20,15 @@ impl Control for Edge {
         Box::pin(async { json!({"rung": "primary"}) })
     }
 
-    fn stand_in(&self, mode: StandInMode, order: Order) -> BoxFuture<'_, Result<Value, Problem>> {
-        let did = format!("{} {} {}", mode.as_str(), order.operator, order.reason);
+    fn stand_in(
+        &self,
+        mode: StandInMode,
+        lasts: Option<Duration>,
+        order: Order,
+    ) -> BoxFuture<'_, Result<Value, Problem>> {
+        let lasts = lasts.map_or(String::new(), |lasts| format!(" {lasts:?}"));
+        let Order { operator, reason } = order;
+        let did = format!("{} {operator} {reason}{lasts}", mode.as_str());
         self.0.lock().unwrap().push(did);
         Box::pin(async move { Ok(json!({"mode": mode.as_str()})) })
     }
@@ -145,6 +152,8 @@ async fn an_order_names_its_operator_and_its_reason() {
         let done = ask(&edge, "POST", &format!("/stand-in/{mode}"), ORDER).await;
         assert_eq!(done, (200, format!(r#"{{"mode":"{mode}"}}"#)));
     }
+    let timed = r#"{"operator":"ada","reason":"drill","for_ms":90000}"#;
+    assert_eq!(ask(&edge, "POST", "/stand-in/force", timed).await.0, 200);
     assert_eq!(
         ask(&edge, "POST", &format!("/answers/{ID}/clear"), ORDER)
             .await
@@ -159,6 +168,7 @@ async fn an_order_names_its_operator_and_its_reason() {
             "auto ada drill",
             "force ada drill",
             "forbid ada drill",
+            "force ada drill 90s",
             clear.as_str()
         ]
     );
@@ -245,6 +255,30 @@ async fn an_order_that_is_not_whole_does_nothing() {
         ("POST", "/stand-in/force", "", 400),
         ("POST", "/stand-in/force", "{}", 400),
         ("POST", "/stand-in/force", r#"{"operator":"ada"}"#, 400),
+        (
+            "POST",
+            "/stand-in/auto",
+            r#"{"operator":"ada","reason":"x","for_ms":60000}"#,
+            400,
+        ),
+        (
+            "POST",
+            "/stand-in/force",
+            r#"{"operator":"ada","reason":"x","for_ms":999}"#,
+            400,
+        ),
+        (
+            "POST",
+            "/stand-in/force",
+            r#"{"operator":"ada","reason":"x","for_ms":604800001}"#,
+            400,
+        ),
+        (
+            "POST",
+            "/stand-in/force",
+            r#"{"operator":"ada","reason":"x","for_ms":"1h"}"#,
+            400,
+        ),
         (
             "POST",
             "/stand-in/force",

@@ -42,6 +42,7 @@ pub struct Desk {
     scrubbing: tokio::sync::Mutex<()>,
     region: String,
     edge_id: u64,
+    /// Those that are stood in for.
     banks: i64,
     /// Conflicts that the log had counted when this edge started.
     pub(super) conflicts_before: u64,
@@ -71,7 +72,8 @@ impl Desk {
         config: &Config,
         conflicts_before: u64,
     ) -> Self {
-        let banks = i64::try_from(config.banks.len()).unwrap_or(i64::MAX);
+        let stood_in_for = config.banks.iter().filter(|bank| bank.stand_in);
+        let banks = i64::try_from(stood_in_for.count()).unwrap_or(i64::MAX);
         Self {
             shared,
             path,
@@ -140,21 +142,33 @@ impl Desk {
         if mode == StandInMode::Auto || ordered != StandInMode::Auto {
             return;
         }
-        let (operator, reason) = ("configuration".to_owned(), "stand_in at start".to_owned());
-        if let Err(error) = self.order_stand_in(mode, operator, reason).await {
+        let order = Order {
+            operator: "configuration".to_owned(),
+            reason: "stand_in at start".to_owned(),
+        };
+        if let Err(error) = self.order_stand_in(mode, None, order).await {
             tracing::error!(%error, "the configured stand-in mode is not in force");
         }
     }
 
-    /// Orders who decides whether to stand in. Durable, in the log and then in `audit`.
+    /// Orders who decides whether to stand in, until another order or for so long. Durable, in the log
+    /// and then in `audit`.
     pub async fn order_stand_in(
         &self,
         mode: StandInMode,
-        operator: String,
-        reason: String,
+        lasts: Option<Duration>,
+        order: Order,
     ) -> Result<(), OrderError> {
-        tracing::warn!(mode = mode.as_str(), operator, reason, "operator's order");
-        self.propose(self.action(operator, reason, OperatorOrder::StandIn(mode)))
+        let Order { operator, reason } = order;
+        let what = match lasts {
+            None => OperatorOrder::StandIn(mode),
+            Some(lasts) => OperatorOrder::StandInFor {
+                mode,
+                for_ms: u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX),
+            },
+        };
+        tracing::warn!(order = what.words(), operator, reason, "operator's order");
+        self.propose(self.action(operator, reason, what))
             .await
             .map(drop)
     }
@@ -248,13 +262,18 @@ impl Control for Desk {
         self.set_gauges();
     }
 
-    fn stand_in(&self, mode: StandInMode, order: Order) -> BoxFuture<'_, Result<Value, Problem>> {
+    fn stand_in(
+        &self,
+        mode: StandInMode,
+        lasts: Option<Duration>,
+        order: Order,
+    ) -> BoxFuture<'_, Result<Value, Problem>> {
         Box::pin(async move {
-            let Order { operator, reason } = order;
-            self.order_stand_in(mode, operator, reason)
+            self.order_stand_in(mode, lasts, order)
                 .await
                 .map_err(|error| error.problem())?;
-            Ok(json!({ "mode": mode.as_str() }))
+            let for_ms = lasts.map(|lasts| lasts.as_millis());
+            Ok(json!({ "mode": mode.as_str(), "for_ms": for_ms }))
         })
     }
 

@@ -419,6 +419,11 @@ fn bank(from: &Settings, number: usize) -> Read<BankConfig> {
             Some("refused") => false,
             _ => return wrong(&key("partial_approvals"), "must be taken or refused"),
         },
+        stand_in: match from.text(&key("stand_in")) {
+            Some("allowed") => true,
+            Some("forbidden") => false,
+            _ => return wrong(&key("stand_in"), "must be allowed or forbidden"),
+        },
         currency: from.parsed(&key("currency"), "an ISO 4217 code")?,
         secrets,
         mutual_tls,

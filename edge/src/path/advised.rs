@@ -30,7 +30,7 @@ impl Path {
         budget: Budget,
     ) -> Result<(), Refusal> {
         let fingerprint = identity::fingerprint(&request);
-        let route = self.route();
+        let route = self.route(&request.bank);
         if let Some(why) = self.find_holder(&mut request, route, &budget).await {
             return Err(Refusal::CardUnseen(why));
         }

@@ -66,7 +66,7 @@ impl Path {
         let known = match self.log.read(|register| register.answer(id)) {
             Some(answer) => Known::Answer(Box::new(answer), None),
             None if self.log.read(|register| register.knows(id)) => Known::Nothing,
-            None => self.booked(id, budget).await?,
+            None => self.booked(&asked.bank, id, budget).await?,
         };
         let (shopper, currency, left) = match &known {
             Known::Nothing if !asked.by_key => return Err(Refusal::NoSuchPayment),
@@ -128,8 +128,13 @@ impl Path {
     }
 
     /// What the ledger has of a payment that the log does not know: it may be older than the window.
-    async fn booked(&self, id: TransactionId, budget: &Budget) -> Result<Known, Refusal> {
-        match self.route() {
+    async fn booked(
+        &self,
+        bank: &BankId,
+        id: TransactionId,
+        budget: &Budget,
+    ) -> Result<Known, Refusal> {
+        match self.route(bank) {
             Route::Refuse(why) | Route::StandIn(why) => return Err(Refusal::PaymentUnseen(why)),
             Route::Ask | Route::AskOnly => {}
         }

@@ -54,7 +54,11 @@ impl Path {
         {
             return Ok(given);
         }
-        if !is_open && let Some(given) = self.on_isolated(making, proposal, budget).await {
+        let stands_in = self.stands_in_for(&making.request.bank);
+        if !is_open
+            && stands_in
+            && let Some(given) = self.on_isolated(making, proposal, budget).await
+        {
             return Ok(given);
         }
         self.marked.insert(transaction_id);

@@ -55,18 +55,24 @@ pub struct StatusArgs {
 /// Orders who decides whether to stand in for the primary.
 ///
 /// auto: the breaker and each request's budget. force: the primary is not asked. forbid: without
-/// the primary there is no answer. The order is durable in the log and audited.
+/// the primary there is no answer. The order is durable in the log and audited. With --for it ends by
+/// itself, which is audited too: what is forgotten at night is over in the morning.
 ///
 /// Exit code: 0 in force, 4 refused, 1 no reply.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   standin stand-in force --operator ada --reason 'primary is being moved'
+  standin stand-in force --for 2h --operator ada --reason 'primary is being moved'
   standin stand-in auto  --operator ada --reason 'move is done'")]
 pub struct StandInArgs {
     /// Who decides.
     #[arg(value_enum)]
     mode: Mode,
+    /// Not auto: how long, from a second to seven days, as 90s, 45m, 2h 30m or 1d; left out, until
+    /// another order.
+    #[arg(long = "for", value_name = "TIME", value_parser = lasts)]
+    lasts: Option<Duration>,
     #[command(flatten)]
     signature: Signature,
     #[command(flatten)]
@@ -151,10 +157,25 @@ impl StandInArgs {
             Mode::Force => "force",
             Mode::Forbid => "forbid",
         };
+        let for_ms = self.lasts.map(|lasts| lasts.as_millis());
         self.desk
-            .order(format!("/stand-in/{mode}"), &self.signature)
+            .order(
+                format!("/stand-in/{mode}"),
+                &self.signature,
+                json!({ "for_ms": for_ms }),
+            )
             .await
     }
+}
+
+/// A day is 24 hours here.
+fn lasts(text: &str) -> Result<Duration, String> {
+    let span: jiff::Span = text
+        .parse()
+        .map_err(|_| "a time, as 90s, 45m, 2h 30m or 1d".to_owned())?;
+    let lasts = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
+    let lasts = lasts.map_err(|error| error.to_string())?;
+    Duration::try_from(lasts).map_err(|_| "a time that has not gone by".to_owned())
 }
 
 // === impl AnswerArgs ===
@@ -167,7 +188,11 @@ impl AnswerArgs {
     pub async fn run(self) -> anyhow::Result<u8> {
         let AnswerCommand::Clear(args) = self.command;
         args.desk
-            .order(format!("/answers/{}/clear", args.id), &args.signature)
+            .order(
+                format!("/answers/{}/clear", args.id),
+                &args.signature,
+                json!({}),
+            )
             .await
     }
 }
@@ -175,9 +200,17 @@ impl AnswerArgs {
 // === impl Desk ===
 
 impl Desk {
-    async fn order(&self, path: String, signature: &Signature) -> anyhow::Result<u8> {
+    /// `more` is an object: what the body says beside who and why.
+    async fn order(
+        &self,
+        path: String,
+        signature: &Signature,
+        mut more: Value,
+    ) -> anyhow::Result<u8> {
         let Signature { operator, reason } = signature;
-        let body = serde_json::to_vec(&json!({ "operator": operator, "reason": reason }))?;
+        more["operator"] = json!(operator);
+        more["reason"] = json!(reason);
+        let body = serde_json::to_vec(&more)?;
         let reply = self.ask(Call::post(path, body)).await?;
         let done = (200..300).contains(&reply.status);
         let value: Value = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);

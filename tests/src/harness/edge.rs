@@ -439,8 +439,19 @@ impl Edge {
 
     /// Orders stand-in `auto`, `force` or `forbid`.
     pub async fn order(&self, mode: &str, operator: &str, reason: &str) -> Reply {
-        let body = serde_json::json!({"operator": operator, "reason": reason}).to_string();
-        self.admin(Call::post(format!("/stand-in/{mode}"), body))
+        self.order_for(mode, None, operator, reason).await
+    }
+
+    /// The same for so many milliseconds.
+    pub async fn order_for(
+        &self,
+        mode: &str,
+        for_ms: Option<u64>,
+        operator: &str,
+        reason: &str,
+    ) -> Reply {
+        let body = serde_json::json!({"operator": operator, "reason": reason, "for_ms": for_ms});
+        self.admin(Call::post(format!("/stand-in/{mode}"), body.to_string()))
             .await
     }
 

@@ -1,7 +1,7 @@
 //! One edge of a simulation: the real path, drain, watch and duties around the real logs.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -108,6 +108,7 @@ pub fn bank() -> Option<BankConfig> {
         encoding: Encoding::Ascii,
         card_acceptor: CardAcceptorLayout::Visa,
         partial_approvals: false,
+        stand_in: true,
         // Requests of the simulator come in behind the door.
         secrets: SecretsConfig {
             bank: slug()?,
@@ -212,6 +213,7 @@ impl Region {
             cache: Arc::clone(&cache),
             ledger: Arc::clone(&ledger),
             primary: Arc::clone(&primary),
+            never_stood_in_for: HashSet::new(),
             holds: HoldQueue::start(
                 Arc::clone(&ledger),
                 HOLDS,
@@ -236,6 +238,7 @@ impl Region {
             log: Arc::clone(log),
             progress: Some(Arc::clone(&progress)),
             canary_max: Duration::from_millis(200),
+            clock: Arc::clone(&clock),
         };
         tasks.spawn(watch.run(stop.clone()));
         let drain = Drain {

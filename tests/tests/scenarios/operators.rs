@@ -15,7 +15,7 @@ use standin_drill::process::{Process, free_port};
 use standin_reconcile::history::Outcome;
 use standin_tests::conformance::ledger::propose;
 use standin_tests::harness::wait::until;
-use standin_tests::harness::{Edge, Payment, Stage, verdict};
+use standin_tests::harness::{Edge, EdgeOptions, Payment, Stage, verdict};
 use uuid::Uuid;
 
 use super::{PROGRAMS, SOON};
@@ -62,6 +62,16 @@ async fn operators_force_and_forbid_standing_in_and_are_audited() {
     stage.postgres.resume().unwrap();
 
     assert_eq!(edge.order("auto", "cyd", "over").await.status, 200);
+    // Nothing is written meanwhile: the order ends all the same.
+    let timed = edge
+        .order_for("force", Some(1_000), "dan", "a second")
+        .await;
+    assert_eq!(timed.status, 200);
+    edge.status_until("an order that ended", SOON, |status| {
+        let stand_in = &status["stand_in"];
+        (stand_in["mode"] == "auto" && stand_in["mode_ends_in_ms"].is_null()).then_some(())
+    })
+    .await;
     let again = bank.pay_until_answered(&late, SOON).await;
     assert_eq!(again.status(), Some(200));
     for (mode, operator, reason) in [("auto", "", "x"), ("auto", "x", ""), ("sideways", "x", "y")] {
@@ -85,8 +95,48 @@ async fn operators_force_and_forbid_standing_in_and_are_audited() {
         ("ada", "stand_in.force", "drill"),
         ("bob", "stand_in.forbid", "audit"),
         ("cyd", "stand_in.auto", "over"),
+        ("dan", "stand_in.force for 1000 ms", "a second"),
+        (
+            "standin",
+            "stand_in.over",
+            "the order was given for a time, which is over",
+        ),
     ];
     assert_eq!(told, expected);
+    verdict::end(&stage, &mut edge, &[]).await.all_approved();
+}
+
+#[tokio::test]
+async fn a_bank_that_is_never_stood_in_for_gets_no_answer_without_the_primary() {
+    let stage = Stage::set().await;
+    stage.trip(1, 1_000_000).await;
+    let options = EdgeOptions {
+        more: "stand_in = \"forbidden\"".to_owned(),
+        ..EdgeOptions::on(&stage)
+    };
+    let mut edge = Edge::start_with(PROGRAMS, &stage, options).await;
+    let bank = edge.bank(2);
+    let first = bank.pay(&Payment::new("first", 1, 10_000)).await;
+    assert_eq!(first.said().rung, Rung::Primary);
+    stage.postgres.pause().unwrap();
+    println!("injected: the primary hangs");
+    // The breaker opens meanwhile: for this bank that changes the cause, not the word.
+    for number in 0..15 {
+        let key = format!("refused-{number}");
+        let refused = bank.pay(&Payment::new(&key, 1, 10_100 + number)).await;
+        assert_eq!(refused.status(), Some(503), "{refused:?}");
+        assert_eq!(refused.json()["cause"], "stand_in_forbidden");
+    }
+    assert_eq!(edge.order("force", "ada", "drill").await.status, 200);
+    let forced = bank.pay(&Payment::new("forced", 1, 10_200)).await;
+    assert_eq!(forced.json()["cause"], "stand_in_forbidden");
+    let exposure = edge.status().await["exposure"]["parts"]["stand_in_minor"].clone();
+    assert_eq!(exposure, 0, "nothing can be approved while standing in");
+    stage.postgres.resume().unwrap();
+    assert_eq!(edge.order("auto", "ada", "over").await.status, 200);
+    let payment = Payment::new("refused-0", 1, 10_100);
+    let again = bank.pay_until_answered(&payment, SOON).await;
+    assert_eq!(again.said().rung, Rung::Primary);
     verdict::end(&stage, &mut edge, &[]).await.all_approved();
 }
 

@@ -1,7 +1,7 @@
 //! Advices, late marks, reversals, grants; and that all of it survives a snapshot.
 
 use super::*;
-use crate::entry::{Advice, Grant, LateMark, Reversal, ReversalCause};
+use crate::entry::{Advice, Grant, LateMark, OperatorAction, Reversal, ReversalCause};
 
 const RETRY_MS: u64 = 60_000;
 
@@ -346,6 +346,45 @@ fn the_first_name_of_the_log_stays_and_the_ledgers_epoch_only_grows() {
 }
 
 #[test]
+fn an_order_for_a_time_ends_by_its_own_word_and_no_other() {
+    let order = |what| {
+        Entry::Operator(OperatorAction {
+            id: Uuid::from_u128(9),
+            operator: "ada".into(),
+            reason: "drill".into(),
+            at: Timestamp::from_millis(0),
+            what,
+        })
+    };
+    let force = |for_ms| {
+        let mode = StandInMode::Force;
+        order(OperatorOrder::StandInFor { mode, for_ms })
+    };
+    let over = |until_ms| order(OperatorOrder::StandInOver { until_ms });
+    let mut register = Register::new(SIZE);
+    register.apply(at(1), 1_000, &force(5_000));
+    let known = |register: &Register| (register.mode(), register.mode_until_ms());
+    assert_eq!(known(&register), (StandInMode::Force, Some(6_000)));
+    register = restored(&register);
+    assert_eq!(known(&register), (StandInMode::Force, Some(6_000)));
+    // Log time alone ends nothing: every edge would see it end at another moment.
+    register.apply(at(2), 9_000, &Entry::Drained(1));
+    assert_eq!(register.mode(), StandInMode::Force);
+    // Another order was given before the first one's end was said.
+    register.apply(at(3), 9_000, &force(60_000));
+    register.apply(at(4), 9_001, &over(6_000));
+    assert_eq!(known(&register), (StandInMode::Force, Some(69_000)));
+    register.apply(at(5), 69_000, &over(69_000));
+    assert_eq!(known(&register), (StandInMode::Auto, None));
+    // One without an end takes the place of one that has one.
+    register.apply(at(6), 70_000, &force(1_000));
+    let forbid = OperatorOrder::StandIn(StandInMode::Forbid);
+    register.apply(at(7), 70_001, &order(forbid));
+    register.apply(at(8), 71_000, &over(71_000));
+    assert_eq!(known(&register), (StandInMode::Forbid, None));
+}
+
+#[test]
 fn what_is_no_saved_register_is_refused_and_changes_nothing() {
     let mut register = Register::new(SIZE);
     answered(apply(
@@ -358,6 +397,8 @@ fn what_is_no_saved_register_is_refused_and_changes_nothing() {
     for cut in [0, 1, 2, saved.len() / 2, saved.len() - 1] {
         assert!(register.load(&saved[..cut]).is_err(), "cut at {cut}");
     }
+    // What the build before this one reads is written as it did.
+    assert_eq!(saved[..2], [1, 0]);
     let mut newer = saved.clone();
     newer[0] = 9;
     assert!(matches!(register.load(&newer), Err(LoadError::Schema(9))));

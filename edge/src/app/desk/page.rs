@@ -70,7 +70,7 @@ impl Desk {
     pub async fn statusz(&self) -> Value {
         let trip_cache_age_ms = self.trip_cache_age_ms().await;
         let shared = &self.shared;
-        let (counts, outage, outages, mode, answers, log_time_ms, conflicts) =
+        let (counts, outage, outages, (mode, until_ms), answers, log_time_ms, conflicts) =
             shared.log.read(|register| {
                 let outages: Vec<_> = register.outages().copied().collect();
                 let conflicts: Vec<_> = register.conflicts().cloned().collect();
@@ -78,7 +78,7 @@ impl Desk {
                     register.counts(),
                     register.outage().copied(),
                     outages,
-                    register.mode(),
+                    (register.mode(), register.mode_until_ms()),
                     register.len(),
                     register.log_time_ms(),
                     conflicts,
@@ -93,6 +93,8 @@ impl Desk {
             "rung": rung(mode, position),
             "stand_in": {
                 "mode": mode.as_str(),
+                // By the log's time of the last entry.
+                "mode_ends_in_ms": until_ms.map(|until| until.saturating_sub(log_time_ms)),
                 "outage": outage.map(|outage| json!({
                     "why": outage.why.as_str(),
                     "age_ms": log_time_ms.saturating_sub(outage.from_ms),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use standin_core::clock::Timestamp;
-use standin_core::entry::{Entry, OperatorOrder, PlatformEvent, Proposal};
+use standin_core::entry::{Entry, PlatformEvent, Proposal};
 use standin_wal::inspect::{self, FrameReport};
 
 use super::verify::whole_text;
@@ -240,7 +240,7 @@ impl About {
                 json!({
                     "operator": action.operator,
                     "reason": action.reason,
-                    "order": ordered(&action.what),
+                    "order": action.what.words(),
                 }),
             ),
             Entry::Platform(event) => other("platform", json!({ "event": platform(event) })),
@@ -277,16 +277,6 @@ fn proposed(proposal: &Proposal) -> Value {
         "cap": proposal.cap,
         "approved_before": proposal.approved_before,
     })
-}
-
-fn ordered(order: &OperatorOrder) -> String {
-    match order {
-        OperatorOrder::StandIn(mode) => format!("stand_in.{}", mode.as_str()),
-        OperatorOrder::ClearAnswer(id) => format!("answer.clear {id}"),
-        OperatorOrder::Tombstone(id) => format!("hold.tombstone {id}"),
-        OperatorOrder::AddKeeper { node, .. } => format!("keeper.add {node}"),
-        OperatorOrder::RemoveKeeper { node, .. } => format!("keeper.remove {node}"),
-    }
 }
 
 fn platform(event: &PlatformEvent) -> &'static str {
