@@ -35,6 +35,7 @@ enum Command {
     Policy(crate::policy::Args),
     Certs(crate::certs::Args),
     Wal(crate::wal::Args),
+    Console(Box<crate::console::Args>),
 }
 
 // === impl Cli ===
@@ -58,6 +59,7 @@ impl Cli {
             Command::Policy(args) => args.run(),
             Command::Certs(args) => args.run(),
             Command::Wal(args) => Box::pin(args.run()).await,
+            Command::Console(args) => Box::pin(args.run()).await,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Read in this order: [`command`] (the command line), [`client`] and [`open_loop`] (requests and
 //! load), [`bank`] (plays a bank), [`platform_client`] and [`trips`] (play the platform), [`world`]
 //! (an edge and the platform in this process), [`serve`], [`demo`], [`reconcile`], [`admin`],
-//! [`policy`], [`certs`], [`wal`].
+//! [`policy`], [`certs`], [`wal`], [`console`].
 
 pub mod admin;
 pub mod bank;
@@ -11,6 +11,7 @@ pub mod baskets;
 pub mod certs;
 pub mod client;
 pub mod command;
+pub mod console;
 pub mod demo;
 pub mod open_loop;
 pub mod out;

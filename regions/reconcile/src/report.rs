@@ -9,7 +9,7 @@
     reason = "times are shown in milliseconds with decimals; no money is computed here"
 )]
 
-mod chart;
+pub mod chart;
 pub mod html;
 pub mod reconciliation;
 

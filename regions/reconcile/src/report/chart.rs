@@ -13,7 +13,14 @@
 use super::{Shade, Tick};
 
 /// Rungs in the order in which they are stacked.
-pub(super) const RUNGS: [&str; 4] = ["primary", "stand_in", "isolated", "refused"];
+const RUNGS: [&str; 6] = [
+    "primary",
+    "stand_in",
+    "primary_only",
+    "isolated",
+    "bank",
+    "refused",
+];
 
 /// Widths of the two drawings, in pixels.
 const WIDTHS: [(&str, f64); 2] = [("wide", 960.0), ("narrow", 342.0)];
@@ -25,15 +32,15 @@ const BOTTOM: f64 = 24.0;
 
 /// A chart, drawn for wide and narrow pages.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Chart {
+pub struct Chart {
     /// What it shows.
-    pub(super) title: &'static str,
+    pub title: &'static str,
     /// The same in a sentence with numbers.
-    pub(super) caption: String,
+    pub caption: String,
     /// Class of each series and its name.
-    pub(super) legend: Vec<&'static str>,
+    pub legend: Vec<&'static str>,
     /// The drawings, one after the other; the page shows one.
-    pub(super) svg: String,
+    pub svg: String,
 }
 
 /// One line or area: a class and a value a tick.
@@ -47,6 +54,8 @@ struct Series {
 struct Axis {
     tick_ms: f64,
     ticks: f64,
+    /// Its end is now; else its begin is when something began.
+    ends_now: bool,
 }
 
 /// The three charts of a timeline; none without ticks.
@@ -58,6 +67,21 @@ pub(super) fn charts(timeline: &[Tick], shades: &[Shade]) -> Vec<Chart> {
         rate(timeline, shades, &axis),
         latency(timeline, shades, &axis),
         backlog(timeline, shades, &axis),
+    ]
+}
+
+/// Rate and latency of a timeline that ends now, labelled in minutes before it.
+pub fn recent(timeline: &[Tick], shades: &[Shade]) -> Vec<Chart> {
+    let Some(axis) = Axis::of(timeline) else {
+        return Vec::new();
+    };
+    let axis = Axis {
+        ends_now: true,
+        ..axis
+    };
+    vec![
+        rate(timeline, shades, &axis),
+        latency(timeline, shades, &axis),
     ]
 }
 
@@ -257,6 +281,10 @@ impl Plot<'_> {
             );
         }
         let whole = self.axis.ticks * self.axis.tick_ms / 1_000.0;
+        if self.axis.ends_now {
+            self.minutes_before(svg, whole);
+            return;
+        }
         let steps = if self.width > 600.0 { 6.0 } else { 3.0 };
         let step = nice(whole / steps);
         let mut at = 0.0;
@@ -277,6 +305,26 @@ impl Plot<'_> {
                 ),
             );
             at += step;
+        }
+    }
+
+    /// Labels an axis of so many seconds that ends now.
+    fn minutes_before(&self, svg: &mut String, whole: f64) {
+        let step = if self.width > 600.0 { 2.0 } else { 5.0 };
+        let mut before = 0.0;
+        while before * 60.0 <= whole {
+            let (class, label) = if before > 0.0 {
+                ("tick", format!("−{before:.0} min"))
+            } else {
+                ("tick end", "now".to_owned())
+            };
+            let x = self.x((whole - before * 60.0) * 1_000.0);
+            let y = HEIGHT - 7.0;
+            put(
+                svg,
+                format_args!(r#"<text class="{class}" x="{x:.1}" y="{y:.1}">{label}</text>"#),
+            );
+            before += step;
         }
     }
 
@@ -340,6 +388,7 @@ impl Axis {
         Some(Self {
             tick_ms: number(tick_ms.max(1)),
             ticks: number(u64::try_from(timeline.len()).unwrap_or(u64::MAX)),
+            ends_now: false,
         })
     }
 }
@@ -413,5 +462,26 @@ mod tests {
     #[test]
     fn a_timeline_without_ticks_has_no_charts() {
         assert_eq!(charts(&[], &[]), []);
+        assert_eq!(recent(&[], &[]), []);
+    }
+
+    #[test]
+    fn a_timeline_that_ends_now_is_labelled_in_minutes_before() {
+        let timeline: Vec<Tick> = (0_u64..120)
+            .map(|n| Tick {
+                at_ms: n.saturating_mul(5_000),
+                replies: [("primary_only".to_owned(), 5)].into(),
+                p99_ms: [("primary_only".to_owned(), 7.5)].into(),
+                backlog: 0,
+            })
+            .collect();
+        let charts = recent(&timeline, &[]);
+        for chart in &charts {
+            assert_eq!(chart.legend, ["primary_only"]);
+            for label in [">−10 min<", ">−5 min<", ">−2 min<", ">now<"] {
+                assert!(chart.svg.contains(label), "{label}");
+            }
+        }
+        assert!(charts[0].caption.starts_with("Up to 1 a second"));
     }
 }
