@@ -13,7 +13,7 @@
 use super::{Shade, Tick};
 
 /// Rungs in the order in which they are stacked.
-pub(super) const RUNGS: [&str; 4] = ["primary", "stand_in", "isolated", "refused"];
+pub(super) const RUNGS: [&str; 5] = ["primary", "stand_in", "primary_only", "isolated", "refused"];
 
 /// Widths of the two drawings, in pixels.
 const WIDTHS: [(&str, f64); 2] = [("wide", 960.0), ("narrow", 342.0)];
@@ -59,6 +59,40 @@ pub(super) fn charts(timeline: &[Tick], shades: &[Shade]) -> Vec<Chart> {
         latency(timeline, shades, &axis),
         backlog(timeline, shades, &axis),
     ]
+}
+
+/// Money approved without the primary: minor units at the end of each tick of the timeline.
+pub(super) fn exposure(
+    timeline: &[Tick],
+    minor: &[i64],
+    currency: &str,
+    shades: &[Shade],
+) -> Option<Chart> {
+    let axis = Axis::of(timeline)?;
+    let most = minor.iter().copied().max().unwrap_or(0);
+    // In major units; a chart is read to three digits.
+    let major = |minor: &i64| number(u64::try_from(*minor).unwrap_or(0)) / 100.0;
+    let values: Vec<Option<f64>> = timeline
+        .iter()
+        .enumerate()
+        .map(|(at, _)| minor.get(at).map(major))
+        .collect();
+    let series = Series {
+        class: "backlog",
+        base: Some(vec![0.0; timeline.len()]),
+        values,
+    };
+    Some(Chart {
+        title: "Money approved without the primary",
+        caption: format!("At most {} {currency}.", short(major(&most))),
+        legend: vec!["backlog"],
+        svg: draw(
+            "Money approved without the primary",
+            &[series],
+            shades,
+            &axis,
+        ),
+    })
 }
 
 fn rate(timeline: &[Tick], shades: &[Shade], axis: &Axis) -> Chart {
