@@ -95,6 +95,21 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs an edge on a configuration file in this process' own runtime, as the program does; gives its
+/// exit code. For whoever starts edges as processes of a program of theirs.
+pub async fn serve_file(file: &Path) -> u8 {
+    match load(Some(file)) {
+        Ok((config, _)) => {
+            raise_descriptors();
+            serve(config).await
+        }
+        Err(fault) => {
+            eprintln!("the edge's configuration is wrong\n{fault}");
+            EXIT_USAGE
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum LoadError {
     #[error("cannot read {path}: {error}")]

@@ -2,6 +2,7 @@
 
 mod checker;
 mod demo;
+mod drill;
 mod failover;
 mod fuzz;
 mod ledger;

@@ -25,6 +25,9 @@ enum Command {
     Demo(Box<crate::demo::Args>),
     #[command(hide = true)]
     DemoEdge(crate::demo::EdgeArgs),
+    Drill(Box<crate::drill::Args>),
+    #[command(hide = true)]
+    DrillEdge(crate::drill::EdgeArgs),
     Serve(Box<crate::serve::Args>),
     Bank(Box<crate::bank::Args>),
     Trips(Box<crate::trips::Args>),
@@ -41,6 +44,11 @@ enum Command {
 // === impl Cli ===
 
 impl Cli {
+    /// Whether the command sets up logs by itself: an edge's configuration says what it writes down.
+    pub const fn logs_itself(&self) -> bool {
+        matches!(self.command, Command::DrillEdge(_))
+    }
+
     /// Runs the command; gives the process' exit code.
     ///
     /// # Errors
@@ -49,6 +57,8 @@ impl Cli {
         match self.command {
             Command::Demo(args) => Box::pin(args.run()).await,
             Command::DemoEdge(args) => Box::pin(args.run()).await,
+            Command::Drill(args) => Box::pin(args.run()).await,
+            Command::DrillEdge(args) => Ok(Box::pin(args.run()).await),
             Command::Serve(args) => Box::pin(args.run()).await,
             Command::Bank(args) => Box::pin(args.run()).await,
             Command::Trips(args) => Box::pin(args.run()).await,

@@ -1,15 +1,13 @@
 //! `standin demo`: the whole of Standin on one machine, on real baskets, through an outage and the
 //! death of the log's leader.
 
-mod backlog;
-mod chance;
 mod edge;
 mod elections;
 mod fault;
 mod group;
 mod judge;
-mod outcome;
-mod payments;
+pub(crate) mod outcome;
+pub(crate) mod payments;
 mod plan;
 mod primary;
 mod run;

@@ -2,17 +2,21 @@
 //!
 //! Read in this order: [`command`] (the command line), [`client`] and [`open_loop`] (requests and
 //! load), [`bank`] (plays a bank), [`platform_client`] and [`trips`] (play the platform), [`world`]
-//! (an edge and the platform in this process), [`serve`], [`demo`], [`reconcile`], [`admin`],
+//! (an edge and the platform in this process), [`serve`], [`demo`], [`drill`], [`reconcile`], [`admin`],
 //! [`policy`], [`certs`], [`wal`], [`console`].
 
 pub mod admin;
+mod backlog;
 pub mod bank;
 pub mod baskets;
 pub mod certs;
+mod chance;
 pub mod client;
 pub mod command;
 pub mod console;
 pub mod demo;
+pub mod drill;
+mod killed;
 pub mod open_loop;
 pub mod out;
 pub mod platform_client;

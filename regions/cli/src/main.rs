@@ -8,7 +8,9 @@ use standin_cli::command::Cli;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr();
+    if !cli.logs_itself() {
+        log_to_stderr();
+    }
     match Box::pin(cli.run()).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

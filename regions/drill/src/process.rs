@@ -182,6 +182,19 @@ impl Process {
         }
     }
 
+    /// How its root and everyone below it are, a letter each as in `/proc/PID/stat`: `T` is stopped,
+    /// `Z` is dead. Nobody once it is gone.
+    pub fn states(&self) -> Vec<char> {
+        let Ok(root) = self.root() else {
+            return Vec::new();
+        };
+        let members = family(root).unwrap_or_default();
+        let all = std::iter::once(root).chain(members);
+        all.filter_map(|pid| parent_and_state(pid.as_raw_nonzero().get()))
+            .map(|(_, state)| state)
+            .collect()
+    }
+
     /// The end of its log, for messages.
     pub fn tail(&self) -> String {
         tail(&self.log)

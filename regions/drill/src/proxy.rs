@@ -7,8 +7,10 @@
 
 pub mod commit;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,12 +43,44 @@ pub enum Fault {
     Pass,
     /// Each chunk is held for so long.
     Delay(Duration),
+    /// So many chunks of a hundred, by chance, are held for so long; what comes behind them waits too.
+    Sometimes {
+        /// Of a hundred.
+        percent: u8,
+        /// How long.
+        delay: Duration,
+    },
     /// They are held, until the fault is another one. Nothing is closed.
     Stall,
     /// Every connection is closed, and a new one as soon as it is accepted.
     Cut,
     /// Each connection forwards so many more bytes, counted from now on, and is closed then.
     CutAfter(u64),
+}
+
+/// What a proxy has done so far: the proof that a fault happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Connections that reached the server.
+    pub connections: u64,
+    /// Bytes forwarded, both ways.
+    pub forwarded: u64,
+    /// Bytes that met a stall. Once it ends they pass.
+    pub stalled: u64,
+    /// Chunks that were held for a time.
+    pub delayed: u64,
+    /// Connections that a fault closed or refused.
+    pub cut: u64,
+}
+
+/// [`Counts`] as connections add to them.
+#[derive(Debug, Default)]
+struct Counters {
+    connections: AtomicU64,
+    forwarded: AtomicU64,
+    stalled: AtomicU64,
+    delayed: AtomicU64,
+    cut: AtomicU64,
 }
 
 /// What a [`Tap`] wants done with the bytes it was shown.
@@ -72,6 +106,7 @@ pub type MakeTap = Box<dyn Fn() -> Box<dyn Tap> + Send + Sync>;
 pub struct Proxy {
     port: u16,
     faults: watch::Sender<Faults>,
+    counters: Arc<Counters>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -93,6 +128,7 @@ struct Set {
 struct Shared {
     upstream: SocketAddr,
     faults: watch::Receiver<Faults>,
+    counters: Arc<Counters>,
     tap: MakeTap,
     room: Arc<Semaphore>,
 }
@@ -104,6 +140,10 @@ struct Pump<R, W> {
     direction: Direction,
     faults: watch::Receiver<Faults>,
     tap: Arc<Mutex<Box<dyn Tap>>>,
+    counters: Arc<Counters>,
+    /// What chance is made of: this connection's number and the chunk's.
+    connection: u64,
+    chunk: u64,
     generation: u64,
     /// Bytes forwarded since the generation began.
     forwarded: u64,
@@ -140,7 +180,9 @@ impl Proxy {
         let (faults, watched) = watch::channel(Faults::default());
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let counters = Arc::<Counters>::default();
         let shared = Arc::new(Shared {
+            counters: Arc::clone(&counters),
             upstream: SocketAddr::from((Ipv4Addr::LOCALHOST, upstream)),
             faults: watched,
             tap,
@@ -151,6 +193,7 @@ impl Proxy {
         Ok(Self {
             port,
             faults,
+            counters,
             stop,
             tasks,
         })
@@ -177,6 +220,25 @@ impl Proxy {
     pub fn set_both(&self, fault: Fault) {
         self.set(Direction::ToServer, fault);
         self.set(Direction::ToClient, fault);
+    }
+
+    /// What it has done so far.
+    pub fn counts(&self) -> Counts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Counters {
+            connections,
+            forwarded,
+            stalled,
+            delayed,
+            cut,
+        } = self.counters.as_ref();
+        Counts {
+            connections: read(connections),
+            forwarded: read(forwarded),
+            stalled: read(stalled),
+            delayed: read(delayed),
+            cut: read(cut),
+        }
     }
 
     /// Closes every connection and waits until that is done.
@@ -249,6 +311,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
 
     /// Waits while bytes are held, then says how many of `wanted` may go and whether that is all.
     async fn await_leave(&mut self, wanted: usize) -> Result<Verdict, WasCut> {
+        let counted = u64::try_from(wanted).unwrap_or(u64::MAX);
+        let mut stalled = false;
+        self.chunk = self.chunk.wrapping_add(1);
         loop {
             let Set { fault, generation } = self.faults.borrow_and_update().of(self.direction);
             if generation != self.generation {
@@ -256,12 +321,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             }
             let leave = match fault {
                 Fault::Pass => Verdict::Pass,
-                Fault::Delay(duration) => {
-                    tokio::select! {
-                        () = tokio::time::sleep(duration) => Verdict::Pass,
-                        cut = cut_now(&mut self.faults, self.direction) => return Err(cut),
-                    }
+                Fault::Sometimes { percent, delay } if self.is_chosen(percent) => {
+                    self.hold(delay).await?
                 }
+                Fault::Sometimes { .. } => Verdict::Pass,
+                Fault::Delay(duration) => self.hold(duration).await?,
                 Fault::Cut => return Err(WasCut),
                 Fault::CutAfter(bytes) => {
                     let left = bytes.saturating_sub(self.forwarded);
@@ -273,15 +337,39 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                     }
                 }
                 Fault::Stall => {
+                    if !stalled {
+                        stalled = true;
+                        add(&self.counters.stalled, counted);
+                    }
                     // An error says that the proxy is gone.
                     self.faults.changed().await.map_err(|_gone| WasCut)?;
                     continue;
                 }
             };
-            let counted = u64::try_from(wanted).unwrap_or(u64::MAX);
             self.forwarded = self.forwarded.saturating_add(counted);
+            add(&self.counters.forwarded, counted);
             return Ok(leave);
         }
+    }
+
+    /// Holds a chunk for a time, unless the connection is cut meanwhile.
+    async fn hold(&mut self, time: Duration) -> Result<Verdict, WasCut> {
+        add(&self.counters.delayed, 1);
+        tokio::select! {
+            () = tokio::time::sleep(time) => Ok(Verdict::Pass),
+            cut = cut_now(&mut self.faults, self.direction) => Err(cut),
+        }
+    }
+
+    fn is_chosen(&self, percent: u8) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (
+            self.connection,
+            self.chunk,
+            self.direction == Direction::ToServer,
+        )
+            .hash(&mut hasher);
+        hasher.finish().checked_rem(100).unwrap_or(0) < u64::from(percent)
     }
 }
 
@@ -327,6 +415,7 @@ async fn accept(
 async fn serve(client: TcpStream, shared: &Shared) {
     let faults = *shared.faults.borrow();
     if [faults.to_server.fault, faults.to_client.fault].contains(&Fault::Cut) {
+        add(&shared.counters.cut, 1);
         return;
     }
     let connecting = TcpStream::connect(shared.upstream);
@@ -341,6 +430,7 @@ async fn serve(client: TcpStream, shared: &Shared) {
     {
         return;
     }
+    let connection = shared.counters.connections.fetch_add(1, Ordering::Relaxed);
     let (mut client, mut server) = (client, server);
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
@@ -351,6 +441,9 @@ async fn serve(client: TcpStream, shared: &Shared) {
         direction: Direction::ToServer,
         faults: shared.faults.clone(),
         tap: Arc::clone(&tap),
+        counters: Arc::clone(&shared.counters),
+        connection,
+        chunk: 0,
         generation: 0,
         forwarded: 0,
     };
@@ -360,11 +453,20 @@ async fn serve(client: TcpStream, shared: &Shared) {
         direction: Direction::ToClient,
         faults: shared.faults.clone(),
         tap,
+        counters: Arc::clone(&shared.counters),
+        connection,
+        chunk: 0,
         generation: 0,
         forwarded: 0,
     };
     // Either both end, or the first cut takes the other with it; the sockets close on return.
-    drop(tokio::try_join!(up.run(), down.run()));
+    let ended = tokio::try_join!(up.run(), down.run());
+    let faults = *shared.faults.borrow();
+    let faulty = [faults.to_server.fault, faults.to_client.fault];
+    let cuts = |fault: &Fault| matches!(fault, Fault::Cut | Fault::CutAfter(_));
+    if ended.is_err() && faulty.iter().any(cuts) {
+        add(&shared.counters.cut, 1);
+    }
 }
 
 /// Resolves when the direction is set to be cut.
@@ -373,4 +475,8 @@ async fn cut_now(faults: &mut watch::Receiver<Faults>, direction: Direction) -> 
     // An error says that the proxy is gone, which is a cut as well.
     drop(cut.await.map(|faults| *faults));
     WasCut
+}
+
+fn add(count: &AtomicU64, more: u64) {
+    count.fetch_add(more, Ordering::Relaxed);
 }

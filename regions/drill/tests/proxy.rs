@@ -77,6 +77,41 @@ async fn dial(proxy: &Proxy) -> TcpStream {
 }
 
 #[tokio::test]
+async fn proxy_counts_what_it_did_so_that_a_fault_can_be_proved() {
+    let echo = Echo::start().await;
+    let proxy = Proxy::start(echo.port).await.unwrap();
+    let mut stream = dial(&proxy).await;
+    assert_eq!(echoed(&mut stream, "hello").await, "hello");
+    let counts = proxy.counts();
+    assert_eq!((counts.connections, counts.forwarded), (1, 10));
+    assert_eq!((counts.stalled, counts.delayed, counts.cut), (0, 0, 0));
+    proxy.set_both(Fault::Sometimes {
+        percent: 100,
+        delay: Duration::from_millis(1),
+    });
+    assert_eq!(echoed(&mut stream, "slow").await, "slow");
+    assert_eq!(proxy.counts().delayed, 2);
+    proxy.set_both(Fault::Sometimes {
+        percent: 0,
+        delay: Duration::from_secs(60),
+    });
+    assert_eq!(echoed(&mut stream, "none").await, "none");
+    assert_eq!(proxy.counts().delayed, 2);
+    proxy.set_both(Fault::Stall);
+    stream.write_all(b"held").await.unwrap();
+    let mut chunk = [0; 8];
+    assert!(timeout(QUIET, stream.read(&mut chunk)).await.is_err());
+    let held = proxy.counts();
+    assert_eq!((held.stalled, held.forwarded), (4, 26));
+    proxy.set_both(Fault::Cut);
+    assert_eq!(rest(&mut stream).await, 0);
+    let mut refused = dial(&proxy).await;
+    assert_eq!(rest(&mut refused).await, 0);
+    assert_eq!(proxy.counts().cut, 2);
+    assert_eq!(proxy.counts().connections, 1);
+}
+
+#[tokio::test]
 async fn proxy_passes_delays_and_stalls_open_connections() {
     let echo = Echo::start().await;
     let proxy = Proxy::start(echo.port).await.unwrap();

@@ -13,11 +13,10 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::future::try_join_all;
 use serde_json::Value;
-use standin_core::clock::{Clock, SystemClock, Timestamp};
+use standin_core::clock::{Clock, SystemClock};
 use standin_core::id::ShopperId;
 use standin_core::trip::Position;
 use standin_drill::process::free_port;
-use standin_reconcile::log::LogContents;
 use standin_reconcile::log::source::{DirectoryLog, contents};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -27,6 +26,7 @@ use super::fault::State;
 use super::settings::Settings;
 use super::words::Order;
 use crate::client::{Call, Pool, Target};
+use crate::killed::Killed;
 use keeper::{Hear, Keeper};
 
 pub(super) use positions::Positions;
@@ -72,16 +72,6 @@ struct Seat {
     admin: Pool,
     /// Whether banks may ask it. One that was killed may be asked; one that comes back not yet.
     serves: AtomicBool,
-}
-
-/// A leader that was killed.
-#[derive(Debug)]
-pub(super) struct Killed {
-    pub(super) node: u64,
-    /// The last moment before.
-    pub(super) at: Timestamp,
-    /// What its disk held then.
-    pub(super) log: LogContents,
 }
 
 // === impl Place ===

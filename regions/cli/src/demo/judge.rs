@@ -1,6 +1,6 @@
 //! After the load: waits until the log has drained, reconciles, and judges what everybody saw.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use standin_reconcile::checker::{
     Check, Copy, DrainEvidence, Evidence, Recovery, digest, judge_group,
 };
 use standin_reconcile::drain;
-use standin_reconcile::history::{Attempt, Outcome, Said};
+use standin_reconcile::history::Attempt;
 use standin_reconcile::log::source::{DirectoryLog, LogSource, contents};
 use standin_reconcile::log::{LogContents, LogRecord};
 use standin_reconcile::reconcile::{Inputs, Options, all_rows, run};
@@ -21,7 +21,8 @@ use standin_reconcile::report::{LedgerFigures, WalFigures};
 use standin_reconcile::totals::is_final;
 use uuid::Uuid;
 
-use super::group::{Group, Killed};
+use super::group::Group;
+use crate::killed::{Killed, recovery};
 use crate::running::RunningLog;
 use crate::tombstones::DeskTombstones;
 
@@ -148,36 +149,6 @@ pub(super) fn finals_digest(rows: &[AuthorizationRow]) -> (u64, u64) {
     finals.fold((0, 0), |(count, sum): (u64, u64), row| {
         (count.saturating_add(1), sum ^ digest(&row.answer))
     })
-}
-
-/// What the killed leader's disk held of answers that banks had received by then, and what it holds
-/// after its return.
-fn recovery(killed: &Killed, after: &LogContents, history: &[Attempt]) -> Recovery {
-    let told: BTreeSet<_> = history
-        .iter()
-        .filter(|attempt| attempt.answered_at <= killed.at.as_millis())
-        .filter_map(|attempt| match &attempt.outcome {
-            Outcome::Answered { status, body, .. } => Said::read(*status, body).ok(),
-            Outcome::Refused { .. } | Outcome::NoReply => None,
-        })
-        .map(|said| said.transaction_id)
-        .collect();
-    let was_told = |record: &&LogRecord| {
-        let answer = record.first_answer();
-        answer.is_some_and(|answer| told.contains(&answer.transaction_id))
-    };
-    let place = |record: &LogRecord| (record.at, digest(&record.entry));
-    Recovery {
-        moment: format!("edge-{} killed", killed.node),
-        acked: killed
-            .log
-            .records
-            .iter()
-            .filter(was_told)
-            .map(place)
-            .collect(),
-        recovered: after.records.iter().map(place).collect(),
-    }
 }
 
 fn wal_figures(log: &LogContents, drained: &DrainEvidence) -> WalFigures {

@@ -273,7 +273,8 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn machine() -> Machine {
+/// Where this runs.
+pub(crate) fn machine() -> Machine {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Machine {
         os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),

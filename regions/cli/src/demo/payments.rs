@@ -178,7 +178,8 @@ enum Next {
     AfterRest,
 }
 
-fn outcome_of(outcome: &Result<Reply, CallError>) -> Outcome {
+/// What an attempt came to.
+pub(crate) fn outcome_of(outcome: &Result<Reply, CallError>) -> Outcome {
     match outcome {
         Ok(reply) => Outcome::of_reply(reply.status, &reply.body, reply.replayed.as_deref()),
         Err(_) => Outcome::NoReply,
@@ -201,7 +202,7 @@ fn expectation(want: Want, outcome: &Outcome) -> Expectation {
 }
 
 /// The rung of an answer.
-pub(super) fn rung_of(outcome: &Outcome) -> Option<Rung> {
+pub(crate) fn rung_of(outcome: &Outcome) -> Option<Rung> {
     match outcome {
         Outcome::Answered { status, body, .. } => {
             Said::read(*status, body).ok().map(|said| said.rung)

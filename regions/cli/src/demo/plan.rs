@@ -16,10 +16,10 @@ use standin_core::merchant::Store;
 use standin_core::money::{Currency, Money};
 use uuid::Uuid;
 
-use super::chance::Chance;
 use super::stories::{Ask, Cart, Deed, GAP_MS, Place, Script, Story, Want};
 use crate::bank::{Charged, Payment};
 use crate::baskets::{Basket, Line};
+use crate::chance::Chance;
 use crate::open_loop::moment;
 
 /// A trip is opened so long before its first payment,

@@ -8,8 +8,9 @@ use standin_drill::servers::{Postgres, Redis, RedisOptions};
 use tokio::time::Instant;
 
 use super::fault::{State, Switch};
-use super::group::{Group, Killed};
+use super::group::Group;
 use super::plan::Timing;
+use crate::killed::Killed;
 
 /// Name of the database made in a real Postgres.
 const DATABASE: &str = "standin";

@@ -43,6 +43,9 @@ pub struct PostgresOptions {
     pub copy_of: Option<PathBuf>,
     /// Whether commits reach the disk. Off is faster, and as good for whoever only kills processes.
     pub fsync: bool,
+    /// Where its folder is made: a disk of its own, for one that is to become full. Everybody's
+    /// temporary folder when absent.
+    pub within: Option<PathBuf>,
 }
 
 /// A running Postgres. Dropping it kills it and removes its data.
@@ -82,6 +85,7 @@ impl Default for PostgresOptions {
             port: None,
             copy_of: None,
             fsync: true,
+            within: None,
         }
     }
 }
@@ -96,7 +100,7 @@ impl Postgres {
 
     /// Makes a cluster and starts it.
     pub async fn start_with(options: PostgresOptions) -> Result<Self, ServerError> {
-        let server = Self::prepare(options.settings(), options.port)?;
+        let server = Self::prepare(options.settings(), options.port, options.within.as_deref())?;
         match &options.copy_of {
             Some(saved) => copy_tree(saved, &server.data(), server.owner)?,
             None => server.init().await?,
@@ -105,12 +109,19 @@ impl Postgres {
     }
 
     /// A server without data.
-    fn prepare(settings: Vec<(String, String)>, port: Option<u16>) -> Result<Self, ServerError> {
+    fn prepare(
+        settings: Vec<(String, String)>,
+        port: Option<u16>,
+        within: Option<&Path>,
+    ) -> Result<Self, ServerError> {
         let bin = find_binaries()?;
         let owner = owner()?;
-        let folder = tempfile::Builder::new()
-            .prefix("standin-postgres-")
-            .tempdir()?;
+        let mut folder = tempfile::Builder::new();
+        folder.prefix("standin-postgres-");
+        let folder = match within {
+            Some(within) => folder.tempdir_in(within)?,
+            None => folder.tempdir()?,
+        };
         if let Some(Owner { uid, gid }) = owner {
             chown(folder.path(), Some(uid), Some(gid))?;
         }
@@ -209,6 +220,11 @@ impl Postgres {
             SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
             _ => None,
         }))
+    }
+
+    /// How its processes are ([`Process::states`]); nobody when it does not run.
+    pub fn states(&self) -> Vec<char> {
+        self.lock().as_ref().map_or_else(Vec::new, Process::states)
     }
 
     /// Freezes the postmaster and all its backends: new and existing connections hang.

@@ -101,6 +101,11 @@ impl Redis {
         self.folder.path()
     }
 
+    /// How its processes are ([`Process::states`]); nobody when it does not run.
+    pub fn states(&self) -> Vec<char> {
+        self.lock().as_ref().map_or_else(Vec::new, Process::states)
+    }
+
     /// Freezes it: new and existing connections hang.
     pub fn pause(&self) -> Result<(), ServerError> {
         self.with_process(|process| process.pause())

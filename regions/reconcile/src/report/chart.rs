@@ -13,7 +13,7 @@
 use super::{Shade, Tick};
 
 /// Rungs in the order in which they are stacked.
-const RUNGS: [&str; 6] = [
+pub(super) const RUNGS: [&str; 6] = [
     "primary",
     "stand_in",
     "primary_only",
@@ -83,6 +83,40 @@ pub fn recent(timeline: &[Tick], shades: &[Shade]) -> Vec<Chart> {
         rate(timeline, shades, &axis),
         latency(timeline, shades, &axis),
     ]
+}
+
+/// Money approved without the primary: minor units at the end of each tick of the timeline.
+pub(super) fn exposure(
+    timeline: &[Tick],
+    minor: &[i64],
+    currency: &str,
+    shades: &[Shade],
+) -> Option<Chart> {
+    let axis = Axis::of(timeline)?;
+    let most = minor.iter().copied().max().unwrap_or(0);
+    // In major units; a chart is read to three digits.
+    let major = |minor: &i64| number(u64::try_from(*minor).unwrap_or(0)) / 100.0;
+    let values: Vec<Option<f64>> = timeline
+        .iter()
+        .enumerate()
+        .map(|(at, _)| minor.get(at).map(major))
+        .collect();
+    let series = Series {
+        class: "backlog",
+        base: Some(vec![0.0; timeline.len()]),
+        values,
+    };
+    Some(Chart {
+        title: "Money approved without the primary",
+        caption: format!("At most {} {currency}.", short(major(&most))),
+        legend: vec!["backlog"],
+        svg: draw(
+            "Money approved without the primary",
+            &[series],
+            shades,
+            &axis,
+        ),
+    })
 }
 
 fn rate(timeline: &[Tick], shades: &[Shade], axis: &Axis) -> Chart {

@@ -2,6 +2,10 @@
 
 use askama::Template;
 
+mod drill;
+
+pub use drill::{drill, drills};
+
 use standin_core::answer::Verdict;
 use standin_core::ledger::AuthorizationState;
 

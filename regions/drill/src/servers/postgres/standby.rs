@@ -87,7 +87,7 @@ impl Postgres {
         let mut settings = self.settings.clone();
         // The name that a standby gives itself at its primary.
         settings.push(("cluster_name".to_owned(), name.clone()));
-        let standby = Self::prepare(settings, port)?;
+        let standby = Self::prepare(settings, port, None)?;
         let mut command = standby.command("pg_basebackup");
         command.args([
             "-h",

@@ -13,6 +13,7 @@ use standin_core::answer::{Reason, Rung, Why};
 use standin_core::money::{Currency, Money};
 
 use super::*;
+use crate::report::drill::{DrillReport, Figures, Injection};
 use crate::report::reconciliation::*;
 use crate::report::{LedgerFigures, Machine, Shade, Tick, WalFigures};
 
@@ -291,4 +292,119 @@ fn the_json_has_the_names_that_programs_read() {
     assert_eq!(json["checks"][0]["id"], "S1");
     let back: DemoReport = serde_json::from_value(json).unwrap();
     assert_eq!(back, report());
+}
+
+fn a_drill() -> DrillReport {
+    let ticks = (0..80).map(|step: u64| Tick {
+        at_ms: step * 500,
+        replies: BTreeMap::from([
+            (
+                "primary".to_owned(),
+                if (20..50).contains(&step) { 3 } else { 490 },
+            ),
+            (
+                "primary_only".to_owned(),
+                if (20..50).contains(&step) { 480 } else { 0 },
+            ),
+        ]),
+        p99_ms: BTreeMap::from([("primary".to_owned(), 21.5)]),
+        backlog: step,
+    });
+    let check = |id: &str, ok| Check {
+        id: id.to_owned(),
+        ok,
+        detail: "1 of: <rows>".to_owned(),
+    };
+    DrillReport {
+        name: "primary-killed".to_owned(),
+        title: "The Postgres primary is killed".to_owned(),
+        hypothesis: "Every edge stands in.".to_owned(),
+        steady_state: "1000 payments a second.".to_owned(),
+        started_at: "2026-11-30T20:00:00.000Z".to_owned(),
+        seconds: 61.5,
+        options: BTreeMap::from([("Seed".to_owned(), "1".to_owned())]),
+        machine: Machine {
+            os: "linux x86_64".to_owned(),
+            cpus: 2,
+        },
+        injection: Injection {
+            what: "The Postgres primary is killed".to_owned(),
+            proofs: Vec::new(),
+            restored: true,
+        },
+        figures: Figures {
+            payments: 40_000,
+            prompt_percent: 99.98,
+            exposed_minor: 123_456,
+            ..Figures::default()
+        },
+        verdicts: vec![
+            check("injected", true),
+            check("L1", true),
+            check("L2", true),
+        ],
+        checks: vec![check("S1", true), check("S2", true)],
+        phases: Vec::new(),
+        timeline: ticks.collect(),
+        exposure: (0..80).map(|step| step * 100).collect(),
+        currency: "USD".to_owned(),
+        shades: vec![Shade {
+            from_ms: 10_000,
+            until_ms: 25_000,
+            label: "the primary is gone".to_owned(),
+        }],
+        notes: vec!["A note <b>".to_owned()],
+    }
+}
+
+#[test]
+fn a_drills_page_says_its_verdict_in_words_and_loads_nothing() {
+    let mut report = a_drill();
+    let html = drill(&report).unwrap();
+    keep("drill.html", &html);
+    for words in [
+        "Passed: 40,000 payments, every expectation and every promise kept.",
+        "Every edge stands in.",
+        "✓ L2",
+        "standing in begins at once",
+        "one payment never has two answers",
+        "the primary is gone from 10.0 s to 25.0 s",
+        "Money approved without the primary",
+        "1,234 USD",
+        "At most 79 USD.",
+        "A note &#60;b&#62;",
+        "primary_only",
+    ] {
+        assert!(html.contains(words), "{words}");
+    }
+    for loads in ["http://", "https://", "<script", "<link", "url("] {
+        assert!(!html.contains(loads), "{loads}");
+    }
+    report.verdicts[2].ok = false;
+    report.checks[1].ok = false;
+    let html = drill(&report).unwrap();
+    assert!(html.contains("Failed. Not kept: L2, S2."), "{html}");
+    report.verdicts.clear();
+    assert!(!report.passed());
+}
+
+#[test]
+fn a_list_of_drills_links_to_each_and_says_which_failed() {
+    let mut failed = a_drill();
+    failed.verdicts[1].ok = false;
+    let links = ["a/drill.html".to_owned(), "b/drill.html".to_owned()];
+    let html = drills(&[a_drill(), failed], &links).unwrap();
+    keep("drills.html", &html);
+    for words in ["1 of 2 drills passed.", "a/drill.html", "99.980 %", "L1"] {
+        assert!(html.contains(words), "{words}");
+    }
+    assert!(
+        drills(&[a_drill()], &links)
+            .unwrap()
+            .contains("All 1 drills passed.")
+    );
+    assert!(!drills(&[], &[]).unwrap().contains("All"));
+    let json = serde_json::to_value(a_drill()).unwrap();
+    let back: DrillReport = serde_json::from_value(json).unwrap();
+    assert_eq!(back, a_drill());
 }

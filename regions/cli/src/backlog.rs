@@ -12,17 +12,17 @@ const LOOKS_MAX: usize = 100_000;
 
 /// What was seen so far.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub(crate) struct Backlog {
     /// By look, both rising: batches applied, answers in them.
     looks: Vec<(u64, u64)>,
-    pub(super) samples: Vec<BacklogSample>,
+    pub(crate) samples: Vec<BacklogSample>,
 }
 
 // === impl Backlog ===
 
 impl Backlog {
     /// Looks at an edge's status page; gives how many answers are not booked.
-    pub(super) fn look(&mut self, status: &Value, now: Timestamp) -> u64 {
+    pub(crate) fn look(&mut self, status: &Value, now: Timestamp) -> u64 {
         let number = |path: &str| status.pointer(path).and_then(Value::as_u64).unwrap_or(0);
         let (applied, answered) = (
             number("/wal/applied_index"),

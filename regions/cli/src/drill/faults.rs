@@ -1,0 +1,243 @@
+//! What a drill breaks, how it is known to be broken, and how it is put right.
+
+mod edges;
+mod links;
+mod postgres;
+mod redis;
+
+use std::time::Duration;
+
+use standin_drill::network::End;
+use standin_drill::proxy::Counts;
+use standin_reconcile::report::drill::Proof;
+
+use super::bank::Bank;
+use super::world::World;
+use crate::chance::Chance;
+use crate::killed::Killed;
+
+/// Something to break.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fault {
+    /// SIGKILL to the whole of Postgres.
+    PrimaryKilled,
+    /// SIGSTOP to the whole of Postgres.
+    PrimaryHung,
+    /// The link between edges and primary.
+    PrimaryLink(Trouble),
+    /// Every new transaction on the primary is read-only.
+    PrimaryReadOnly,
+    /// The primary's disk has no byte left.
+    PrimaryFull,
+    /// The primary dies, its standby is promoted, and the old one comes back.
+    PrimaryLost,
+    /// The standby hangs that commits wait for.
+    StandbyHung,
+    /// SIGKILL to the edges' own replica of the trip cache.
+    ReplicaKilled,
+    /// SIGSTOP to it.
+    ReplicaHung,
+    /// It hears nothing from its home any more.
+    ReplicaStale,
+    /// It loses every key, and goes on.
+    ReplicaWiped,
+    /// SIGKILL to the edge that leads the log.
+    LeaderKilled,
+    /// SIGSTOP to it.
+    LeaderHung,
+    /// A keeper dies, and its disk with it.
+    KeeperDiskLost,
+    /// SIGKILL to every edge of the region.
+    RegionLost,
+    /// An edge starts with a certificate that is good no more.
+    CertificateExpired,
+    /// The leader is cut off from the other edges.
+    LeaderCut {
+        /// It does not hear them either.
+        both_ways: bool,
+    },
+    /// Links between edges are cut one by one, and healed in another order.
+    Swizzle,
+    /// More requests than usual; the schedule of the load makes them.
+    Flood {
+        /// How many times as many.
+        times: u64,
+    },
+}
+
+/// What a link does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Trouble {
+    /// Nothing passes, nothing is closed.
+    Blackhole,
+    /// Everything is so late.
+    Slow(Duration),
+    /// So many of a hundred pieces are so late.
+    Sometimes(u8, Duration),
+}
+
+/// What is broken, and what is remembered of it.
+pub(super) struct Broken {
+    /// Edges that were killed; one that did not come back yet has no log here.
+    pub(super) killed: Vec<Killed>,
+    /// The one that is down, and since when.
+    down: Option<(u64, standin_core::clock::Timestamp)>,
+    hung: Option<u64>,
+    /// What a proxy had counted before.
+    before: Counts,
+    /// What hosts had dropped, and the bank had sent, before.
+    counted: u64,
+    cut: Vec<(End, End)>,
+    chance: Chance,
+    /// Final rows that the old primary had and the new one had not, by payment.
+    pub(super) lost: Vec<String>,
+    /// Worth a line in the report.
+    pub(super) notes: Vec<String>,
+    /// What was seen at the moment of breaking.
+    pub(super) proofs: Vec<Proof>,
+}
+
+// === impl Broken ===
+
+impl Broken {
+    /// Nothing yet.
+    pub(super) const fn new(seed: u64) -> Self {
+        Self {
+            killed: Vec::new(),
+            down: None,
+            hung: None,
+            before: Counts {
+                connections: 0,
+                forwarded: 0,
+                stalled: 0,
+                delayed: 0,
+                cut: 0,
+            },
+            counted: 0,
+            cut: Vec::new(),
+            chance: Chance::new(seed),
+            lost: Vec::new(),
+            notes: Vec::new(),
+            proofs: Vec::new(),
+        }
+    }
+
+    fn saw(&mut self, ok: bool, seen: impl Into<String>) {
+        let seen = seen.into();
+        self.proofs.push(Proof { seen, ok });
+    }
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// Breaks it.
+    pub(super) async fn inject(
+        self,
+        world: &mut World,
+        bank: &Bank,
+        broken: &mut Broken,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::PrimaryKilled
+            | Self::PrimaryHung
+            | Self::PrimaryReadOnly
+            | Self::PrimaryFull
+            | Self::PrimaryLost
+            | Self::StandbyHung => postgres::inject(self, world, broken).await,
+            Self::PrimaryLink(trouble) => {
+                links::trouble(world, trouble, broken);
+                Ok(())
+            }
+            Self::ReplicaKilled | Self::ReplicaHung | Self::ReplicaStale | Self::ReplicaWiped => {
+                redis::inject(self, world, broken).await
+            }
+            Self::LeaderKilled
+            | Self::LeaderHung
+            | Self::KeeperDiskLost
+            | Self::RegionLost
+            | Self::CertificateExpired => edges::inject(self, world, broken).await,
+            Self::LeaderCut { both_ways } => links::cut_leader(world, both_ways, broken).await,
+            Self::Swizzle => links::swizzle(world, broken).await,
+            Self::Flood { .. } => {
+                broken.counted = bank.sent();
+                Ok(())
+            }
+        }
+    }
+
+    /// Looks for signs that it is broken; `rate` and `lasted` say what the load was to be meanwhile.
+    pub(super) async fn prove(
+        self,
+        world: &mut World,
+        bank: &Bank,
+        (rate, lasted): (u64, Duration),
+        broken: &mut Broken,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::PrimaryKilled
+            | Self::PrimaryHung
+            | Self::PrimaryReadOnly
+            | Self::PrimaryFull
+            | Self::PrimaryLost
+            | Self::StandbyHung => postgres::prove(self, world, broken).await,
+            Self::PrimaryLink(trouble) => links::prove(world, trouble, broken),
+            Self::ReplicaKilled | Self::ReplicaHung | Self::ReplicaStale | Self::ReplicaWiped => {
+                redis::prove(self, world, broken).await?;
+            }
+            Self::LeaderKilled
+            | Self::LeaderHung
+            | Self::KeeperDiskLost
+            | Self::RegionLost
+            | Self::CertificateExpired => {
+                edges::prove(self, world, broken).await?;
+            }
+            Self::LeaderCut { .. } | Self::Swizzle => links::prove_cut(world, broken)?,
+            Self::Flood { times } => {
+                let sent = bank.sent().saturating_sub(broken.counted);
+                let ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+                let usual = rate.saturating_mul(ms) / 1_000;
+                let least = usual.saturating_mul(times).saturating_mul(9) / 10;
+                let words = format!("{sent} requests where {usual} are usual");
+                broken.saw(sent >= least, words);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts it right.
+    pub(super) async fn heal(self, world: &mut World, broken: &mut Broken) -> anyhow::Result<()> {
+        match self {
+            Self::PrimaryKilled
+            | Self::PrimaryHung
+            | Self::PrimaryReadOnly
+            | Self::PrimaryFull
+            | Self::PrimaryLost
+            | Self::StandbyHung => postgres::heal(self, world, broken).await,
+            Self::PrimaryLink(_) => {
+                links::untrouble(world);
+                Ok(())
+            }
+            Self::ReplicaKilled | Self::ReplicaHung | Self::ReplicaStale | Self::ReplicaWiped => {
+                redis::heal(self, world).await
+            }
+            Self::LeaderKilled
+            | Self::LeaderHung
+            | Self::KeeperDiskLost
+            | Self::RegionLost
+            | Self::CertificateExpired => edges::heal(self, world, broken).await,
+            Self::LeaderCut { .. } | Self::Swizzle => links::heal_cut(world, broken).await,
+            Self::Flood { .. } => Ok(()),
+        }
+    }
+}
+
+/// The states of a family, in words, and whether all are stopped.
+fn all_stopped(whose: &str, states: &[char]) -> (bool, String) {
+    let stopped = states.iter().filter(|state| **state == 'T').count();
+    let all = states.len();
+    (
+        all > 0 && stopped == all,
+        format!("{stopped} of {all} processes of {whose} are stopped (state T)"),
+    )
+}
