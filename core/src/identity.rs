@@ -202,6 +202,14 @@ pub fn same_reversal_key(one: uuid::Uuid, other: uuid::Uuid) -> bool {
     one.as_bytes().first_chunk::<8>() == other.as_bytes().first_chunk::<8>()
 }
 
+/// Identity of something that reconciliation keeps (a file, a finding, a step): a hash of what sort of
+/// thing it is and of the words that name it, each with its length.
+pub fn record_id(sort: &str, words: &[&[u8]]) -> uuid::Uuid {
+    let mut parts: Vec<&[u8]> = vec![b"standin.record.v1", sort.as_bytes()];
+    parts.extend(words);
+    id_of(digest(&parts)).to_uuid()
+}
+
 fn id_of(digest: [u8; 32]) -> TransactionId {
     TransactionId::from_bytes(half_of(digest))
 }

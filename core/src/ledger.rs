@@ -4,6 +4,7 @@
 //! has a deadline from its caller; an error says whether the call may have taken effect.
 
 mod cards;
+pub mod clearing;
 mod closed;
 mod finals;
 pub mod memory;

@@ -3,4 +3,5 @@
 pub mod bench;
 pub mod conformance;
 pub mod harness;
+pub mod month;
 pub mod sim;

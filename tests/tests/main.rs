@@ -8,6 +8,7 @@ mod fuzz;
 mod ledger;
 mod scenarios;
 mod secure_servers;
+mod settlement;
 mod simulator;
 mod trip_cache;
 mod trips;

@@ -11,15 +11,21 @@
 //! events are bounded by orders (event ids of a completed trip are dropped), conflicts and audit
 //! rows by the log they came from, whose space is budgeted.
 
+mod clearing;
 mod directory;
 mod payments;
 mod platform;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use uuid::Uuid;
 
+use super::clearing::{
+    Acted, Beside, BesideAsk, CLEARING_ROWS_MAX, Case, CaseAction, CaseEvent, CaseFilter,
+    CaseStanding, ClearingBooks, ClearingFile, ClearingLine, FoundCase, StageStep,
+};
 use super::{
     Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
     ClosedCursor, ClosedTrip, Completed, ConflictRow, DirectoryVersion, DrainStep, EventsBooked,
@@ -30,9 +36,10 @@ use crate::BoxFuture;
 use crate::answer::Why;
 use crate::clock::{Clock, Timestamp};
 use crate::entry::{PlatformEvent, Proposal, Settlement};
-use crate::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
+use crate::id::{BankId, OrderId, ShopperId, StoreId, TransactionId, TripId};
 use crate::merchant::{MerchantId, MerchantKey, Store};
 use crate::trip::{Applied, Order, TripChange};
+use clearing::Clearing;
 use payments::Payments;
 use platform::Platform;
 
@@ -68,6 +75,7 @@ pub struct MemoryLedger {
 struct State {
     platform: Platform,
     payments: Payments,
+    clearing: Clearing,
     epochs: Epochs,
 }
 
@@ -179,6 +187,7 @@ impl Ledger for MemoryLedger {
                 platform,
                 payments,
                 epochs,
+                ..
             } = state;
             if batch.len() > HOLD_ROWS_MAX {
                 return Err(rows::wrong("too many proposals in one batch"));
@@ -487,6 +496,107 @@ impl Ledger for MemoryLedger {
         self.with(|state| {
             state.payments.record_run(run);
             Ok(())
+        })
+    }
+}
+
+impl ClearingBooks for MemoryLedger {
+    fn open_file(&self, file: ClearingFile) -> BoxFuture<'_, Result<ClearingFile, LedgerError>> {
+        self.with(|state| Ok(state.clearing.open_file(file)))
+    }
+
+    fn stage(&self, step: StageStep) -> BoxFuture<'_, Result<u64, LedgerError>> {
+        self.with(|state| {
+            let State {
+                platform, clearing, ..
+            } = state;
+            clearing.stage(step, |card| platform.card_holder(card))
+        })
+    }
+
+    fn complete_file(&self, file: Uuid) -> BoxFuture<'_, Result<(), LedgerError>> {
+        self.with(|state| state.clearing.complete_file(file))
+    }
+
+    fn clearing_files(
+        &self,
+        bank: BankId,
+    ) -> BoxFuture<'_, Result<Vec<ClearingFile>, LedgerError>> {
+        self.with(|state| Ok(state.clearing.files(&bank)))
+    }
+
+    fn beside(&self, ask: BesideAsk) -> BoxFuture<'_, Result<Beside, LedgerError>> {
+        self.with(|state| {
+            let State {
+                platform,
+                payments,
+                clearing,
+                ..
+            } = state;
+            let most = ask.payments.len().max(ask.shoppers.len());
+            if most.max(ask.trips.len()) > CLEARING_ROWS_MAX {
+                return Err(rows::wrong("too much asked about at once"));
+            }
+            let receipts = ask.trips.iter();
+            Ok(Beside {
+                lines: clearing.lines_beside(&ask.payments, &ask.shoppers),
+                movements: payments.movements_of(&ask.payments),
+                conflicted: payments.conflicted_among(&ask.payments),
+                receipts: receipts
+                    .filter_map(|(shopper, trip)| platform.receipt(*shopper, *trip))
+                    .collect(),
+            })
+        })
+    }
+
+    fn lines_at(
+        &self,
+        file: Uuid,
+        lines: Vec<u64>,
+    ) -> BoxFuture<'_, Result<Vec<ClearingLine>, LedgerError>> {
+        self.with(|state| state.clearing.lines_at(file, &lines))
+    }
+
+    fn known_payments(
+        &self,
+        payments: Vec<TransactionId>,
+    ) -> BoxFuture<'_, Result<BTreeSet<TransactionId>, LedgerError>> {
+        self.with(|state| {
+            let known = |id: &TransactionId| state.payments.row(*id).is_some();
+            Ok(payments.into_iter().filter(known).collect())
+        })
+    }
+
+    fn cursors(&self) -> BoxFuture<'_, Result<Vec<(Uuid, u64)>, LedgerError>> {
+        self.with(|state| Ok(state.payments.cursors()))
+    }
+
+    fn keep_cases(
+        &self,
+        found: Vec<FoundCase>,
+        at: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<CaseStanding>, LedgerError>> {
+        self.with(|state| state.clearing.keep_cases(&found, at))
+    }
+
+    fn cases(
+        &self,
+        filter: CaseFilter,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Case>, LedgerError>> {
+        self.with(|state| Ok(state.clearing.cases(&filter, after, limit)))
+    }
+
+    fn case(&self, id: Uuid) -> BoxFuture<'_, Result<Option<(Case, Vec<CaseEvent>)>, LedgerError>> {
+        self.with(|state| Ok(state.clearing.case(id)))
+    }
+
+    fn act_on_case(&self, action: CaseAction) -> BoxFuture<'_, Result<Acted, LedgerError>> {
+        self.with(|state| {
+            let (acted, audit) = state.clearing.act(&action)?;
+            state.payments.audit_action(audit);
+            Ok(acted)
         })
     }
 }

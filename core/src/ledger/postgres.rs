@@ -17,6 +17,8 @@
 mod advise;
 mod book;
 mod cards;
+mod cases;
+mod clearing;
 mod closed;
 mod decode;
 mod directory;
@@ -32,11 +34,16 @@ mod reversals;
 mod settlements;
 mod trips;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use super::clearing::{
+    Acted, Beside, BesideAsk, Case, CaseAction, CaseEvent, CaseFilter, CaseStanding, ClearingBooks,
+    ClearingFile, ClearingLine, FoundCase, StageStep,
+};
 use super::{
     Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
     ClosedCursor, ClosedTrip, Completed, ConflictRow, DirectoryVersion, DrainStep, EventsBooked,
@@ -46,7 +53,7 @@ use crate::BoxFuture;
 use crate::authorities::Authorities;
 use crate::clock::Timestamp;
 use crate::entry::{Proposal, Settlement};
-use crate::id::{OrderId, ShopperId, StoreId, TransactionId, TripId};
+use crate::id::{BankId, OrderId, ShopperId, StoreId, TransactionId, TripId};
 use crate::merchant::{MerchantId, MerchantKey, Store};
 use crate::trip::Order;
 use epoch::Epoch;
@@ -525,5 +532,80 @@ impl Ledger for PostgresLedger {
         on!(self.background, |lease| reports::record_run(
             &mut lease, &run
         ))
+    }
+}
+
+impl ClearingBooks for PostgresLedger {
+    fn open_file(&self, file: ClearingFile) -> BoxFuture<'_, Result<ClearingFile, LedgerError>> {
+        on!(self.background, |lease| clearing::open_file(&lease, &file))
+    }
+
+    fn stage(&self, step: StageStep) -> BoxFuture<'_, Result<u64, LedgerError>> {
+        on!(self.background, |lease| clearing::stage(&mut lease, &step))
+    }
+
+    fn complete_file(&self, file: Uuid) -> BoxFuture<'_, Result<(), LedgerError>> {
+        on!(self.background, |lease| clearing::complete_file(
+            &mut lease, file
+        ))
+    }
+
+    fn clearing_files(
+        &self,
+        bank: BankId,
+    ) -> BoxFuture<'_, Result<Vec<ClearingFile>, LedgerError>> {
+        on!(self.background, |lease| clearing::files(&lease, &bank))
+    }
+
+    fn beside(&self, ask: BesideAsk) -> BoxFuture<'_, Result<Beside, LedgerError>> {
+        on!(self.background, |lease| clearing::beside(&lease, &ask))
+    }
+
+    fn lines_at(
+        &self,
+        file: Uuid,
+        lines: Vec<u64>,
+    ) -> BoxFuture<'_, Result<Vec<ClearingLine>, LedgerError>> {
+        on!(self.background, |lease| clearing::lines_at(
+            &lease, file, &lines
+        ))
+    }
+
+    fn known_payments(
+        &self,
+        payments: Vec<TransactionId>,
+    ) -> BoxFuture<'_, Result<BTreeSet<TransactionId>, LedgerError>> {
+        on!(self.background, |lease| clearing::known(&lease, &payments))
+    }
+
+    fn cursors(&self) -> BoxFuture<'_, Result<Vec<(Uuid, u64)>, LedgerError>> {
+        on!(self.background, |lease| clearing::cursors(&lease))
+    }
+
+    fn keep_cases(
+        &self,
+        found: Vec<FoundCase>,
+        at: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<CaseStanding>, LedgerError>> {
+        on!(self.background, |lease| cases::keep(&mut lease, &found, at))
+    }
+
+    fn cases(
+        &self,
+        filter: CaseFilter,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Case>, LedgerError>> {
+        on!(self.background, |lease| cases::after(
+            &lease, &filter, after, limit
+        ))
+    }
+
+    fn case(&self, id: Uuid) -> BoxFuture<'_, Result<Option<(Case, Vec<CaseEvent>)>, LedgerError>> {
+        on!(self.background, |lease| cases::one(&lease, id))
+    }
+
+    fn act_on_case(&self, action: CaseAction) -> BoxFuture<'_, Result<Acted, LedgerError>> {
+        on!(self.background, |lease| cases::act(&mut lease, &action))
     }
 }

@@ -1,5 +1,9 @@
 //! `standin reconcile`: makes sure that everything was drained, and says what does not fit.
 
+mod books;
+mod findings;
+mod settlement;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +46,7 @@ const FINDINGS_SHOWN: usize = 20;
 ///
 /// Exit code: 0 clean, 2 findings, 1 could not run.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_long_help = "\
 Examples:
   standin reconcile --data ~/.local/share/standin-example
@@ -50,6 +55,8 @@ Examples:
     --admin http://127.0.0.1:8081
   STANDIN_POSTGRES=postgres://… standin reconcile --wal wal-1 --wal wal-2 --json")]
 pub struct Args {
+    #[command(subcommand)]
+    more: Option<More>,
     /// Data folder of a stopped `standin serve`.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["postgres", "wal"])]
     data: Option<PathBuf>,
@@ -83,6 +90,12 @@ pub struct Args {
     json: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum More {
+    Settlement(Box<settlement::SettlementArgs>),
+    Findings(Box<findings::FindingsArgs>),
+}
+
 // === impl Args ===
 
 impl Args {
@@ -91,6 +104,11 @@ impl Args {
     /// # Errors
     /// When it could not run.
     pub async fn run(self) -> anyhow::Result<u8> {
+        match self.more {
+            Some(More::Settlement(args)) => return Box::pin(args.run()).await,
+            Some(More::Findings(args)) => return Box::pin(args.run()).await,
+            None => {}
+        }
         let live = live_line();
         live.set_message("reading the log, draining and matching");
         let report = match (&self.data, &self.postgres) {

@@ -7,6 +7,7 @@
 //! programs read). Nothing here decides about a payment, and nothing here speaks HTTP.
 
 pub mod checker;
+pub mod clearing;
 pub mod drain;
 pub mod history;
 pub mod log;

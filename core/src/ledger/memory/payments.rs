@@ -338,6 +338,31 @@ impl Payments {
         range.take(limit).map(|(_, kept)| kept.clone()).collect()
     }
 
+    /// Movements of some payments, by id.
+    pub(super) fn movements_of(&self, payments: &[TransactionId]) -> Vec<Settlement> {
+        let payments: BTreeSet<TransactionId> = payments.iter().copied().collect();
+        let of = |kept: &&Settlement| kept.transaction_id.is_some_and(|id| payments.contains(&id));
+        self.settlements.values().filter(of).cloned().collect()
+    }
+
+    /// Which of some payments have an outcome in `conflicts`.
+    pub(super) fn conflicted_among(&self, payments: &[TransactionId]) -> BTreeSet<TransactionId> {
+        let payments: BTreeSet<TransactionId> = payments.iter().copied().collect();
+        let conflicts = self.conflicts.iter().map(|row| row.transaction_id);
+        conflicts.filter(|id| payments.contains(id)).collect()
+    }
+
+    /// How far every log was drained, by log.
+    pub(super) fn cursors(&self) -> Vec<(Uuid, u64)> {
+        let mut all: Vec<_> = self.cursors.iter().map(|(log, at)| (*log, *at)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    pub(super) fn audit_action(&mut self, row: Option<AuditRow>) {
+        self.audit.extend(row);
+    }
+
     pub(super) fn room_for_settlements(&self, more: usize) -> Result<(), LedgerError> {
         if self.settlements.len().saturating_add(more) > PAYMENTS_MAX {
             return Err(full("settlements"));

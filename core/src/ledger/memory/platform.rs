@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::super::clearing::Receipt;
 use super::super::closed::{ClosedCursor, ClosedKey, ClosedTrip};
 use super::super::{
     CARD_ROWS_MAX, Card, CardHolder, Claim, Completed, LedgerError, Placed, StartTrip, Started,
@@ -16,6 +17,7 @@ use super::{CARDS_MAX, ORDERS_MAX, full};
 use crate::clock::Timestamp;
 use crate::entry::PlatformEvent;
 use crate::id::{OrderId, ShopperId, StoreId, TripId};
+use crate::money::Money;
 use crate::trip::{
     Applied, ORDERS_PER_TRIP_MAX, Order, OrderStatus, TripChange, TripEvent, TripSheet, TripStatus,
 };
@@ -208,6 +210,16 @@ impl Platform {
         self.trips
             .get(&(shopper, trip))
             .map(|record| record.sheet.clone())
+    }
+
+    /// What a trip's cart came to.
+    pub(super) fn receipt(&self, shopper: ShopperId, trip: TripId) -> Option<Receipt> {
+        let trip = &self.trips.get(&(shopper, trip))?.sheet.trip;
+        Some(Receipt {
+            trip: trip.id,
+            picked: Money::from_minor(trip.picked, trip.currency),
+            closed: trip.status != TripStatus::Shopping,
+        })
     }
 
     /// Where a trip stands.

@@ -84,6 +84,15 @@ pub(super) async fn after(
     rows.iter().map(read).collect()
 }
 
+/// Movements of some payments, by id.
+pub(super) async fn of(client: &Object, payments: &[Uuid]) -> Result<Vec<Settlement>, Failure> {
+    let sql = format!("select {COLUMNS} from settlements where transaction_id = any($1)");
+    let rows = query(client, &sql, &[&payments]).await?;
+    let mut all: Vec<Settlement> = rows.iter().map(read).collect::<Result<_, _>>()?;
+    all.sort_by_key(|one| one.id);
+    Ok(all)
+}
+
 fn read(row: &Row) -> Result<Settlement, Failure> {
     let shopper: Option<i64> = get(row, "shopper_id")?;
     let payment: Option<Uuid> = get(row, "transaction_id")?;
