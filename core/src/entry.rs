@@ -253,6 +253,13 @@ pub enum OperatorOrder {
         /// Whether it was done without the primary.
         forced: bool,
     },
+    /// Another version of the policy is in force.
+    Policy {
+        /// Which.
+        version: u32,
+        /// The one before; 0 where an edge does not know.
+        replaces: u32,
+    },
 }
 
 /// Who decides whether to stand in.
@@ -424,6 +431,7 @@ impl Entry {
                 | PlatformEvent::MerchantIdPut(_)
                 | PlatformEvent::MerchantIdRemoved(_),
             ) => false,
+            Self::Operator(action) => !matches!(action.what, OperatorOrder::Policy { .. }),
             Self::Settled(_) => false,
             Self::Reverse(reversal) => reversal.cause != ReversalCause::Unheeded,
             _ => true,
@@ -750,6 +758,10 @@ mod tests {
                 node: 3,
                 forced: true,
             })),
+            Entry::Operator(action(OperatorOrder::Policy {
+                version: 8,
+                replaces: 7,
+            })),
             Entry::Advice(Box::new(advice())),
             Entry::Late(LateMark {
                 transaction_id: id,
@@ -812,13 +824,14 @@ mod tests {
     #[test]
     fn only_what_is_newer_is_written_in_the_newer_schema() {
         for entry in entries() {
-            let of_merchants = matches!(
-                entry,
+            let newer = match &entry {
                 Entry::Platform(
-                    PlatformEvent::MerchantIdPut(_) | PlatformEvent::MerchantIdRemoved(_)
-                )
-            );
-            let expected = if of_merchants { 3 } else { 2 };
+                    PlatformEvent::MerchantIdPut(_) | PlatformEvent::MerchantIdRemoved(_),
+                ) => true,
+                Entry::Operator(action) => matches!(action.what, OperatorOrder::Policy { .. }),
+                _ => false,
+            };
+            let expected = if newer { 3 } else { 2 };
             assert_eq!(schema(&entry), expected, "{entry:?}");
         }
         let plain = proposal(Limits::Cap);

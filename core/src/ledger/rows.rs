@@ -106,6 +106,9 @@ pub(super) fn audit_row(action: &OperatorAction) -> AuditRow {
         OperatorOrder::RemoveKeeper { node, forced } => {
             format!("keeper.remove {node}{}", by(*forced))
         }
+        OperatorOrder::Policy { version, replaces } => {
+            format!("policy.take {version} (was {replaces})")
+        }
     };
     AuditRow {
         at: action.at,

@@ -286,6 +286,7 @@ fn ordered(order: &OperatorOrder) -> String {
         OperatorOrder::Tombstone(id) => format!("hold.tombstone {id}"),
         OperatorOrder::AddKeeper { node, .. } => format!("keeper.add {node}"),
         OperatorOrder::RemoveKeeper { node, .. } => format!("keeper.remove {node}"),
+        OperatorOrder::Policy { version, .. } => format!("policy.take {version}"),
     }
 }
 
