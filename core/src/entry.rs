@@ -265,6 +265,13 @@ pub enum OperatorOrder {
         /// Log time at which it was to end, which names the order.
         until_ms: u64,
     },
+    /// Another version of the policy is in force.
+    Policy {
+        /// Which.
+        version: u32,
+        /// The one before; 0 where an edge does not know.
+        replaces: u32,
+    },
 }
 
 /// Who decides whether to stand in.
@@ -440,7 +447,9 @@ impl Entry {
             Self::Reverse(reversal) => reversal.cause != ReversalCause::Unheeded,
             Self::Operator(action) => !matches!(
                 action.what,
-                OperatorOrder::StandInFor { .. } | OperatorOrder::StandInOver { .. }
+                OperatorOrder::StandInFor { .. }
+                    | OperatorOrder::StandInOver { .. }
+                    | OperatorOrder::Policy { .. }
             ),
             _ => true,
         }
@@ -550,6 +559,9 @@ impl OperatorOrder {
                 format!("stand_in.{} for {for_ms} ms", mode.as_str())
             }
             Self::StandInOver { .. } => "stand_in.over".to_owned(),
+            Self::Policy { version, replaces } => {
+                format!("policy.take {version} (was {replaces})")
+            }
             Self::ClearAnswer(id) => format!("answer.clear {id}"),
             Self::Tombstone(id) => format!("hold.tombstone {id}"),
             Self::AddKeeper { node, forced } => format!("keeper.add {node}{}", by(*forced)),
@@ -784,6 +796,10 @@ mod tests {
                 node: 3,
                 forced: true,
             })),
+            Entry::Operator(action(OperatorOrder::Policy {
+                version: 8,
+                replaces: 7,
+            })),
             Entry::Advice(Box::new(advice())),
             Entry::Late(LateMark {
                 transaction_id: id,
@@ -865,13 +881,14 @@ mod tests {
     #[test]
     fn only_what_is_newer_is_written_in_the_newer_schema() {
         for entry in entries() {
-            let of_merchants = matches!(
-                entry,
+            let newer = match &entry {
                 Entry::Platform(
-                    PlatformEvent::MerchantIdPut(_) | PlatformEvent::MerchantIdRemoved(_)
-                )
-            );
-            let expected = if of_merchants { 3 } else { 2 };
+                    PlatformEvent::MerchantIdPut(_) | PlatformEvent::MerchantIdRemoved(_),
+                ) => true,
+                Entry::Operator(action) => matches!(action.what, OperatorOrder::Policy { .. }),
+                _ => false,
+            };
+            let expected = if newer { 3 } else { 2 };
             assert_eq!(schema(&entry), expected, "{entry:?}");
         }
         let plain = proposal(Limits::Cap);

@@ -10,13 +10,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::clock::Timestamp;
 use crate::decide::{FloorLimits, Rules, StandInLimits, Tally};
 use crate::id::StoreId;
 use crate::money::Currency;
 use crate::trip::Trip;
 
 pub mod examples;
+pub mod promote;
 mod text;
+mod write;
+
+pub use self::promote::Promotion;
 
 #[cfg(test)]
 mod tests;
@@ -56,6 +61,23 @@ pub struct Policy {
     pub velocity: Velocity,
     /// When the same amount again is taken for a mistake.
     pub double_swipe: DoubleSwipe,
+    /// How far the next version may go, and what is seen of it first.
+    pub promotion: Promotion,
+    /// Where this version comes from, when a proposal became it.
+    pub change: Option<Change>,
+}
+
+/// Who put a version in force, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// Who.
+    pub operator: String,
+    /// Why, and what the shadow had shown.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+    /// The version before.
+    pub replaces: u32,
 }
 
 /// Bounds while the primary answers.
@@ -82,6 +104,15 @@ pub struct Thresholds {
     default: Threshold,
     categories: BTreeMap<String, Threshold>,
     stores: BTreeMap<StoreId, StoreThresholds>,
+}
+
+/// One rule of the thresholds: for a store, a category, or a category in a store.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct RuleKey {
+    /// `None`: in every store.
+    pub store: Option<StoreId>,
+    /// `None`: whatever is bought.
+    pub category: Option<String>,
 }
 
 /// What one store's rules say.
@@ -310,6 +341,73 @@ impl Thresholds {
         self.default
     }
 
+    /// Thresholds of a default and rules; of two rules with one key the later one holds. Rules without
+    /// store and category are the default's and do not count.
+    pub fn of(default: Threshold, rules: impl IntoIterator<Item = (RuleKey, Threshold)>) -> Self {
+        let mut thresholds = Self {
+            default,
+            categories: BTreeMap::new(),
+            stores: BTreeMap::new(),
+        };
+        for (key, threshold) in rules {
+            thresholds.put(key, threshold);
+        }
+        thresholds
+    }
+
+    /// Every rule, those of all stores first.
+    pub fn rules(&self) -> impl Iterator<Item = (RuleKey, Threshold)> + '_ {
+        let everywhere = self.categories.iter().map(|(category, threshold)| {
+            let key = RuleKey {
+                store: None,
+                category: Some(category.clone()),
+            };
+            (key, *threshold)
+        });
+        let in_stores = self.stores.iter().flat_map(|(store, rules)| {
+            let key = |category| RuleKey {
+                store: Some(*store),
+                category,
+            };
+            let all = rules.all.map(|threshold| (key(None), threshold));
+            let categories = rules.categories.iter();
+            let of_categories =
+                categories.map(move |(name, threshold)| (key(Some(name.clone())), *threshold));
+            all.into_iter().chain(of_categories)
+        });
+        everywhere.chain(in_stores)
+    }
+
+    /// Puts a rule in the place of what had its key, and gives that.
+    fn put(&mut self, key: RuleKey, threshold: Threshold) -> Option<Threshold> {
+        match (key.store, key.category) {
+            (Some(store), Some(category)) => {
+                let of_store = self.stores.entry(store).or_default();
+                of_store.categories.insert(category, threshold)
+            }
+            (Some(store), None) => {
+                let of_store = self.stores.entry(store).or_default();
+                of_store.all.replace(threshold)
+            }
+            (None, Some(category)) => self.categories.insert(category, threshold),
+            (None, None) => None,
+        }
+    }
+
+    /// The tolerance of a key's store and category, whatever rule gives it.
+    pub fn at(&self, key: &RuleKey) -> Threshold {
+        match (key.store, &key.category) {
+            (Some(store), Some(category)) => self.rule(store, category).0,
+            (Some(store), None) => self.store_rule(store).0,
+            (None, Some(category)) => self
+                .categories
+                .get(category)
+                .copied()
+                .unwrap_or(self.default),
+            (None, None) => self.default,
+        }
+    }
+
     /// The tolerance for one category in one store, and the rule it comes from.
     pub fn rule<'a>(&self, store: StoreId, category: &'a str) -> (Threshold, RuleName<'a>) {
         let of_store = self.stores.get(&store);
@@ -333,35 +431,53 @@ impl Thresholds {
         }
     }
 
-    /// Weighs the tolerances by what was picked of each category. What the mix leaves unexplained
-    /// falls under the store's rule, and a mix worth more than the cart is not believed at all.
+    /// The most that a cart of this mix may be approved for, minor units: what [`Policy::cap`] gives,
+    /// without its explanation.
+    pub fn cap_of(&self, store: StoreId, picked: i64, mix: &BTreeMap<String, i64>) -> i64 {
+        let picked = picked.max(0);
+        weigh(&self.weights(store, picked, mix, |_name| {}), picked)
+    }
+
     fn cap(&self, trip: &Trip) -> Cap {
         let picked = trip.picked.max(0);
-        let explained: i128 = trip.mix.values().map(|sum| i128::from(*sum).max(0)).sum();
-        let mut weights: Vec<(Threshold, i64)> = Vec::with_capacity(trip.mix.len());
         let mut names: Vec<RuleName<'_>> = Vec::new();
-        let mut rest = picked;
-        if explained <= i128::from(picked) {
-            for (category, sum) in trip.mix.iter().filter(|(_, sum)| **sum > 0) {
-                let (threshold, name) = self.rule(trip.store, category);
-                rest = rest.saturating_sub(*sum);
-                weights.push((threshold, *sum));
-                if !names.contains(&name) {
-                    names.push(name);
-                }
-            }
-        }
-        if rest > 0 || weights.is_empty() {
-            let (threshold, name) = self.store_rule(trip.store);
-            weights.push((threshold, rest));
+        let weights = self.weights(trip.store, picked, &trip.mix, |name| {
             if !names.contains(&name) {
                 names.push(name);
             }
-        }
+        });
         Cap {
             amount: weigh(&weights, picked),
             rule: explain(&names),
         }
+    }
+
+    /// Weighs the tolerances by what was picked of each category. What the mix leaves unexplained
+    /// falls under the store's rule, and a mix worth more than the cart is not believed at all.
+    fn weights<'a>(
+        &self,
+        store: StoreId,
+        picked: i64,
+        mix: &'a BTreeMap<String, i64>,
+        mut used: impl FnMut(RuleName<'a>),
+    ) -> Vec<(Threshold, i64)> {
+        let explained: i128 = mix.values().map(|sum| i128::from(*sum).max(0)).sum();
+        let mut weights: Vec<(Threshold, i64)> = Vec::with_capacity(mix.len());
+        let mut rest = picked;
+        if explained <= i128::from(picked) {
+            for (category, sum) in mix.iter().filter(|(_, sum)| **sum > 0) {
+                let (threshold, name) = self.rule(store, category);
+                rest = rest.saturating_sub(*sum);
+                weights.push((threshold, *sum));
+                used(name);
+            }
+        }
+        if rest > 0 || weights.is_empty() {
+            let (threshold, name) = self.store_rule(store);
+            weights.push((threshold, rest));
+            used(name);
+        }
+        weights
     }
 }
 

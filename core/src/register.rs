@@ -220,7 +220,9 @@ impl Register {
                 OperatorOrder::ClearAnswer(id) => {
                     self.payments.set(*id, Flag::Faulted, false);
                 }
-                OperatorOrder::AddKeeper { .. } | OperatorOrder::RemoveKeeper { .. } => {}
+                OperatorOrder::AddKeeper { .. }
+                | OperatorOrder::RemoveKeeper { .. }
+                | OperatorOrder::Policy { .. } => {}
             },
             Entry::Late(mark) => self.mark_late(mark),
             Entry::Told(id) => self.told(at, *id),

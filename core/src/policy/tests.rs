@@ -5,6 +5,7 @@
     reason = "test code; amounts are written in cents"
 )]
 use super::examples::check_examples;
+use super::promote::{Place, PromoteError};
 use super::*;
 
 #[test]
@@ -386,6 +387,214 @@ mod properties {
             if EXAMPLE.is_char_boundary(start) && EXAMPLE.is_char_boundary(end) {
                 drop(Policy::parse(&format!("{}{text}{}", &EXAMPLE[..start], &EXAMPLE[end..])));
             }
+        }
+    }
+}
+
+fn change() -> Change {
+    Change {
+        operator: "ada \"the\" \\ first".to_owned(),
+        reason: "shadow:\n1,000 judged".to_owned(),
+        at: Timestamp::from_millis(1_800_000_000_123),
+        replaces: 1,
+    }
+}
+
+#[test]
+fn a_policy_written_reads_back_the_same() {
+    let mut policy = Policy::example();
+    assert_eq!(Policy::parse(&policy.to_toml()).unwrap(), policy);
+    policy.version = 2;
+    policy.change = Some(change());
+    let odd = RuleKey {
+        store: None,
+        category: Some("a \"b\" \\ \u{7}ü".to_owned()),
+    };
+    let threshold = policy.thresholds.default_threshold();
+    let rules: Vec<_> = policy
+        .thresholds
+        .rules()
+        .chain([(odd, threshold)])
+        .collect();
+    assert_eq!(rules.len(), 5);
+    policy.thresholds = Thresholds::of(threshold, rules);
+    assert_eq!(Policy::parse(&policy.to_toml()).unwrap(), policy);
+}
+
+#[test]
+fn a_change_must_say_who_and_why_and_come_later() {
+    let with = |from: &str, to: &str| {
+        let mut policy = Policy::example();
+        policy.version = 2;
+        policy.change = Some(change());
+        let text = policy.to_toml();
+        assert!(text.contains(from), "no {from} in {text}");
+        match Policy::parse(&text.replacen(from, to, 1)) {
+            Err(PolicyError::Value { key, .. }) => key,
+            other => panic!("{to:?} should be refused, got {other:?}"),
+        }
+    };
+    assert_eq!(with("replaces = 1", "replaces = 2"), "change.replaces");
+    assert_eq!(
+        with("reason = \"shadow:", "reason = \"\" # "),
+        "change.reason"
+    );
+    assert_eq!(
+        with("max_step_percent = \"5\"", "max_step_percent = \"101\""),
+        "promotion.max_step_percent"
+    );
+}
+
+/// The example as its next version, with other tolerances.
+fn proposed(default: Threshold, rules: Vec<(RuleKey, Threshold)>) -> Policy {
+    let mut next = Policy::example();
+    next.version = 2;
+    next.thresholds = Thresholds::of(default, rules);
+    next.stand_in.threshold = Threshold {
+        percent_bp: next.stand_in.threshold.percent_bp.min(default.percent_bp),
+        absolute: next.stand_in.threshold.absolute.min(default.absolute),
+        ceiling: next.stand_in.threshold.ceiling.min(default.ceiling),
+    };
+    next
+}
+
+fn category(name: &str) -> RuleKey {
+    RuleKey {
+        store: None,
+        category: Some(name.to_owned()),
+    }
+}
+
+#[test]
+fn a_step_beyond_the_limit_is_refused_up_and_down() {
+    let active = Policy::example();
+    let default = active.thresholds.default_threshold();
+    let rules: Vec<_> = active.thresholds.rules().collect();
+    let check = |threshold: Threshold, beyond: bool| {
+        let next = proposed(threshold, rules.clone());
+        match active.promoted(&next, change()) {
+            Ok(next) => assert!(!beyond && next.version == 2 && next.change.is_some()),
+            Err(PromoteError::Beyond { beyond: steps }) => {
+                assert!(beyond && steps.iter().any(|step| step.place == Place::Default));
+            }
+            Err(other) => panic!("{other}"),
+        }
+    };
+    for (percent_bp, beyond) in [(1_500, false), (1_501, true), (500, false), (499, true)] {
+        check(
+            Threshold {
+                percent_bp,
+                ..default
+            },
+            beyond,
+        );
+    }
+    for (absolute, beyond) in [(10_00, false), (10_01, true), (0, false)] {
+        check(
+            Threshold {
+                absolute,
+                ..default
+            },
+            beyond,
+        );
+    }
+    for (ceiling, beyond) in [(3_000_00, false), (3_000_01, true), (1_999_99, true)] {
+        check(Threshold { ceiling, ..default }, beyond);
+    }
+}
+
+#[test]
+fn what_is_dropped_with_a_rule_is_a_step_too() {
+    let active = Policy::example();
+    let default = active.thresholds.default_threshold();
+    // Without the store's rule its carts fall under the category's and the default's.
+    let everywhere: Vec<_> = active
+        .thresholds
+        .rules()
+        .filter(|(key, _)| key.store.is_none())
+        .collect();
+    let steps = active.steps_to(&proposed(default, everywhere)).unwrap();
+    let named: Vec<String> = steps.iter().map(|step| step.place.to_string()).collect();
+    assert_eq!(
+        named,
+        [
+            "store 900001",
+            "store 900001 + MEAT",
+            "store 900001 + PRODUCE"
+        ]
+    );
+    assert!(steps.iter().all(|step| step.loosens() && !step.tightens()));
+}
+
+#[test]
+fn only_tolerances_are_promoted_and_only_forwards() {
+    let active = Policy::example();
+    let mut next = active.clone();
+    let refused = |next: &Policy| active.promoted(next, change()).unwrap_err();
+    assert!(matches!(
+        refused(&next),
+        PromoteError::Version { from: 1, to: 1 }
+    ));
+    next.version = 2;
+    assert_eq!(refused(&next), PromoteError::Nothing);
+    next.isolated.floor += 1;
+    assert_eq!(refused(&next), PromoteError::Other("isolated"));
+    // A proposal that widens its own step.
+    let mut next = active.clone();
+    next.version = 2;
+    next.promotion.max_step_percent_bp = WHOLE_BP;
+    assert_eq!(refused(&next), PromoteError::Other("promotion"));
+    let mut next = active.clone();
+    next.version = 2;
+    next.stand_in.transaction -= 1;
+    assert!(matches!(refused(&next), PromoteError::Other(name) if name.starts_with("stand_in")));
+}
+
+mod stepping {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn threshold() -> impl Strategy<Value = Threshold> {
+        (0..=3_000_u32, 0..=30_00_i64, 1_500_00..=4_000_00_i64).prop_map(
+            |(percent_bp, absolute, ceiling)| Threshold {
+                percent_bp,
+                absolute,
+                ceiling,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn goes_all_the_way_in_allowed_steps(
+            default in threshold(),
+            produce in threshold(),
+            deli in proptest::option::of(threshold()),
+        ) {
+            let mut rules = vec![(category("PRODUCE"), produce)];
+            rules.extend(deli.map(|deli| (category("DELI"), deli)));
+            let mut goal = proposed(default, rules);
+            let mut active = Policy::example();
+            // Without its store: where rules of stores go, one step may be more than one.
+            let everywhere: Vec<_> = active.thresholds.rules().filter(|(key, _)| key.store.is_none()).collect();
+            active.thresholds = Thresholds::of(active.thresholds.default_threshold(), everywhere);
+            for _ in 0..100 {
+                match active.promoted(&goal, change()) {
+                    Ok(_) => return Ok(()),
+                    Err(PromoteError::Nothing) => return Ok(()),
+                    Err(PromoteError::Beyond { .. }) => {}
+                    Err(other) => prop_assert!(false, "{other}"),
+                }
+                let next = active.stepped(&goal, Change { replaces: active.version, ..change() }).unwrap();
+                for step in active.steps_to(&next).unwrap() {
+                    prop_assert!(active.promotion.allows(&step), "{step}");
+                }
+                prop_assert_eq!(&Policy::parse(&next.to_toml()).unwrap(), &next);
+                active = next;
+                goal.version = active.version + 1;
+            }
+            prop_assert!(false, "a hundred steps did not get there");
         }
     }
 }

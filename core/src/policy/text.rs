@@ -1,15 +1,15 @@
 //! The policy file: its shape, and the checks that turn it into a [`Policy`].
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use serde::Deserialize;
 
 use super::{
-    DECAY_STEPS_MAX, Decay, DecayStep, DoubleSwipe, Geofence, IsolatedPolicy, MissingPosition,
-    Policy, PolicyError, PrimaryPolicy, RULES_MAX, StandInPolicy, Threshold, Thresholds, Velocity,
-    WHOLE_BP,
+    Change, DECAY_STEPS_MAX, Decay, DecayStep, DoubleSwipe, Geofence, IsolatedPolicy,
+    MissingPosition, Policy, PolicyError, PrimaryPolicy, Promotion, RULES_MAX, RuleKey,
+    StandInPolicy, Threshold, Thresholds, Velocity, WHOLE_BP,
 };
+use crate::clock::Timestamp;
 use crate::decide::Tally;
 use crate::id::StoreId;
 use crate::money::{Currency, Money};
@@ -19,6 +19,8 @@ use crate::trip::CATEGORY_BYTES_MAX;
 const MILLIS_MAX: u64 = 86_400_000;
 /// Largest geofence.
 const RADIUS_M_MAX: u32 = 100_000;
+/// Longest name and reason of a change, in bytes.
+const CHANGE_BYTES_MAX: usize = 1_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +34,26 @@ struct File {
     geofence: GeofenceText,
     velocity: VelocityText,
     double_swipe: DoubleSwipeText,
+    promotion: Option<PromotionText>,
+    change: Option<ChangeText>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PromotionText {
+    max_step_percent: String,
+    max_step_absolute: String,
+    max_step_ceiling: String,
+    min_shadow: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeText {
+    operator: String,
+    reason: String,
+    at: jiff::Timestamp,
+    replaces: u32,
 }
 
 #[derive(Deserialize)]
@@ -150,6 +172,8 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         geofence,
         velocity,
         double_swipe,
+        promotion,
+        change,
     } = toml::from_str(text).map_err(|error| PolicyError::Syntax(error.to_string()))?;
     require(version >= 1, "version", version, || "1 or more")?;
     let reader = Reader { currency };
@@ -206,6 +230,11 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         double_swipe: DoubleSwipe {
             window_ms: millis("double_swipe.window_ms", double_swipe.window_ms)?,
         },
+        promotion: match promotion {
+            Some(text) => reader.promotion(&text)?,
+            None => Promotion::default(),
+        },
+        change: change.map(|text| text.read(version)).transpose()?,
     })
 }
 
@@ -214,9 +243,47 @@ pub(super) struct Reader {
     pub(super) currency: Currency,
 }
 
+// === impl ChangeText ===
+
+impl ChangeText {
+    fn read(self, version: u32) -> Result<Change, PolicyError> {
+        for (key, text) in [("operator", &self.operator), ("reason", &self.reason)] {
+            let fits = (1..=CHANGE_BYTES_MAX).contains(&text.len());
+            require(fits, format!("change.{key}"), text, || {
+                format!("1 to {CHANGE_BYTES_MAX} bytes")
+            })?;
+        }
+        require(
+            self.replaces < version,
+            "change.replaces",
+            self.replaces,
+            || format!("below version ({version})"),
+        )?;
+        Ok(Change {
+            operator: self.operator,
+            reason: self.reason,
+            at: Timestamp::from_millis(self.at.as_millisecond()),
+            replaces: self.replaces,
+        })
+    }
+}
+
 // === impl Reader ===
 
 impl Reader {
+    fn promotion(&self, text: &PromotionText) -> Result<Promotion, PolicyError> {
+        Ok(Promotion {
+            max_step_percent_bp: basis_points(
+                "promotion.max_step_percent",
+                &text.max_step_percent,
+            )?,
+            max_step_absolute: self
+                .amount("promotion.max_step_absolute", &text.max_step_absolute)?,
+            max_step_ceiling: self.amount("promotion.max_step_ceiling", &text.max_step_ceiling)?,
+            min_shadow: text.min_shadow,
+        })
+    }
+
     fn thresholds(&self, text: ThresholdsText) -> Result<Thresholds, PolicyError> {
         let default = &text.default;
         let default = self.threshold(
@@ -231,11 +298,7 @@ impl Reader {
             text.rule.len(),
             || format!("at most {RULES_MAX} rules"),
         )?;
-        let mut thresholds = Thresholds {
-            default,
-            categories: BTreeMap::new(),
-            stores: BTreeMap::new(),
-        };
+        let mut thresholds = Thresholds::of(default, []);
         for (index, rule) in text.rule.into_iter().enumerate() {
             let key = format!("thresholds.rule[{index}]");
             let threshold = self.threshold(&key, &rule.percent, &rule.absolute, &rule.ceiling)?;
@@ -245,24 +308,18 @@ impl Reader {
                     format!("1 to {CATEGORY_BYTES_MAX} bytes")
                 })?;
             }
-            let earlier = match (rule.store, rule.category) {
-                (Some(store), Some(category)) => {
-                    let of_store = thresholds.stores.entry(store).or_default();
-                    of_store.categories.insert(category, threshold)
-                }
-                (Some(store), None) => {
-                    let of_store = thresholds.stores.entry(store).or_default();
-                    of_store.all.replace(threshold)
-                }
-                (None, Some(category)) => thresholds.categories.insert(category, threshold),
-                (None, None) => {
-                    return Err(wrong(
-                        key,
-                        "a rule without store and category",
-                        "for a store, a category or both; what holds for all is thresholds.default",
-                    ));
-                }
+            if rule.store.is_none() && rule.category.is_none() {
+                return Err(wrong(
+                    key,
+                    "a rule without store and category",
+                    "for a store, a category or both; what holds for all is thresholds.default",
+                ));
+            }
+            let of = RuleKey {
+                store: rule.store,
+                category: rule.category,
             };
+            let earlier = thresholds.put(of, threshold);
             require(
                 earlier.is_none(),
                 key,
