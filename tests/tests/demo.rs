@@ -1,12 +1,14 @@
 //! The demo, small, as anybody runs it: three edges in processes of their own, an outage, and the
 //! death of the log's leader in its middle.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::large_futures, reason = "test code")]
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use standin_tests::harness::Browser;
+use standin_tests::harness::browser::file_url;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_standin-under-test");
 
@@ -54,14 +56,17 @@ fn keeps_every_promise(report: &Value) {
     assert!(detail.starts_with("1 crash, "), "{detail}");
 }
 
-#[test]
-fn a_leader_that_is_killed_in_an_outage_costs_no_promise() {
+#[tokio::test]
+async fn a_leader_that_is_killed_in_an_outage_costs_no_promise() {
     let out = tempfile::tempdir().unwrap();
     let (_output, report) = demo(out.path(), &[]);
     keeps_every_promise(&report);
     assert_eq!(report["reconciliation"]["findings"], Value::Array(vec![]));
     let page = std::fs::read_to_string(out.path().join("report.html")).unwrap();
     assert!(page.contains("the leader, killed"));
+    let words = ["requests", "Outages", "Exposure", "It adds up.", "S1"];
+    let url = file_url(&out.path().join("report.html"));
+    Browser::start().check("demo", &url, &words).await;
 }
 
 #[test]

@@ -13,6 +13,7 @@
 mod abuse;
 mod bank_side;
 mod commit_cut;
+mod console;
 mod crash;
 mod disks;
 mod door;

@@ -52,8 +52,6 @@ pub struct StandIn {
 pub struct Outage {
     /// Why it began.
     pub why: String,
-    /// For how long, by log time.
-    pub age_ms: u64,
 }
 
 /// The breaker.

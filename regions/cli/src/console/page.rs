@@ -454,7 +454,7 @@ fn lines(edge: &Edge) -> Vec<String> {
 fn log(edge: &Edge) -> String {
     let wal = &edge.wal;
     let mut text = format!(
-        "{}, term {}, entry {}, {} % full",
+        "{}, term {}, entry {}, {}\u{a0}% full",
         wal.role,
         wal.term,
         grouped(&wal.last_index.to_string()),

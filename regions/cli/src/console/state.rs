@@ -422,12 +422,17 @@ fn backlog(looked: &[&Looked]) -> u64 {
     speaker(looked).map_or(0, |edge| edge.seen.page.drain.backlog)
 }
 
-/// The outage that a region's log knows of, in words.
+/// The outage that a region's log knows of, in words. The log says why; since when, the alarm of an
+/// edge: log time stands still while there is nothing to log.
 fn outage(region: &str, looked: &[&Looked]) -> Option<String> {
     let edge = speaker(looked).filter(|edge| edge.seen.is_heard())?;
     let outage = edge.seen.page.stand_in.outage.as_ref()?;
-    let seconds = outage.age_ms.div_euclid(1_000);
-    Some(format!("{region}: for {seconds} s, cause {}", outage.why))
+    let heard = looked.iter().filter(|edge| edge.seen.is_heard());
+    let alarms = heard.flat_map(|edge| &edge.seen.page.alarms);
+    let of_it = alarms.filter(|alarm| verdict::OF_THE_RUNG.contains(&alarm.name.as_str()));
+    let since = of_it.map(|alarm| clock(&alarm.since)).min();
+    let since = since.map_or_else(String::new, |since| format!("since {since}, "));
+    Some(format!("{region}: {since}cause {}", outage.why))
 }
 
 /// All edges together, by steps that are over.
@@ -448,7 +453,9 @@ fn timeline(looked: &[Looked], now_ms: u64) -> Vec<Tick> {
             all.add(&step.counted);
             for rung in RUNGS {
                 let counted = step.counted.of(rung).map_or(0, |counted| counted.count);
-                let in_step = counted.saturating_mul(STEP_MS).checked_div(step.covers_ms);
+                let half = step.covers_ms.div_euclid(2);
+                let in_step = counted.saturating_mul(STEP_MS).saturating_add(half);
+                let in_step = in_step.checked_div(step.covers_ms);
                 if let Some(count) = in_step.filter(|count| *count > 0) {
                     let sum = tick.replies.entry(rung.to_owned()).or_default();
                     *sum = sum.saturating_add(count);

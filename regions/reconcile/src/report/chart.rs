@@ -149,7 +149,10 @@ fn rate(timeline: &[Tick], shades: &[Shade], axis: &Axis) -> Chart {
         .fold(0, |sum, count| sum.saturating_add(*count));
     Chart {
         title: "Replies per second, by rung",
-        caption: format!("Up to {peak:.0} a second; {refused} without an answer."),
+        caption: format!(
+            "Up to {} a second; {refused} without an answer.",
+            in_brief(peak)
+        ),
         legend,
         svg: draw("Replies per second, by rung", &series, shades, axis),
     }
@@ -283,6 +286,13 @@ impl Plot<'_> {
                     (until - from).max(1.0),
                     HEIGHT - BOTTOM
                 ),
+            );
+        }
+        // Over all of them, or the next would lie on this one's label.
+        for shade in shades {
+            let (from, until) = (
+                self.x(number(shade.from_ms)),
+                self.x(number(shade.until_ms)),
             );
             // About six pixels a letter; a label that does not fit is left to the text below.
             let letters = number(u64::try_from(shade.label.chars().count()).unwrap_or(0));
@@ -452,6 +462,15 @@ fn short(value: f64) -> String {
     let text = format!("{scaled:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     format!("{text}{unit}")
+}
+
+/// Without decimals, unless it would be little else.
+fn in_brief(value: f64) -> String {
+    if value < 10.0 {
+        short(value)
+    } else {
+        format!("{value:.0}")
+    }
 }
 
 fn seconds(ms: u64) -> f64 {

@@ -91,7 +91,7 @@ fn the_page_says_everything_that_there_is_to_say() {
         "stand_in 25.0, over 2000 ms",
         "was primary",
         "✗ not heard from since 20:14:03 UTC: no reply within 2 s",
-        "leads, term 4, entry 1,234, 0 % full",
+        "leads, term 4, entry 1,234, 0\u{a0}% full",
         "20:13:00 UTC",
         "! 1 finding.",
         "4,400 final answers matched, outages proved: 1.",

@@ -165,7 +165,7 @@ fn standing_in_is_attention_with_its_cause_and_outage() {
         state.verdict.text,
         "Attention: a answers on stand_in (timeout); a: alarm reserve_low."
     );
-    assert_eq!(state.outages, ["east: for 34 s, cause timeout"]);
+    assert_eq!(state.outages, ["east: since 20:13:00 UTC, cause timeout"]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ const GRAVE: [&str; 5] = [
     "wal_nearly_full",
 ];
 /// What the sentence says of the rung already.
-const OF_THE_RUNG: [&str; 2] = ["primary_away", "stand_in_overridden"];
+pub(super) const OF_THE_RUNG: [&str; 2] = ["primary_away", "stand_in_overridden"];
 
 /// How bad it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
