@@ -35,6 +35,8 @@ enum Command {
     Policy(crate::policy::Args),
     Certs(crate::certs::Args),
     Wal(crate::wal::Args),
+    Topology(crate::topology::Args),
+    Announce(Box<crate::announce::Args>),
 }
 
 // === impl Cli ===
@@ -58,6 +60,8 @@ impl Cli {
             Command::Policy(args) => args.run(),
             Command::Certs(args) => args.run(),
             Command::Wal(args) => Box::pin(args.run()).await,
+            Command::Topology(args) => args.run(),
+            Command::Announce(args) => Box::pin(args.run()).await,
         }
     }
 }

@@ -3,9 +3,10 @@
 //! Read in this order: [`command`] (the command line), [`client`] and [`open_loop`] (requests and
 //! load), [`bank`] (plays a bank), [`platform_client`] and [`trips`] (play the platform), [`world`]
 //! (an edge and the platform in this process), [`serve`], [`demo`], [`reconcile`], [`admin`],
-//! [`policy`], [`certs`], [`wal`].
+//! [`policy`], [`certs`], [`wal`], [`topology`], [`announce`].
 
 pub mod admin;
+pub mod announce;
 pub mod bank;
 pub mod baskets;
 pub mod certs;
@@ -22,6 +23,7 @@ pub mod secret;
 pub mod serve;
 pub mod tally;
 mod tombstones;
+pub mod topology;
 pub mod trips;
 pub mod wal;
 pub mod world;
