@@ -38,8 +38,8 @@ pub trait Control: Send + Sync + 'static {
     /// Whether this process should go on living; an error says why not.
     fn live(&self) -> Result<(), String>;
 
-    /// Whether banks should be sent here; an error says why not.
-    fn ready(&self) -> Result<(), String>;
+    /// Whether banks should be sent here, part by part.
+    fn ready(&self) -> Readiness;
 
     /// The status page: rung, breaker, log, drain, trip-cache age, exposure, alarms.
     fn status(&self) -> BoxFuture<'_, Value>;
@@ -74,6 +74,26 @@ pub trait Control: Send + Sync + 'static {
 
     /// Reads what is durable of the log here again, and says what does not verify.
     fn scrub(&self, order: Order) -> BoxFuture<'_, Result<Value, Problem>>;
+}
+
+/// Whether banks should be sent to an edge. Postgres is no part of it: standing in for it is what an
+/// edge is for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Readiness {
+    /// It can decide and write ahead, and is not stopping.
+    pub ok: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// It knows stores and its past, and has room for answers.
+    pub decide: bool,
+    /// Its log has a leader, room and a disk that works.
+    pub write_ahead: bool,
+    /// The trips that it sees are fresh. Without them it answers, and poorly: whoever sends banks
+    /// elsewhere for it has to know that it is better there.
+    pub fresh_trips: bool,
+    /// It takes connections, asks its clients to leave, and will be gone soon.
+    pub stopping: bool,
 }
 
 /// A change of who keeps the region's log.
@@ -224,7 +244,14 @@ impl Admin {
         }
         match found.value {
             Route::Live => Ok(health(self.control.live())),
-            Route::Ready => Ok(health(self.control.ready())),
+            Route::Ready => {
+                let ready = self.control.ready();
+                let status = match ready.ok {
+                    true => StatusCode::OK,
+                    false => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                Ok(page(status, &json!(ready)))
+            }
             Route::Status => Ok(page(StatusCode::OK, &self.control.status().await)),
             Route::Metrics => self.metrics(),
             Route::StandIn => {

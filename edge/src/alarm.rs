@@ -161,6 +161,12 @@ impl Alarms {
         self.set(alarm, (!problems.is_empty()).then(|| problems.join("; ")));
     }
 
+    /// Whether an alarm is raised.
+    pub fn is_raised(&self, alarm: Alarm) -> bool {
+        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        raised.contains_key(&alarm)
+    }
+
     /// What is raised, for pages.
     pub fn raised(&self) -> Vec<Raised> {
         let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);

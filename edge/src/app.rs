@@ -101,6 +101,8 @@ pub struct Edge {
     /// Ends everything else.
     stop_workers: CancellationToken,
     servers: Vec<JoinHandle<server::Stopped>>,
+    /// How long clients are asked to leave before nobody is let in.
+    leave: Duration,
 }
 
 /// How an edge ended.
@@ -262,6 +264,7 @@ impl Edge {
             stop_accepting,
             stop_workers,
             servers: doors.servers,
+            leave: config.leave,
         })
     }
 
@@ -318,8 +321,12 @@ impl Edge {
         }
     }
 
-    /// One ladder: stop accepting, finish what was begun, stop the workers, close the log.
+    /// One ladder: ask clients to leave, stop accepting, finish what was begun, stop the workers,
+    /// close the log. While clients leave, new ones are still answered: whoever announces the edge
+    /// sees that it is stopping, and has that time to withdraw it.
     pub async fn stop(self) -> Stopped {
+        self.desk.leave().cancel();
+        tokio::time::sleep(self.leave).await;
         let (log, advices) = (self.log(), Arc::clone(self.desk.advices()));
         self.stop_accepting.cancel();
         let mut clean = true;

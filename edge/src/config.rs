@@ -75,6 +75,8 @@ pub struct Config {
     pub breaker: BreakerConfig,
     /// Bounds of the public listener.
     pub server: ServerLimits,
+    /// How long a stopping edge asks its clients to leave before it lets nobody in.
+    pub leave: Duration,
     /// How much is taken on at once.
     pub admission: AdmissionConfig,
     /// Bounds on senders.

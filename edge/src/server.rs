@@ -120,6 +120,16 @@ pub struct ServerLimits {
     pub grace: Duration,
 }
 
+/// When serving is to end.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Clients are asked to leave from then on: each connection ends after a request. New ones are
+    /// let in, and each has its request answered.
+    pub leave: CancellationToken,
+    /// Nobody is let in any more.
+    pub stop: CancellationToken,
+}
+
 /// How serving ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stopped {
@@ -143,6 +153,7 @@ struct Shared {
     shaking: Arc<Addresses>,
     addresses: Arc<Addresses>,
     known: Arc<Known>,
+    leave: CancellationToken,
     stop: CancellationToken,
     /// Fires when the grace is over.
     cut: CancellationToken,
@@ -204,6 +215,16 @@ impl Default for ServerLimits {
     }
 }
 
+// === impl Ending ===
+
+impl From<CancellationToken> for Ending {
+    /// Nobody is asked to leave before.
+    fn from(stop: CancellationToken) -> Self {
+        let leave = CancellationToken::new();
+        Self { leave, stop }
+    }
+}
+
 // === impl Slots ===
 
 impl Slots {
@@ -251,15 +272,15 @@ impl ServerLimits {
     }
 }
 
-/// Serves until `stop`, then finishes what was begun within `limits.grace`. Without `tls`, plain.
+/// Serves until it is to stop, then finishes what was begun within `limits.grace`. Without `tls`, plain.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
     handler: Arc<dyn Handler>,
     limits: ServerLimits,
-    stop: CancellationToken,
+    ending: impl Into<Ending>,
 ) -> Stopped {
-    serve_either(listener, tls, (handler, None), limits, stop).await
+    serve_either(listener, tls, (handler, None), limits, ending.into()).await
 }
 
 /// As [`serve`], where messages are spoken. `handler` hears of connections only.
@@ -268,9 +289,16 @@ pub async fn serve_frames(
     tls: Option<Arc<ServerTls>>,
     (handler, frames): (Arc<dyn Handler>, Arc<dyn Frames>),
     limits: ServerLimits,
-    stop: CancellationToken,
+    ending: impl Into<Ending>,
 ) -> Stopped {
-    serve_either(listener, tls, (handler, Some(frames)), limits, stop).await
+    serve_either(
+        listener,
+        tls,
+        (handler, Some(frames)),
+        limits,
+        ending.into(),
+    )
+    .await
 }
 
 async fn serve_either(
@@ -278,7 +306,7 @@ async fn serve_either(
     tls: Option<Arc<ServerTls>>,
     (handler, frames): (Arc<dyn Handler>, Option<Arc<dyn Frames>>),
     limits: ServerLimits,
-    stop: CancellationToken,
+    Ending { leave, stop }: Ending,
 ) -> Stopped {
     let shared = Arc::new(Shared {
         handler,
@@ -290,6 +318,7 @@ async fn serve_either(
         shaking: Arc::new(Addresses::new(limits.handshakes.div_ceil(4))),
         addresses: Arc::new(Addresses::new(limits.connections_per_address)),
         known: Arc::default(),
+        leave,
         stop,
         cut: CancellationToken::new(),
         connections: TaskTracker::new(),
@@ -464,15 +493,24 @@ async fn turn(caller: &Caller) -> (Option<Place>, Option<SemaphorePermit<'_>>) {
     (Some(place), shared.handshakes.acquire().await.ok())
 }
 
-/// Ends when a connection is to end: the server stops, or the connection is old. Not all of one
-/// moment are old at one moment.
-async fn old_or_stopped(caller: &Caller) {
+/// Ends when a connection is to end: the server stops, clients are to leave and this one has had a
+/// request, or the connection is old. Not all of one moment are old at one moment.
+async fn old_or_stopped(caller: &Caller, had_one: impl Fn() -> bool) {
+    const LOOK_EVERY: Duration = Duration::from_millis(10);
+    let left = async {
+        caller.shared.leave.cancelled().await;
+        // A client that has just come is not sent away unanswered.
+        while !had_one() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
     let age_max = caller.shared.limits.age_max;
     let thousandths = u32::from(caller.peer.port() % 100);
     let sooner = age_max.checked_div(1_000).unwrap_or_default();
     let sooner = sooner.saturating_mul(thousandths);
     tokio::select! {
         () = caller.shared.stop.cancelled() => {}
+        () = left => {}
         () = tokio::time::sleep(age_max.saturating_sub(sooner)) => {}
     }
 }
@@ -484,13 +522,19 @@ where
     let limits = caller.shared.limits;
     let phase = Phase::of(&caller.vouch);
     let io = TimedIo::new(stream, phase.clone(), &limits);
+    let seen = phase.clone();
     let shared = Arc::clone(&caller.shared);
     let of_requests = caller.clone();
     let service = service_fn(move |request| {
         let (caller, phase) = (of_requests.clone(), phase.clone());
         async move {
             phase.begin();
-            let response = respond(request, caller).await;
+            let leave = caller.shared.leave.clone();
+            let mut response = respond(request, caller).await;
+            if leave.is_cancelled() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
             phase.end();
             Ok::<_, Infallible>(response.map(Full::new))
         }
@@ -508,7 +552,7 @@ where
         biased;
         () = shared.cut.cancelled() => return,
         ended = served.as_mut() => ended,
-        () = old_or_stopped(&caller) => {
+        () = old_or_stopped(&caller, || seen.had_one()) => {
             served.as_mut().graceful_shutdown();
             tokio::select! {
                 () = shared.cut.cancelled() => return,

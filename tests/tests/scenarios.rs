@@ -11,6 +11,7 @@
 )]
 
 mod abuse;
+mod anycast;
 mod bank_side;
 mod commit_cut;
 mod console;

@@ -12,8 +12,15 @@ impl Control for Edge {
         Ok(())
     }
 
-    fn ready(&self) -> Result<(), String> {
-        Err("starting".to_owned())
+    fn ready(&self) -> Readiness {
+        Readiness {
+            ok: false,
+            why: Some("starting".to_owned()),
+            decide: false,
+            write_ahead: true,
+            fresh_trips: true,
+            stopping: false,
+        }
     }
 
     fn status(&self) -> BoxFuture<'_, Value> {
@@ -135,7 +142,10 @@ async fn every_page_is_there_and_nothing_else() {
     let (status, body) = ask(&edge, "GET", "/readyz", "").await;
     assert_eq!(
         (status, body.as_str()),
-        (503, r#"{"ok":false,"why":"starting"}"#)
+        (
+            503,
+            r#"{"decide":false,"fresh_trips":true,"ok":false,"stopping":false,"why":"starting","write_ahead":true}"#
+        )
     );
     assert_eq!(ask(&edge, "GET", "/statusz", "").await.0, 200);
     assert_eq!(ask(&edge, "HEAD", "/livez", "").await, (200, String::new()));

@@ -15,12 +15,14 @@ use standin_core::register::{Outcome, Register};
 use standin_core::trip_cache::TripCache;
 use standin_wal::ScrubReport;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::page::Leaderless;
 use super::{Shared, watchdog};
-use crate::admin::{Control, MemberOrder, MembersChanged, Order, TombstonePlaced};
+use crate::admin::{Control, MemberOrder, MembersChanged, Order, Readiness, TombstonePlaced};
 use crate::advices::Advices;
+use crate::alarm::Alarm;
 use crate::config::Config;
 use crate::log::{Log, soon};
 use crate::path::Path;
@@ -44,6 +46,8 @@ pub struct Desk {
     edge_id: u64,
     /// Those that are stood in for.
     banks: i64,
+    /// Cancelled when clients are asked to leave.
+    leave: CancellationToken,
     /// Conflicts that the log had counted when this edge started.
     pub(super) conflicts_before: u64,
 }
@@ -82,8 +86,18 @@ impl Desk {
             region: config.region.clone(),
             edge_id: config.edge_id,
             banks,
+            leave: CancellationToken::new(),
             conflicts_before,
         }
+    }
+
+    /// Cancelled when clients are asked to leave.
+    pub(super) const fn leave(&self) -> &CancellationToken {
+        &self.leave
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leave.is_cancelled()
     }
 
     pub(super) fn ledger(&self) -> &Arc<dyn Ledger> {
@@ -105,6 +119,11 @@ impl Desk {
     /// Whether the edge can decide and write ahead. Postgres does not matter: standing in for it is
     /// what an edge is for.
     pub fn can_serve(&self) -> Result<(), &'static str> {
+        self.can_write_ahead()?;
+        self.can_decide()
+    }
+
+    fn can_write_ahead(&self) -> Result<(), &'static str> {
         let wal = self.shared.log.status();
         if self.shared.log.is_poisoned() {
             return Err("the write-ahead log is poisoned");
@@ -115,6 +134,10 @@ impl Desk {
         if self.leaderless.too_long(&wal, Instant::now()) {
             return Err("the write-ahead log has no leader");
         }
+        Ok(())
+    }
+
+    fn can_decide(&self) -> Result<(), &'static str> {
         if self.path.stores.load().is_empty() {
             return Err("no store is known yet");
         }
@@ -250,8 +273,21 @@ impl Control for Desk {
         Ok(())
     }
 
-    fn ready(&self) -> Result<(), String> {
-        self.can_serve().map_err(str::to_owned)
+    fn ready(&self) -> Readiness {
+        let (decide, write_ahead) = (self.can_decide(), self.can_write_ahead());
+        let stopping = self.is_leaving();
+        let why = match stopping {
+            true => Some("the edge is stopping"),
+            false => write_ahead.err().or(decide.err()),
+        };
+        Readiness {
+            ok: why.is_none(),
+            why: why.map(str::to_owned),
+            decide: decide.is_ok(),
+            write_ahead: write_ahead.is_ok(),
+            fresh_trips: !self.shared.alarms.is_raised(Alarm::TripCacheStale),
+            stopping,
+        }
     }
 
     fn status(&self) -> BoxFuture<'_, Value> {

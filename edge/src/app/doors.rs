@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::door::Door;
 use crate::server::frames::Frames;
 use crate::server::tls::{ServerTls, ServerTlsFiles};
-use crate::server::{self, Handler, ServerLimits};
+use crate::server::{self, Ending, Handler, ServerLimits};
 use crate::tls::TlsError;
 use crate::watched::LOOK_EVERY;
 
@@ -65,7 +65,12 @@ pub(super) async fn open(
         connections_per_address: from_one,
         ..config.server
     };
-    let stop = || stop_accepting.clone();
+    let ending_of_banks = || Ending {
+        leave: desk.leave().clone(),
+        stop: stop_accepting.clone(),
+    };
+    // Operators see it to the end.
+    let ending_of_operators = Ending::from(stop_accepting.clone());
     let door = Arc::new(door);
     let handler: Arc<dyn Handler> = Arc::<Door>::clone(&door);
     let mut servers = Vec::new();
@@ -75,17 +80,29 @@ pub(super) async fn open(
         let frames: Arc<dyn Frames> = Arc::<Door>::clone(&door);
         let both = (Arc::clone(&handler), frames);
         let certificates = certificates.banks.clone();
-        let to_lines = server::serve_frames(listener, certificates, both, config.server, stop());
+        let to_lines = server::serve_frames(
+            listener,
+            certificates,
+            both,
+            config.server,
+            ending_of_banks(),
+        );
         servers.push(tokio::spawn(to_lines));
         iso8583_address = Some(address);
     }
-    let to_banks = server::serve(banks, certificates.banks, handler, config.server, stop());
+    let to_banks = server::serve(
+        banks,
+        certificates.banks,
+        handler,
+        config.server,
+        ending_of_banks(),
+    );
     let to_operators = server::serve(
         operators,
         certificates.operators,
         Arc::new(admin),
         admin_limits,
-        stop(),
+        ending_of_operators,
     );
     servers.push(tokio::spawn(to_banks));
     servers.push(tokio::spawn(to_operators));

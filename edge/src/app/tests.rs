@@ -138,6 +138,10 @@ async fn post(edge: &Edge, body: &str) -> (u16, bool, String) {
 
 /// As [`post`], with the signature of what may be another body.
 async fn post_signed(edge: &Edge, body: &str, signed: &str) -> (u16, bool, String) {
+    post_to(edge.address(), body, signed).await
+}
+
+async fn post_to(address: SocketAddr, body: &str, signed: &str) -> (u16, bool, String) {
     let secret: Secret = SECRET.parse().unwrap();
     let now = SystemClock.now().as_secs();
     let signature = sign(&secret, "msg_1", now, signed.as_bytes());
@@ -147,7 +151,7 @@ async fn post_signed(edge: &Edge, body: &str, signed: &str) -> (u16, bool, Strin
          webhook-timestamp: {now}\r\nwebhook-signature: {signature}\r\n\r\n{body}",
         body.len()
     );
-    let mut stream = TcpStream::connect(edge.address()).await.unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();
@@ -158,6 +162,30 @@ async fn post_signed(edge: &Edge, body: &str, signed: &str) -> (u16, bool, Strin
         head.contains("idempotent-replayed: true"),
         body.to_owned(),
     )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_that_stops_says_so_and_answers_while_its_clients_leave() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        leave: Duration::from_secs(3),
+        ..config(dir.path())
+    };
+    let edge = Edge::start(config, Hooks::default()).await.unwrap();
+    shop(&edge).await;
+    stores_known(&edge).await;
+    let ready = || edge.desk.ready();
+    until("ready", async || ready().ok && ready().fresh_trips).await;
+    assert!(ready().decide && ready().write_ahead && !ready().stopping);
+    let (address, desk) = (edge.address(), edge.desk());
+    let stopping = tokio::spawn(edge.stop());
+    until("it says that it stops", async || desk.ready().stopping).await;
+    let ready = desk.ready();
+    assert!(!ready.ok && ready.decide && ready.write_ahead, "{ready:?}");
+    let (status, _, body) = post_to(address, SEED, SEED).await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(stopping.await.unwrap(), Stopped::Clean);
+    assert!(TcpStream::connect(address).await.is_err());
 }
 
 async fn drained(edge: &Edge) {

@@ -72,6 +72,7 @@ pub(super) fn config(from: &Settings) -> Read<Config> {
         banks,
         breaker: breaker(from)?,
         server: server(from)?,
+        leave: from.millis_within("limits.leave_ms", 0..=600_000)?,
         admission: admission(from)?,
         limits: LimitConfig {
             address_failures_per_minute: from.whole("limits.address_failures_per_minute", COUNT)?,

@@ -93,10 +93,12 @@ where
         drop(replies);
     };
     let mut writing = pin!(writing);
+    // A line that was opened after clients were asked to leave is theirs until the end.
+    let was_asked = caller.shared.leave.is_cancelled();
     let spoken = async {
         tokio::select! {
             () = reading => {}
-            () = old_or_stopped(&caller) => {}
+            () = old_or_stopped(&caller, || !was_asked) => {}
             // Who takes no answers is not asked for more messages.
             () = writing.as_mut() => return,
         }

@@ -107,7 +107,7 @@ where
             tracing::debug!(why, "a connection is cut");
             return;
         }
-        () = old_or_stopped(&of_connection) => {
+        () = old_or_stopped(&of_connection, || activity.doing().had_one) => {
             served.as_mut().graceful_shutdown();
             // A client may go on asking after that, and never say that it has heard it.
             tokio::select! {

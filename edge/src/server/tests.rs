@@ -431,6 +431,58 @@ async fn stopping_finishes_what_was_begun_and_takes_nothing_more() {
 }
 
 #[tokio::test]
+async fn clients_that_are_to_leave_are_answered_first_also_new_ones() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let door = Arc::new(Door::default());
+    let (leave, stop) = (CancellationToken::new(), CancellationToken::new());
+    let ending = Ending {
+        leave: leave.clone(),
+        stop: stop.clone(),
+    };
+    let handler: Arc<dyn Handler> = Arc::clone(&door) as Arc<dyn Handler>;
+    let serving = tokio::spawn(serve(listener, None, handler, limits(), ending));
+    let connect = || async { TcpStream::connect(address).await.unwrap() };
+    let mut kept = connect().await;
+    kept.write_all(post("/", "one").as_bytes()).await.unwrap();
+    let response = one_response(&mut kept, "one").await;
+    assert!(!response.contains("connection: close"), "{response}");
+    let mut busy = connect().await;
+    busy.write_all(post("/wait", "two").as_bytes())
+        .await
+        .unwrap();
+    until(|| door.begun.load(Ordering::SeqCst) == 2).await;
+    let mut silent = connect().await;
+    leave.cancel();
+    // Who has had an answer is sent away; who waits for one gets it, and so does who has not asked yet.
+    assert_eq!(rest(&mut kept).await, "");
+    door.go_on.notify_one();
+    let last = rest(&mut busy).await;
+    assert!(
+        last.contains("connection: close") && last.ends_with("two"),
+        "{last}"
+    );
+    let mut fresh = connect().await;
+    for client in [&mut silent, &mut fresh] {
+        client
+            .write_all(post("/wait", "three").as_bytes())
+            .await
+            .unwrap();
+        door.go_on.notify_one();
+        let only = rest(client).await;
+        assert!(
+            only.contains("connection: close") && only.ends_with("three"),
+            "{only}"
+        );
+    }
+    stop.cancel();
+    assert_eq!(
+        timeout(LONG, serving).await.unwrap().unwrap(),
+        Stopped::Clean
+    );
+}
+
+#[tokio::test]
 async fn stopping_says_what_the_grace_did_not_suffice_for() {
     let running = start(ServerLimits {
         grace: SHORT,

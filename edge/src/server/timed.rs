@@ -54,6 +54,11 @@ impl Phase {
         }
     }
 
+    /// Whether there has been a request.
+    pub(super) fn had_one(&self) -> bool {
+        self.get() > 0
+    }
+
     fn get(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }

@@ -39,6 +39,8 @@ enum Command {
     Certs(crate::certs::Args),
     Wal(crate::wal::Args),
     Console(Box<crate::console::Args>),
+    Topology(crate::topology::Args),
+    Announce(Box<crate::announce::Args>),
 }
 
 // === impl Cli ===
@@ -70,6 +72,8 @@ impl Cli {
             Command::Certs(args) => args.run(),
             Command::Wal(args) => Box::pin(args.run()).await,
             Command::Console(args) => Box::pin(args.run()).await,
+            Command::Topology(args) => args.run(),
+            Command::Announce(args) => Box::pin(args.run()).await,
         }
     }
 }

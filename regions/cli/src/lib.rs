@@ -3,9 +3,10 @@
 //! Read in this order: [`command`] (the command line), [`client`] and [`open_loop`] (requests and
 //! load), [`bank`] (plays a bank), [`platform_client`] and [`trips`] (play the platform), [`world`]
 //! (an edge and the platform in this process), [`serve`], [`demo`], [`drill`], [`reconcile`], [`admin`],
-//! [`policy`], [`certs`], [`wal`], [`console`].
+//! [`policy`], [`certs`], [`wal`], [`console`], [`topology`], [`announce`].
 
 pub mod admin;
+pub mod announce;
 mod backlog;
 pub mod bank;
 pub mod baskets;
@@ -27,6 +28,7 @@ pub mod secret;
 pub mod serve;
 pub mod tally;
 mod tombstones;
+pub mod topology;
 pub mod trips;
 pub mod wal;
 pub mod world;

@@ -5,6 +5,7 @@
 //! Networks that are cut and disks that fail need root. Deliberately absent: containers and remote
 //! hosts.
 
+pub mod bird;
 pub mod disk;
 pub mod network;
 pub mod process;

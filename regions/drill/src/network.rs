@@ -139,6 +139,64 @@ impl Network {
         .map(drop)
     }
 
+    /// Gives a host one more address, as an announced one is: on its loopback interface.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn add_address(&self, host: u8, address: Ipv4Addr) -> Result<(), ToolError> {
+        let (namespace, address) = (self.namespace(host), format!("{address}/32"));
+        ip(&["-n", &namespace, "addr", "add", &address, "dev", "lo"])
+    }
+
+    /// Makes a host a router: it forwards, tells nobody of shorter ways, and spreads connections
+    /// over equal ways by their addresses and ports.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn make_router(&self, host: u8) -> Result<(), ToolError> {
+        let namespace = format!("--net=/run/netns/{}", self.namespace(host));
+        for (key, value) in [
+            ("ip_forward", 1),
+            ("conf/all/send_redirects", 0),
+            ("conf/eth0/send_redirects", 0),
+            ("fib_multipath_hash_policy", 1),
+        ] {
+            let set = format!("echo {value} > /proc/sys/net/ipv4/{key}");
+            run("nsenter", "util-linux", &[&namespace, "sh", "-c", &set])?;
+        }
+        Ok(())
+    }
+
+    /// Sends the machine's own packets for an address to a host. The way goes with the network.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn route_by(&self, host: u8, address: Ipv4Addr) -> Result<(), ToolError> {
+        let (to, by) = (
+            format!("{address}/32"),
+            self.address(End::Host(host)).to_string(),
+        );
+        ip(&["route", "add", &to, "via", &by, "dev", &self.name])
+    }
+
+    /// Where a host sends packets for an address: its ways, in no order.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn ways(&self, host: u8, address: Ipv4Addr) -> Result<Vec<Ipv4Addr>, ToolError> {
+        let namespace = self.namespace(host);
+        let to = format!("{address}/32");
+        let shown = run("ip", "iproute2", &["-n", &namespace, "route", "show", &to])?;
+        let mut words = shown.split_whitespace();
+        let mut ways = Vec::new();
+        while let Some(word) = words.next() {
+            if word == "via" {
+                ways.extend(words.next().and_then(|way| way.parse::<Ipv4Addr>().ok()));
+            }
+        }
+        Ok(ways)
+    }
+
     /// The address of an end.
     pub fn address(&self, end: End) -> Ipv4Addr {
         let [first, second, third] = self.prefix;

@@ -2,8 +2,9 @@
 //!
 //! *Fall fast*: a few misses in a row withdraw. *Rise slow*: only an edge that has been well for a
 //! while is announced again, and only so often. *Fail static*: nobody withdraws unless enough others
-//! have said, since the trouble began, that they are announced and better; and whoever hears that too
-//! few are announced comes back as it is. So when all regions are sick at once (as when what they
+//! have said, since it was sure of its trouble, that they are announced and better; whoever hears that
+//! too few are announced comes back as it is, and so does, a little later, who hears that none of them
+//! is better. So when all regions are sick at once (as when what they
 //! share is gone) the prefix stays where it was, and banks get whatever answers there are.
 //!
 //! An edge is well when it can decide, write ahead and see fresh trips. Postgres does not count:
@@ -36,6 +37,8 @@ pub struct Rules {
     pub fresh: Duration,
     /// Others that were announced and are silent count as gone after so long.
     pub silence: Duration,
+    /// Too few announced others have been better for so long: then it comes back as it is.
+    pub even: Duration,
 }
 
 /// What a probe of the edge found.
@@ -113,6 +116,8 @@ pub enum Why {
     Flapping,
     /// Too few others were announced, so it is.
     TooFew,
+    /// Too few of the others that are announced were better, so it is.
+    Even,
     /// An operator ended its announcer.
     Ordered,
 }
@@ -126,10 +131,12 @@ pub struct Announcement {
     /// As the last probe found it.
     health: Health,
     misses: u32,
-    /// When the first of them was asked for.
+    /// When the one was asked for that made it sure.
     missing_since: Duration,
     well_since: Option<Duration>,
     stopping_since: Option<Duration>,
+    /// Since when too few announced others have been better.
+    even_since: Option<Duration>,
     /// When it was announced again, the latest last; bounded by the rules.
     rises: VecDeque<Duration>,
     /// What each other announcer last said, and when it was asked.
@@ -150,6 +157,7 @@ impl Default for Rules {
             floor: 1,
             fresh: Duration::from_secs(1),
             silence: Duration::from_secs(5),
+            even: Duration::from_secs(3),
         }
     }
 }
@@ -185,6 +193,7 @@ impl Announcement {
             missing_since: now,
             well_since: None,
             stopping_since: None,
+            even_since: None,
             rises: VecDeque::new(),
             others: vec![None; others],
             began: now,
@@ -218,7 +227,7 @@ impl Announcement {
             self.well_since.get_or_insert(now);
             return self.decide(now);
         }
-        if self.misses == 0 {
+        if self.misses < self.rules.misses {
             self.missing_since = asked;
         }
         self.misses = self.misses.saturating_add(1);
@@ -251,6 +260,7 @@ impl Announcement {
     /// Decides again because time has passed.
     pub fn decide(&mut self, now: Duration) -> Option<Act> {
         if self.announced {
+            self.even_since = None;
             self.decide_to_fall(now)
         } else {
             self.decide_to_rise(now)
@@ -300,9 +310,13 @@ impl Announcement {
     }
 
     fn decide_to_rise(&mut self, now: Duration) -> Option<Act> {
-        if self.others_that_may_be_announced(now) < self.rules.floor {
+        if self.others_that_may_be(now, |_| true) < self.rules.floor {
             self.announced = true;
             self.why = Why::TooFew;
+            return Some(Act::Announce);
+        }
+        if self.are_even(now) && self.may_rise(now) {
+            self.rise(now, Why::Even);
             return Some(Act::Announce);
         }
         let Some(since) = self.well_since else {
@@ -316,13 +330,7 @@ impl Announcement {
             self.why = Why::Rising;
             return None;
         }
-        while let Some(first) = self.rises.front()
-            && now.saturating_sub(*first) >= self.rules.per
-        {
-            self.rises.pop_front();
-        }
-        let rises = usize::try_from(self.rules.rises).unwrap_or(usize::MAX);
-        if self.rises.len() >= rises {
+        if !self.may_rise(now) {
             let well = self.count(|asked, word| {
                 self.is_fresh(asked, now) && word.announced && word.health == Health::Well
             });
@@ -333,14 +341,41 @@ impl Announcement {
             }
             self.rises.pop_front();
         }
-        self.rises.push_back(now);
-        self.announced = true;
-        self.why = Why::Well;
+        self.rise(now, Why::Well);
         Some(Act::Announce)
     }
 
-    /// Others that said, not too long ago and since the trouble began, that they are announced and
-    /// better than this one. What makes one edge sick may make all of them sick: older words say
+    fn rise(&mut self, now: Duration, why: Why) {
+        self.rises.push_back(now);
+        self.announced = true;
+        self.why = why;
+    }
+
+    /// Whether it was not announced again too often lately.
+    fn may_rise(&mut self, now: Duration) -> bool {
+        while let Some(first) = self.rises.front()
+            && now.saturating_sub(*first) >= self.rules.per
+        {
+            self.rises.pop_front();
+        }
+        let most = usize::try_from(self.rules.rises).unwrap_or(usize::MAX);
+        self.rises.len() < most
+    }
+
+    /// Whether, for long enough, too few announced others have been better. Leaving to them was for
+    /// nothing then: what made this one sick made them sick too, a little later.
+    fn are_even(&mut self, now: Duration) -> bool {
+        let health = self.health;
+        if self.others_that_may_be(now, |word| word.health > health) >= self.rules.floor {
+            self.even_since = None;
+            return false;
+        }
+        let since = *self.even_since.get_or_insert(now);
+        health < Health::Well && now.saturating_sub(since) >= self.rules.even
+    }
+
+    /// Others that said, not too long ago and since this one was sure, that they are announced and
+    /// better than it. What makes one edge sick may make all of them sick: older words say
     /// nothing of that.
     fn better_others(&self, now: Duration) -> u32 {
         self.count(|asked, word| {
@@ -350,13 +385,13 @@ impl Announcement {
         })
     }
 
-    /// Others whose last word was that they are announced. The silent ones count for a while, and
-    /// beside a dead edge for good: a process that cannot be asked has withdrawn nothing.
-    fn others_that_may_be_announced(&self, now: Duration) -> u32 {
+    /// Others whose last word was that they are announced and that `is` so. The silent ones count for
+    /// a while, and beside a dead edge for good: a process that cannot be asked has withdrawn nothing.
+    fn others_that_may_be(&self, now: Duration, is: impl Fn(Word) -> bool) -> u32 {
         let for_good = self.health == Health::Dead;
         let heard = self.count(|asked, word| {
             let holds = now.saturating_sub(asked) <= self.rules.silence;
-            word.announced && (holds || for_good)
+            word.announced && is(word) && (holds || for_good)
         });
         let listening = now.saturating_sub(self.began) <= self.rules.silence;
         let unheard = self.others.iter().filter(|word| word.is_none()).count();

@@ -68,6 +68,12 @@ pub struct EdgeOptions {
     pub folder: Option<PathBuf>,
     /// The host of a network it runs on; this machine when absent.
     pub host: Option<(Arc<Network>, u8)>,
+    /// Its region.
+    pub region: String,
+    /// Where banks connect; a free port where it runs when absent.
+    pub listen: Option<SocketAddr>,
+    /// How long it asks its clients to leave when it stops (ms).
+    pub leave_ms: u64,
     /// Connection text of the ledger.
     pub postgres: String,
     /// Redis to read from, the local one first.
@@ -119,6 +125,9 @@ impl EdgeOptions {
             id: 1,
             folder: None,
             host: None,
+            region: "test".to_owned(),
+            listen: None,
+            leave_ms: 0,
             postgres: stage.postgres_url(),
             redis: vec![stage.redis.url()],
             redis_home: stage.redis.url(),
@@ -145,6 +154,9 @@ impl EdgeOptions {
             id,
             folder: _,
             host: _,
+            region,
+            listen: _,
+            leave_ms,
             policy: _,
             budgets_ms: _,
             breaker_failures,
@@ -158,7 +170,7 @@ impl EdgeOptions {
 listen = "{address}"
 listen_plain = "anywhere"
 admin_listen = "{admin}"
-region = "test"
+region = "{region}"
 edge_id = {id}
 deployment_key = "{KEY}"
 policy = {policy:?}
@@ -178,6 +190,7 @@ redis_home = "{redis_home}"
 [limits]
 shopper_per_minute = 1000000
 address_failures_per_minute = 1000000
+leave_ms = {leave_ms}
 
 [breaker]
 failures = {breaker_failures}
@@ -221,7 +234,8 @@ impl Edge {
 
     /// Writes an edge's files without starting it.
     pub fn set_up(programs: Programs, stage: &Stage, options: &EdgeOptions) -> Self {
-        let address = SocketAddr::new(options.address(), free_port().unwrap());
+        let own = || SocketAddr::new(options.address(), free_port().unwrap());
+        let address = options.listen.unwrap_or_else(own);
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
         let own = || stage.folder().join(format!("edge-{}", address.port()));
         let folder = options.folder.clone().unwrap_or_else(own);

@@ -258,14 +258,14 @@ pub fn end(id: u64) -> End {
     End::Host(u8::try_from(id).unwrap())
 }
 
-/// A network with a host for each edge, and Postgres and Redis reachable from them.
-async fn lay_network(
+/// A network with so many hosts, and Postgres and Redis reachable from them.
+pub async fn lay_network(
     stage: &Stage,
-    keepers: u64,
+    hosts: u64,
     edge: &mut EdgeOptions,
 ) -> (Arc<Network>, Vec<Proxy>) {
     let mut network = Network::new().unwrap();
-    for id in 1..=keepers {
+    for id in 1..=hosts {
         network.add_host(u8::try_from(id).unwrap()).unwrap();
     }
     let at = |service| network.address(End::Service(service));

@@ -35,6 +35,7 @@ pub(super) struct World {
     clock: Arc<ManualClock>,
     tls: Arc<ServerTls>,
     pub(super) address: SocketAddr,
+    leave: CancellationToken,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<Stopped>,
 }
@@ -85,14 +86,12 @@ impl World {
         let tls = Arc::new(opened.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let served = serve(
-            listener,
-            Some(Arc::clone(&tls)),
-            handler,
-            limits,
-            stop.clone(),
-        );
+        let (leave, stop) = (CancellationToken::new(), CancellationToken::new());
+        let ending = Ending {
+            leave: leave.clone(),
+            stop: stop.clone(),
+        };
+        let served = serve(listener, Some(Arc::clone(&tls)), handler, limits, ending);
         let serving = tokio::spawn(served);
         Self {
             authority,
@@ -100,6 +99,7 @@ impl World {
             clock,
             tls,
             address,
+            leave,
             stop,
             serving,
         }
@@ -459,6 +459,39 @@ async fn an_old_connection_ends_and_its_client_may_come_again() {
             timeout(LONG, driver).await.expect("it ends").ok();
         }
         assert!(world.ask(None, protocol).await.is_some());
+    }
+    world.stopped().await;
+}
+
+#[tokio::test]
+async fn clients_that_are_to_leave_are_told_so_over_http2() {
+    let world = World::new(Clients::Any, limits()).await;
+    let connect = || async {
+        let stream = world.connect(world.client(None, b"h2")).await.unwrap();
+        let shaken = client2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (sender, driver) = shaken.unwrap();
+        (sender, tokio::spawn(driver))
+    };
+    let request = || {
+        let request = http::Request::post(format!("https://{HOST}/"));
+        request.body(Empty::<Bytes>::new()).unwrap()
+    };
+    let (mut kept, kept_ends) = connect().await;
+    assert!(kept.send_request(request()).await.is_ok());
+    let (mut silent, silent_ends) = connect().await;
+    world.leave.cancel();
+    // GOAWAY, and the end: nothing is under way on it.
+    timeout(LONG, kept_ends)
+        .await
+        .expect("it ends")
+        .unwrap()
+        .ok();
+    // Who has not asked yet is answered before it is sent away; so is who comes now.
+    let (mut fresh, fresh_ends) = connect().await;
+    for (sender, ends) in [(&mut silent, silent_ends), (&mut fresh, fresh_ends)] {
+        let response = sender.send_request(request()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        timeout(LONG, ends).await.expect("it ends").unwrap().ok();
     }
     world.stopped().await;
 }

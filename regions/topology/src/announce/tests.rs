@@ -40,7 +40,8 @@ fn two_misses_withdraw_when_another_is_well_and_one_does_not() {
         assert_eq!(edge.probed(probe, ms(250), ms(251)), None);
         assert_eq!(edge.why(), Why::Doubt);
         assert_eq!(edge.heard(0, BEST, ms(260), ms(261)), None);
-        assert_eq!(edge.probed(probe, ms(500), ms(501)), Some(Act::Withdraw));
+        assert_eq!(edge.probed(probe, ms(500), ms(501)), None);
+        assert_eq!(edge.heard(0, BEST, ms(510), ms(511)), Some(Act::Withdraw));
         assert_eq!(edge.why(), Why::Sick);
         let mut edge = beside_one();
         edge.heard(0, BEST, ms(260), ms(261));
@@ -152,6 +153,37 @@ fn silence_of_the_others_brings_back_who_answers_and_not_who_is_dead() {
 }
 
 #[test]
+fn who_left_to_others_that_are_no_better_comes_back() {
+    let limps = Word {
+        announced: true,
+        health: Health::Limps,
+    };
+    let mut edge = beside_one();
+    edge.probed(STALE, ms(0), ms(0));
+    edge.probed(STALE, ms(250), ms(250));
+    assert_eq!(edge.heard(0, BEST, ms(300), ms(300)), Some(Act::Withdraw));
+    // What made it sick makes the other one sick, a moment later.
+    for turn in 2..14 {
+        assert_eq!(edge.heard(0, limps, ms(turn * 250), ms(turn * 250)), None);
+    }
+    assert_eq!(edge.why(), Why::Sick);
+    assert_eq!(
+        edge.heard(0, limps, ms(3_500), ms(3_500)),
+        Some(Act::Announce)
+    );
+    assert_eq!(edge.why(), Why::Even);
+    // A moment of the other's trouble is not enough.
+    let mut edge = beside_one();
+    edge.probed(STALE, ms(0), ms(0));
+    edge.probed(STALE, ms(250), ms(250));
+    edge.heard(0, BEST, ms(300), ms(300));
+    for turn in 2..100 {
+        let word = if turn % 8 == 0 { BEST } else { limps };
+        assert_eq!(edge.heard(0, word, ms(turn * 250), ms(turn * 250)), None);
+    }
+}
+
+#[test]
 fn a_stopping_edge_is_withdrawn_after_its_farewell() {
     let mut edge = beside_one();
     assert_eq!(edge.probed(Probe::Stopping, ms(0), ms(1)), None);
@@ -250,7 +282,7 @@ proptest! {
             if probe == WELL {
                 misses = 0;
             } else {
-                if misses == 0 {
+                if misses < 2 {
                     since = asked;
                 }
                 misses += 1;

@@ -1,3 +1,5 @@
+#![allow(clippy::too_many_lines, reason = "a table of cases")]
+
 use std::collections::BTreeMap;
 
 use crate::derived::{bird_config, edge_config};

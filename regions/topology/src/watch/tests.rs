@@ -74,7 +74,7 @@ async fn start(on: bool, others: usize) -> Running {
         timing: Timing::default(),
         edge: Arc::<Told>::clone(&edge),
         others: (0..others)
-            .map(|_| Arc::new(Good) as Arc<dyn Other>)
+            .map(|_| -> Arc<dyn Other> { Arc::new(Good) })
             .collect(),
     };
     let announcer = switch.clone();
