@@ -12,6 +12,7 @@
 mod chart;
 pub mod html;
 pub mod reconciliation;
+pub mod thresholds;
 
 use std::collections::BTreeMap;
 
