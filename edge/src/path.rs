@@ -40,6 +40,7 @@ use crate::limit::Limits;
 use crate::log::{Log, LogError};
 use crate::metrics::Metrics;
 use crate::primary::{Primary, Route};
+use crate::shadow::Shadow;
 use crate::told::{Proposed, Told};
 
 mod advised;
@@ -58,6 +59,8 @@ pub struct Path {
     pub key: DeploymentKey,
     /// Rules in force.
     pub policy: ArcSwap<Policy>,
+    /// Rules proposed, evaluated beside them.
+    pub shadow: Shadow,
     /// Our stores.
     pub stores: Arc<ArcSwap<StoreDirectory>>,
     /// Who carries which card.
@@ -194,6 +197,8 @@ struct Applied {
 
 /// Both decisions, which every request gets.
 struct Decisions {
+    /// By what they were made: another version may be in force before the answer is given.
+    policy: Arc<Policy>,
     primary: Decision,
     stand_in: Decision,
     isolated: Decision,
@@ -605,7 +610,7 @@ impl Path {
 
     /// Step 7: by the primary's rules and by the stand-in rules, on every request.
     fn decide(&self, request: &Authorization, sight: &Sight, applied: &Applied) -> Decisions {
-        let policy = self.policy.load();
+        let policy = self.policy.load_full();
         let stores = self.stores.load();
         let mut approvals = applied.approvals.clone();
         for seen in &sight.approvals {
@@ -636,7 +641,15 @@ impl Path {
             primary: decide(request, &facts, &policy, Rules::Primary, now),
             stand_in: decide(request, &facts, &policy, Rules::StandIn, now),
             isolated: decide(request, &facts, &policy, Rules::Isolated, now),
+            policy,
         };
+        if let Some(tried) = self.shadow.tried() {
+            let active = [
+                (Rules::Primary, &decisions.primary),
+                (Rules::StandIn, &decisions.stand_in),
+            ];
+            tried.judge(request, &facts, active, now, &self.metrics);
+        }
         if stand_in_differs(&decisions.primary, &decisions.stand_in) {
             let (given, other) = (decisions.primary.reason, decisions.stand_in.reason);
             self.metrics.shadow_differed(given, other);
@@ -848,7 +861,7 @@ impl Making<'_> {
                 .iter()
                 .all(|known| known.transaction_id != seen.transaction_id)
         };
-        let policy = self.path.policy.load();
+        let policy = &self.decisions.policy;
         let other = |seen: &&Approval| seen.transaction_id != id;
         Proposal {
             edge: self.path.log.edge(),

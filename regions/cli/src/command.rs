@@ -33,6 +33,7 @@ enum Command {
     Answer(crate::admin::AnswerArgs),
     Reconcile(Box<crate::reconcile::Args>),
     Policy(crate::policy::Args),
+    Thresholds(crate::thresholds::Args),
     Certs(crate::certs::Args),
     Wal(crate::wal::Args),
 }
@@ -55,7 +56,8 @@ impl Cli {
             Command::StandIn(args) => args.run().await,
             Command::Answer(args) => args.run().await,
             Command::Reconcile(args) => Box::pin(args.run()).await,
-            Command::Policy(args) => args.run(),
+            Command::Policy(args) => args.run().await,
+            Command::Thresholds(args) => Box::pin(args.run()).await,
             Command::Certs(args) => args.run(),
             Command::Wal(args) => Box::pin(args.run()).await,
         }
