@@ -43,6 +43,8 @@ pub enum Alarm {
     BankSecrets,
     /// Answers given without the log wait longer than they should to be carried to it.
     AdvicesWait,
+    /// The policy's file does not serve and the version before stays, or a proposal is not tried.
+    Policy,
 }
 
 /// An alarm that is raised.
@@ -67,7 +69,7 @@ pub struct Alarms {
 
 impl Alarm {
     /// Every alarm.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::PrimaryAway,
         Self::TripCacheStale,
         Self::WalNearlyFull,
@@ -83,6 +85,7 @@ impl Alarm {
         Self::DoorCertificates,
         Self::BankSecrets,
         Self::AdvicesWait,
+        Self::Policy,
     ];
 
     /// The word in metrics, logs and pages.
@@ -103,6 +106,7 @@ impl Alarm {
             Self::DoorCertificates => "door_certificates",
             Self::BankSecrets => "bank_secrets",
             Self::AdvicesWait => "advices_wait",
+            Self::Policy => "policy",
         }
     }
 }

@@ -52,12 +52,15 @@ use crate::log::{Founders, Log, Nobody};
 use crate::metrics::{Metrics, MetricsError};
 use crate::observer::Observer;
 use crate::path::Path;
+use crate::policies::{PoliciesError, PolicyFiles, PolicyWatch};
 use crate::primary::{Primary, Watch};
 use crate::secrets::{BankSecrets, SecretsError};
 use crate::server;
+use crate::shadow::Shadow;
 use crate::stores::{Stores, StoresError};
 use crate::tls::TlsError;
 use crate::told::{Proposed, Told};
+use crate::watched::Watched;
 
 use doors::Certificates;
 
@@ -151,6 +154,9 @@ pub enum StartError {
     /// A file that the configuration names is wrong.
     #[error(transparent)]
     Wiring(#[from] WiringError),
+    /// The policy does not serve.
+    #[error(transparent)]
+    Policy(#[from] PoliciesError),
     /// The kept store directory could not be read.
     #[error("store directory: {0}")]
     Stores(#[from] StoresError),
@@ -198,7 +204,7 @@ struct Tables {
 impl Edge {
     /// Opens the log, builds ledger and cache, binds, and serves.
     pub async fn start(config: Config, hooks: Hooks) -> Result<Self, StartError> {
-        let policy = wiring::policy(config.policy.as_deref())?;
+        let (policy, files) = policies(&config).await?;
         let seed = wiring::stores(config.stores.as_deref())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let journal = LogJournal::default();
@@ -235,7 +241,7 @@ impl Edge {
         let conflicts_before = shared.log.read(|register| register.counts().conflicts);
         let path = Arc::new(shared.path(&config, policy, &tables, &tasks, &stop_workers));
         shared.start_workers(&tasks, &stop_workers, tables, &config);
-        shared.start_duties(&tasks, &stop_workers, &path, &config);
+        shared.start_duties(&tasks, &stop_workers, &path, &config, files);
         if let Some(heart) = backends.heart {
             tasks.spawn(heart.run(stop_workers.clone()));
         }
@@ -368,6 +374,7 @@ impl Shared {
             chance: Chance::default(),
             key: config.deployment_key.clone(),
             policy: ArcSwap::from_pointee(policy),
+            shadow: Shadow::default(),
             stores: tables.stores.directory(),
             cards: Arc::clone(&tables.cards),
             cache: Arc::clone(&self.cache),
@@ -478,8 +485,9 @@ impl Shared {
         &self,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-        path: &Path,
+        path: &Arc<Path>,
         config: &Config,
+        files: Option<Watched<PolicyFiles>>,
     ) {
         let duties = Duties {
             log: Arc::clone(&self.log),
@@ -492,6 +500,15 @@ impl Shared {
             embedded: config.ledger.postgres.is_none(),
         };
         tasks.spawn(duties.run(stop.clone()));
+        let policies = PolicyWatch {
+            files,
+            path: Arc::clone(path),
+            log: Arc::clone(&self.log),
+            alarms: Arc::clone(&self.alarms),
+            clock: Arc::clone(&self.clock),
+            region: config.region.clone(),
+        };
+        tasks.spawn(policies.run(stop.clone()));
     }
 
     fn backlog(&self) -> u64 {
@@ -506,6 +523,17 @@ fn wrapped(wrap: Option<WrapLedger>, ledger: &Arc<dyn Ledger>) -> Arc<dyn Ledger
         Some(wrap) => wrap(ledger),
         None => ledger,
     }
+}
+
+/// The policy in force, and its files; `None`: it is the built-in one.
+async fn policies(
+    config: &Config,
+) -> Result<(Policy, Option<Watched<PolicyFiles>>), PoliciesError> {
+    let Some(file) = &config.policy else {
+        return Ok((Policy::example(), None));
+    };
+    let files = Watched::open(PolicyFiles::of(file), SystemClock.now()).await?;
+    Ok((files.current().active.clone(), Some(files)))
 }
 
 /// An edge whose last word to the log was that it has lost the primary begins so.

@@ -6,7 +6,8 @@
 //! [`path`]: one authorization in order, with [`budget`], [`inflight`], [`primary`] (what is believed of Postgres, by the
 //! [`breaker`]), [`holds`] and [`afterwards`]; what became of a request without an answer is a
 //! [`problem`]. Behind it: [`machine`] (the register under the log), [`drain`], [`journal`],
-//! [`stores`] and [`cards`], the keepers' [`links`]. Beside it: [`config`], [`telemetry`], [`metrics`], [`alarm`],
+//! [`stores`] and [`cards`], the keepers' [`links`]; the [`policies`] in force and proposed, and the
+//! proposal's [`shadow`]. Beside it: [`config`], [`telemetry`], [`metrics`], [`alarm`],
 //! the operators' [`admin`] and, for a sandbox, an [`observer`], the codec of [`iso8583`]; for every TLS
 //! end [`tls`], [`watched`] files and, for development, [`issue`].
 //! [`app`] puts everything together.
@@ -41,10 +42,12 @@ pub mod machine;
 pub mod metrics;
 pub mod observer;
 pub mod path;
+pub mod policies;
 pub mod primary;
 pub mod problem;
 pub mod secrets;
 pub mod server;
+pub mod shadow;
 pub mod stores;
 pub mod telemetry;
 pub mod tls;

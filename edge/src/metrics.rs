@@ -39,6 +39,8 @@ pub struct Metrics {
     handshakes_failed: Counter<u64>,
     without_primary: Counter<u64>,
     shadow_differences: Counter<u64>,
+    proposal_judged: Counter<u64>,
+    proposal_differences: Counter<u64>,
     step_seconds: Histogram<f64>,
     in_flight: UpDownCounter<i64>,
     hold_batch_size: Histogram<u64>,
@@ -267,6 +269,8 @@ impl Metrics {
             handshakes_failed: count("standin_handshakes_failed", "Connections that did not get through their TLS handshake."),
             without_primary: count("standin_without_primary", "Answers given without the primary, by why."),
             shadow_differences: count("standin_shadow_differences", "Requests on which the rules of the other rung said something else."),
+            proposal_judged: count("standin_proposed_policy_judged", "Requests that were decided by the proposed policy too."),
+            proposal_differences: count("standin_proposed_policy_differences", "Of them, those of which it said something else, by bank, rules and both reasons."),
             step_seconds: seconds("standin_step_duration", "Duration of the steps of a request.", SECONDS),
             in_flight: meter.i64_up_down_counter("standin_in_flight").with_description("Authorizations in progress.").build(),
             hold_batch_size: meter
@@ -386,6 +390,28 @@ impl Metrics {
             KeyValue::new("other", other.as_str()),
         ];
         self.shadow_differences.add(1, &labels);
+    }
+
+    /// Counts a request that the proposed policy decided too.
+    pub fn proposal_judged(&self) {
+        self.proposal_judged.add(1, &[]);
+    }
+
+    /// Counts one of which the proposed policy said something else by `rules`.
+    pub fn proposal_differed(
+        &self,
+        bank: &BankId,
+        rules: &'static str,
+        active: Reason,
+        proposed: Reason,
+    ) {
+        let labels = [
+            KeyValue::new("bank", bank.to_string()),
+            KeyValue::new("rules", rules),
+            KeyValue::new("active", active.as_str()),
+            KeyValue::new("proposed", proposed.as_str()),
+        ];
+        self.proposal_differences.add(1, &labels);
     }
 
     /// Records how long a step took.

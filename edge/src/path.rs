@@ -40,6 +40,7 @@ use crate::limit::Limits;
 use crate::log::Log;
 use crate::metrics::{Metrics, Step};
 use crate::primary::{Primary, Route};
+use crate::shadow::Shadow;
 use crate::told::{Proposed, Told};
 
 mod advised;
@@ -59,6 +60,8 @@ pub struct Path {
     pub key: DeploymentKey,
     /// Rules in force.
     pub policy: ArcSwap<Policy>,
+    /// Rules proposed, evaluated beside them.
+    pub shadow: Shadow,
     /// Our stores.
     pub stores: Arc<ArcSwap<StoreDirectory>>,
     /// Who carries which card.
@@ -197,6 +200,8 @@ struct Applied {
 
 /// Both decisions, which every request gets.
 struct Decisions {
+    /// By what they were made: another version may be in force before the answer is given.
+    policy: Arc<Policy>,
     primary: Decision,
     stand_in: Decision,
     isolated: Decision,
@@ -293,9 +298,8 @@ impl Path {
         }
         self.limit(&request)?;
         let applied = self.applied(&request, &sight, payment.id);
-        let deciding = async { self.decide(&request, &sight, &applied) };
+        let deciding = async { self.decide(&request, &sight, &applied, true) };
         let decisions = self.step(Step::Decide, deciding).await;
-        self.count_shadow(&decisions);
         let making = Making {
             path: self,
             request: &request,
@@ -621,9 +625,17 @@ impl Path {
         })
     }
 
-    /// Step 7: by the primary's rules and by the stand-in rules, on every request.
-    fn decide(&self, request: &Authorization, sight: &Sight, applied: &Applied) -> Decisions {
-        let policy = self.policy.load();
+    /// Step 7: by the primary's rules and by the stand-in rules, on every request. What other rules or a
+    /// proposed policy say otherwise is `counted`, unless the bank has decided by itself: then it is no
+    /// difference of ours.
+    fn decide(
+        &self,
+        request: &Authorization,
+        sight: &Sight,
+        applied: &Applied,
+        counted: bool,
+    ) -> Decisions {
+        let policy = self.policy.load_full();
         let stores = self.stores.load();
         let mut approvals = applied.approvals.clone();
         for seen in &sight.approvals {
@@ -650,20 +662,27 @@ impl Path {
             stand_in: applied.stand_in,
         };
         let now = self.clock.now();
-        Decisions {
+        let decisions = Decisions {
             primary: decide(request, &facts, &policy, Rules::Primary, now),
             stand_in: decide(request, &facts, &policy, Rules::StandIn, now),
             isolated: decide(request, &facts, &policy, Rules::Isolated, now),
+            policy,
+        };
+        if !counted {
+            return decisions;
         }
-    }
-
-    /// What standing in would have said otherwise, of what is asked. (What a bank decided by itself is
-    /// no difference of ours.)
-    fn count_shadow(&self, decisions: &Decisions) {
+        if let Some(tried) = self.shadow.tried() {
+            let active = [
+                (Rules::Primary, &decisions.primary),
+                (Rules::StandIn, &decisions.stand_in),
+            ];
+            tried.judge(request, &facts, active, now, &self.metrics);
+        }
         if stand_in_differs(&decisions.primary, &decisions.stand_in) {
             let (given, other) = (decisions.primary.reason, decisions.stand_in.reason);
             self.metrics.shadow_differed(given, other);
         }
+        decisions
     }
 
     /// Step 8: the primary's word wins; without it, the stand-in decision, and why.
@@ -862,7 +881,7 @@ impl Making<'_> {
                 .iter()
                 .all(|known| known.transaction_id != seen.transaction_id)
         };
-        let policy = self.path.policy.load();
+        let policy = &self.decisions.policy;
         let other = |seen: &&Approval| seen.transaction_id != id;
         Proposal {
             edge: self.path.log.edge(),

@@ -25,6 +25,7 @@ mod lifecycle;
 mod operators;
 mod partitions;
 mod platforms;
+mod policies;
 mod primary;
 mod secrets;
 mod trip_cache;

@@ -18,6 +18,7 @@ mod advise;
 mod book;
 mod cards;
 mod cases;
+mod charges;
 mod clearing;
 mod closed;
 mod decode;
@@ -59,6 +60,7 @@ use crate::trip::Order;
 use epoch::Epoch;
 use link::{Failure, Link};
 
+pub use charges::Charge;
 pub use link::describe;
 
 /// How to reach Postgres, and every bound on waiting for it.
@@ -204,6 +206,20 @@ impl PostgresLedger {
             closes_settle: config.closes_settle,
             epoch,
         })
+    }
+
+    /// What trips were charged, or asked to be, after a key: at most `limit`, those of a shopper together.
+    ///
+    /// # Errors
+    /// As any call of the ledger's.
+    pub async fn charges(
+        &self,
+        after: Option<(ShopperId, TransactionId)>,
+        limit: u32,
+    ) -> Result<Vec<Charge>, LedgerError> {
+        let lease = self.background.lease().await?;
+        let result = charges::charges(&lease, after, limit).await;
+        self.background.settle(lease, result)
     }
 
     /// Opens the connections that decisions use, so that the first payments need not. Says how many

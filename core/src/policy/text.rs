@@ -190,12 +190,7 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
             format!("at most stand_in.trip_age_max_ms ({stand_in_ms})")
         },
     )?;
-    require(
-        (1..=RADIUS_M_MAX).contains(&geofence.radius_m),
-        "geofence.radius_m",
-        geofence.radius_m,
-        || format!("1 to {RADIUS_M_MAX} metres"),
-    )?;
+    let geofence = geofence.read()?;
     require(
         velocity.approvals_max >= 1,
         "velocity.approvals_max",
@@ -211,18 +206,7 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         thresholds,
         stand_in,
         isolated,
-        geofence: Geofence {
-            radius_m: geofence.radius_m,
-            position_age_max_ms: millis(
-                "geofence.position_age_max_ms",
-                geofence.position_age_max_ms,
-            )?,
-            future_skew_max_ms: millis("geofence.future_skew_max_ms", geofence.future_skew_max_ms)?,
-            missing: match geofence.missing {
-                MissingText::Flag => MissingPosition::Flag,
-                MissingText::Decline => MissingPosition::Decline,
-            },
-        },
+        geofence,
         velocity: Velocity {
             window_ms: millis("velocity.window_ms", velocity.window_ms)?,
             approvals_max: velocity.approvals_max,
@@ -241,6 +225,28 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
 /// Reads amounts in the policy's currency.
 pub(super) struct Reader {
     pub(super) currency: Currency,
+}
+
+// === impl GeofenceText ===
+
+impl GeofenceText {
+    fn read(self) -> Result<Geofence, PolicyError> {
+        require(
+            (1..=RADIUS_M_MAX).contains(&self.radius_m),
+            "geofence.radius_m",
+            self.radius_m,
+            || format!("1 to {RADIUS_M_MAX} metres"),
+        )?;
+        Ok(Geofence {
+            radius_m: self.radius_m,
+            position_age_max_ms: millis("geofence.position_age_max_ms", self.position_age_max_ms)?,
+            future_skew_max_ms: millis("geofence.future_skew_max_ms", self.future_skew_max_ms)?,
+            missing: match self.missing {
+                MissingText::Flag => MissingPosition::Flag,
+                MissingText::Decline => MissingPosition::Decline,
+            },
+        })
+    }
 }
 
 // === impl ChangeText ===

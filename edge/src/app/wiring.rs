@@ -11,7 +11,6 @@ use standin_core::clock::Clock;
 use standin_core::ledger::postgres::{PoolConfig, PostgresConfig};
 use standin_core::ledger::{BOOK_ROWS_MAX, HOLD_ROWS_MAX};
 use standin_core::merchant::Store;
-use standin_core::policy::{Policy, PolicyError};
 use standin_core::register::RegisterConfig;
 use standin_core::trip_cache::redis::RedisConfig;
 use standin_wal::{GroupConfig, NodeId};
@@ -39,14 +38,6 @@ pub enum WiringError {
         /// Why.
         source: std::io::Error,
     },
-    /// It is no policy.
-    #[error("{path}: {source}")]
-    Policy {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: PolicyError,
-    },
     /// It is no list of stores.
     #[error("{path}: {source}")]
     Stores {
@@ -55,17 +46,6 @@ pub enum WiringError {
         /// What is wrong.
         source: serde_json::Error,
     },
-}
-
-pub(super) fn policy(path: Option<&Path>) -> Result<Policy, WiringError> {
-    let Some(path) = path else {
-        return Ok(Policy::example());
-    };
-    let text = read(path)?;
-    Policy::parse(&text).map_err(|source| WiringError::Policy {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 pub(super) fn stores(path: Option<&Path>) -> Result<Vec<Store>, WiringError> {

@@ -27,6 +27,13 @@ fn everything() -> Metrics {
     metrics.shed(Shed::Waited);
     metrics.authentication_failed(SignatureError::Old.into());
     metrics.shadow_differed(Reason::WithinCap, Reason::StandInLimit);
+    metrics.proposal_judged();
+    metrics.proposal_differed(
+        &"first".parse().unwrap(),
+        "primary",
+        Reason::OverCap,
+        Reason::WithinCap,
+    );
     metrics.step(Step::Look, ms);
     metrics.begun();
     metrics.held(3, ms);
@@ -66,6 +73,8 @@ fn what_was_recorded_is_on_the_page() {
         r#"standin_authentication_failures_total{cause="old"} 1"#,
         r#"standin_without_primary_total{why="timeout"} 1"#,
         r#"standin_shadow_differences_total{given="within_cap",other="stand_in_limit"} 1"#,
+        r#"standin_proposed_policy_judged_total 1"#,
+        r#"standin_proposed_policy_differences_total{active="over_cap",bank="first",proposed="within_cap",rules="primary"} 1"#,
         r#"standin_in_flight 1"#,
         r#"standin_hold_batch_size_sum 3"#,
         r#"standin_wal_used_bytes 1"#,

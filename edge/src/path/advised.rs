@@ -45,7 +45,7 @@ impl Path {
             Recall::Known(_) | Recall::Unknown | Recall::Tombstoned => {}
         }
         let applied = self.applied(&request, &sight, payment.id);
-        let decisions = self.decide(&request, &sight, &applied);
+        let decisions = self.decide(&request, &sight, &applied, false);
         let making = Making {
             path: self,
             request: &request,

@@ -3,7 +3,7 @@
 //! Read in this order: [`command`] (the command line), [`client`] and [`open_loop`] (requests and
 //! load), [`bank`] (plays a bank), [`platform_client`] and [`trips`] (play the platform), [`world`]
 //! (an edge and the platform in this process), [`serve`], [`demo`], [`drill`], [`reconcile`], [`admin`],
-//! [`policy`], [`certs`], [`wal`], [`console`], [`topology`], [`announce`].
+//! [`policy`], [`thresholds`], [`certs`], [`wal`], [`console`], [`topology`], [`announce`].
 
 pub mod admin;
 pub mod announce;
@@ -27,6 +27,7 @@ mod running;
 pub mod secret;
 pub mod serve;
 pub mod tally;
+pub mod thresholds;
 mod tombstones;
 pub mod topology;
 pub mod trips;

@@ -1,4 +1,7 @@
-//! `standin policy`: validates a policy file, and tries it on the examples kept beside it.
+//! `standin policy`: validates a policy file, tries it on the examples kept beside it, and takes it from
+//! one version to the next.
+
+mod change;
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +14,7 @@ use standin_core::policy::{Policy, PolicyError};
 
 use crate::out::{say, say_json, table};
 
-/// Validates and tries out policy files.
+/// Validates policy files, tries them out, proposes and promotes versions.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -22,6 +25,10 @@ pub struct Args {
 enum Command {
     Check(CheckArgs),
     Test(TestArgs),
+    Propose(change::ProposeArgs),
+    Withdraw(change::WithdrawArgs),
+    Shadow(change::ShadowArgs),
+    Promote(change::PromoteArgs),
 }
 
 /// Validates a policy: every key known, every value allowed, nothing contradictory.
@@ -101,11 +108,22 @@ impl Args {
     /// Runs it.
     ///
     /// # Errors
-    /// When a file cannot be read.
-    pub fn run(self) -> anyhow::Result<u8> {
-        match self.command {
+    /// When a file cannot be read or written, or an edge does not reply.
+    pub async fn run(self) -> anyhow::Result<u8> {
+        let done = match self.command {
             Command::Check(args) => args.run(),
             Command::Test(args) => args.run(),
+            Command::Propose(args) => args.run(),
+            Command::Withdraw(args) => args.run(),
+            Command::Shadow(args) => args.run().await,
+            Command::Promote(args) => args.run().await,
+        };
+        match done {
+            Err(error) if error.is::<change::Refused>() => {
+                eprintln!("refused: {error}");
+                Ok(2)
+            }
+            done => done,
         }
     }
 }

@@ -13,4 +13,5 @@ pub mod history;
 pub mod log;
 pub mod reconcile;
 pub mod report;
+pub mod thresholds;
 pub mod totals;

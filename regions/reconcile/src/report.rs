@@ -13,6 +13,7 @@ pub mod chart;
 pub mod drill;
 pub mod html;
 pub mod reconciliation;
+pub mod thresholds;
 
 use std::collections::BTreeMap;
 

@@ -207,6 +207,7 @@ impl Region {
             clock: Arc::clone(&clock),
             chance: Chance::new(u32::try_from(self.scene.below(100)).ok()?),
             key: DeploymentKey::new(vec![7; 32])?,
+            shadow: standin_edge::shadow::Shadow::default(),
             policy: ArcSwap::from_pointee(policy),
             stores: Arc::clone(&self.stores),
             cards: Arc::new(Cards::new(Arc::clone(&ledger))),

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{PROGRAMS, SOON};
 
-fn standin(arguments: &[&str]) -> Output {
+pub(super) fn standin(arguments: &[&str]) -> Output {
     let output = Command::new(PROGRAMS.standin)
         .args(arguments)
         .stdin(Stdio::null())

@@ -127,6 +127,7 @@ impl Desk {
             },
             "exposure": self.exposure(counts.exposed_minor),
             "policy_version": self.path.policy.load().version,
+            "proposed_policy": self.path.shadow.tried().map(|tried| tried.shown()),
             "trip_cache": {
                 "age_ms": trip_cache_age_ms,
                 "write_through_dropped": self.path.afterwards.dropped(),

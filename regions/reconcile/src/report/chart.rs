@@ -438,7 +438,7 @@ impl Axis {
 }
 
 /// The next of 1, 2, 2.5, 5 or 10 times a power of ten that is not less; 1 for nothing.
-fn nice(value: f64) -> f64 {
+pub(super) fn nice(value: f64) -> f64 {
     if value <= 0.0 {
         return 1.0;
     }
@@ -451,7 +451,7 @@ fn nice(value: f64) -> f64 {
 }
 
 /// A number in few letters: `0.5`, `12`, `2.5k`, `3M`.
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     let (scaled, unit) = if value >= 1e6 {
         (value / 1e6, "M")
     } else if value >= 1e4 {
@@ -486,7 +486,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
-fn put(text: &mut String, words: std::fmt::Arguments<'_>) {
+pub(super) fn put(text: &mut String, words: std::fmt::Arguments<'_>) {
     text.push_str(&std::fmt::format(words));
 }
 
