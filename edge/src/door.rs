@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Response};
 use standin_core::BoxFuture;
 use standin_core::answer::Answer;
 use standin_core::authorization::Authorization;
-use standin_core::clock::Clock;
+use standin_core::clock::{Clock, Timestamp};
 use standin_core::entry::Entry;
 use standin_core::money::Money;
 use tokio::time::Instant;
@@ -129,9 +129,7 @@ impl Door {
             body: &body,
             peer_name: peer_name.as_deref(),
         };
-        let begun = Instant::now();
-        let sender = self.authenticator.authenticate(&presented, now);
-        self.metrics.step(Step::Authenticate, begun.elapsed());
+        let sender = self.authenticate(&presented, now);
         notes.authentic(sender.as_ref().map(|_| ()).map_err(|error| *error));
         let Sender { bank, message_id } =
             sender.map_err(|error| self.not_authentic(error, peer.ip()))?;
@@ -178,6 +176,17 @@ impl Door {
             Ok(rendered) => Ok(response(rendered)),
             Err(refusal) => self.in_words(problem_of(&refusal), reply.as_ref(), notes),
         }
+    }
+
+    fn authenticate<'a>(
+        &'a self,
+        presented: &Presented<'a>,
+        now: Timestamp,
+    ) -> Result<Sender<'a>, AuthenticationError> {
+        let begun = Instant::now();
+        let sender = self.authenticator.authenticate(presented, now);
+        self.metrics.step(Step::Authenticate, begun.elapsed());
+        sender
     }
 
     /// A place for a request, which is `asked` if it asks for a decision.

@@ -20,7 +20,8 @@ pub trait Observer: Send + Sync + 'static {
 /// What became of one request, as far as it came.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Seen {
-    /// Its path; `None` of one that the server turned away by itself, while it was read.
+    /// Its path; `None` of a message of ISO 8583, and of what the server turned away by itself, while it
+    /// was read.
     pub path: Option<String>,
     /// Whether it is its bank's; `None`: that was not asked.
     pub authentic: Option<Result<(), AuthenticationError>>,
@@ -57,6 +58,11 @@ impl Notes {
             path: Some(path.to_owned()),
             ..Seen::nothing()
         }))
+    }
+
+    /// Of a message, which has no path.
+    pub(crate) fn of_message(is_observed: bool) -> Self {
+        Self(is_observed.then(Seen::nothing))
     }
 
     pub(crate) fn authentic(&mut self, authentic: Result<(), AuthenticationError>) {

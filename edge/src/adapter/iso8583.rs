@@ -60,6 +60,21 @@ pub enum Asked {
     Answer,
 }
 
+// === impl Asked ===
+
+impl Asked {
+    /// In the words of all formats; an answer asks for nothing.
+    pub fn in_common(&self) -> Option<super::Asked> {
+        Some(match self {
+            Self::Authorization(asked) => super::Asked::Authorization(asked.clone()),
+            Self::Advice(asked) => super::Asked::Advice(asked.clone()),
+            Self::TakeBack(asked) => super::Asked::TakeBack(asked.clone()),
+            Self::Notice => super::Asked::Notice,
+            Self::Answer => return None,
+        })
+    }
+}
+
 /// Reads a message of a bank; an error is the response code that says why not.
 pub fn understand(
     bank: &BankConfig,

@@ -4,6 +4,8 @@
 //! A request is sent once. Only one that provably never left (its connection was found closed) is
 //! sent on another connection; whatever may have reached the server is the caller's to repeat.
 //! Deliberately absent: redirects, HTTP/2.
+//!
+//! Beside it, for ISO 8583, [messages](mod@line) with their length before them.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -33,6 +35,7 @@ use uuid::Uuid;
 
 pub use tls::{ClientTls, TlsArgs};
 
+pub mod line;
 mod stalled;
 mod tls;
 
@@ -54,14 +57,20 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Not a URL.
-    #[error("not a URL: write http://HOST:PORT or https://HOST:PORT")]
-    Syntax,
+    #[error("not a URL: write {0}://HOST:PORT or {0}s://HOST:PORT")]
+    Syntax(&'static str),
     /// Another protocol.
-    #[error("only http:// and https:// are spoken here, not {0}://")]
-    Scheme(String),
+    #[error("only {0}:// and {0}s:// are spoken here, not {1}://")]
+    Scheme(&'static str, String),
     /// It names a path.
-    #[error("give the server only, without a path: http://HOST:PORT")]
-    Path,
+    #[error("give the server only, without a path: {0}://HOST:PORT")]
+    Path(&'static str),
+}
+
+/// A server as a URL names it.
+struct Server {
+    authority: String,
+    secure: bool,
 }
 
 /// A bounded pool of persistent connections to one server.
@@ -155,25 +164,7 @@ impl FromStr for Target {
         } else {
             format!("http://{text}")
         };
-        let uri: http::Uri = with_scheme.parse().map_err(|_| TargetError::Syntax)?;
-        let scheme = uri.scheme_str().unwrap_or("http");
-        let secure = match scheme {
-            "http" => false,
-            "https" => true,
-            other => return Err(TargetError::Scheme(other.to_owned())),
-        };
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(TargetError::Path);
-        }
-        let authority = uri.authority().ok_or(TargetError::Syntax)?;
-        if authority.as_str().contains('@') {
-            return Err(TargetError::Syntax);
-        }
-        let authority = match authority.port() {
-            Some(_) => authority.to_string(),
-            None if secure => format!("{authority}:443"),
-            None => format!("{authority}:80"),
-        };
+        let Server { authority, secure } = Server::read(&with_scheme, "http", [80, 443])?;
         Ok(Self { authority, secure })
     }
 }
@@ -202,8 +193,43 @@ impl Target {
 
     /// The host's name or address, as its certificate has it.
     fn host(&self) -> &str {
-        let host = self.authority.rsplit_once(':').map_or("", |(host, _)| host);
-        host.trim_start_matches('[').trim_end_matches(']')
+        host_of(&self.authority)
+    }
+}
+
+fn host_of(authority: &str) -> &str {
+    let host = authority.rsplit_once(':').map_or("", |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Reads a URL of `scheme`, or of that with an `s` for TLS, without a path; `ports` are those
+    /// where none is given, plain and over TLS.
+    fn read(text: &str, scheme: &'static str, ports: [u16; 2]) -> Result<Self, TargetError> {
+        let syntax = || TargetError::Syntax(scheme);
+        let uri: http::Uri = text.parse().map_err(|_| syntax())?;
+        let found = uri.scheme_str().ok_or_else(syntax)?;
+        let secure = match found.strip_prefix(scheme) {
+            Some("") => false,
+            Some("s") => true,
+            Some(_) | None => return Err(TargetError::Scheme(scheme, found.to_owned())),
+        };
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(TargetError::Path(scheme));
+        }
+        let authority = uri.authority().ok_or_else(syntax)?;
+        if authority.as_str().contains('@') {
+            return Err(syntax());
+        }
+        let [plain, over_tls] = ports;
+        let authority = match authority.port() {
+            Some(_) => authority.to_string(),
+            None if secure => format!("{authority}:{over_tls}"),
+            None => format!("{authority}:{plain}"),
+        };
+        Ok(Self { authority, secure })
     }
 }
 
@@ -439,7 +465,7 @@ impl Pool {
             None if self.0.target.secure => Err(failed(io::Error::other("no authority to trust"))),
             None => self.speak(stream).await,
             Some(tls) => {
-                let secured = tls.connect(&self.0.target, stream).await;
+                let secured = tls.connect(self.0.target.host(), stream).await;
                 self.speak(secured.map_err(failed)?).await
             }
         }
@@ -534,11 +560,13 @@ mod tests {
         check("127.0.0.1:8080/", Ok("http://127.0.0.1:8080"));
         check("http://edge.example", Ok("http://edge.example:80"));
         check("http://[::1]:8080", Ok("http://[::1]:8080"));
-        check("http://a:1/v1", Err(TargetError::Path));
+        check("http://a:1/v1", Err(TargetError::Path("http")));
         check("https://a:1", Ok("https://a:1"));
         check("https://edge.example", Ok("https://edge.example:443"));
-        check("ftp://a:1", Err(TargetError::Scheme("ftp".to_owned())));
-        check("http://user:pass@a:1", Err(TargetError::Syntax));
-        check("", Err(TargetError::Syntax));
+        let other = |scheme: &str| Err(TargetError::Scheme("http", scheme.to_owned()));
+        check("ftp://a:1", other("ftp"));
+        check("iso8583://a:1", other("iso8583"));
+        check("http://user:pass@a:1", Err(TargetError::Syntax("http")));
+        check("", Err(TargetError::Syntax("http")));
     }
 }

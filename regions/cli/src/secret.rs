@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use standin_core::identity::DeploymentKey;
 use standin_core::signature::{Scheme, Secret};
 
 /// The bank's secret of `standin serve --example`: public, for trying things out on loopback.
@@ -34,6 +35,12 @@ pub(crate) fn fresh_key() -> String {
     let mut bytes = uuid::Uuid::new_v4().as_bytes().to_vec();
     bytes.extend_from_slice(uuid::Uuid::new_v4().as_bytes());
     STANDARD.encode(bytes)
+}
+
+/// A deployment key as an edge reads it: 16 bytes or more in base64.
+pub(crate) fn deployment_key(text: &str) -> Option<DeploymentKey> {
+    let bytes = STANDARD.decode(text.trim()).ok();
+    bytes.and_then(DeploymentKey::new)
 }
 
 // === impl SecretArgs ===

@@ -10,6 +10,8 @@ use standin_core::signature::{Scheme, Secret, basic, sign, stripe};
 
 use super::PROGRAMS;
 
+mod iso8583;
+
 const FORMATS: [&str; 4] = ["native", "stripe", "lithic", "marqeta"];
 /// Of every language: the file's ending, what its block in the page is called, what runs it.
 const LANGUAGES: [(&str, &str, &[&str]); 4] = [
@@ -68,6 +70,8 @@ impl Sandbox {
             ("STANDIN_SIGNATURE", "signature"),
             ("STANDIN_BANK_SECRET", "secret"),
             ("STANDIN_KEY_ID", "key_id"),
+            ("STANDIN_ENCODING", "encoding"),
+            ("STANDIN_CARD_ACCEPTOR", "card_acceptor"),
             ("STANDIN_CA", "ca"),
             ("STANDIN_CERTIFICATE", "certificate"),
             ("STANDIN_KEY", "key"),
@@ -165,21 +169,8 @@ fn every_sample_names_a_signature_to_check_by_that_is_right() {
 fn samples_are_approved_by_a_real_edge_and_replay_in_another_language() {
     for format in FORMATS {
         let mut sandbox = Sandbox::start(format, &[]);
-        let mut ran = 0;
-        for (ending, _, words) in LANGUAGES {
+        for (earlier, (ending, _, words)) in LANGUAGES.into_iter().enumerate() {
             let (program, first) = words.split_first().unwrap();
-            let has_it = Command::new(program)
-                .arg(if *program == "go" {
-                    "version"
-                } else {
-                    "--version"
-                })
-                .stdin(Stdio::null())
-                .output();
-            if has_it.is_err() {
-                println!("{format}.{ending}: not run, there is no {program}");
-                continue;
-            }
             let file = banks().join(format!("samples/{format}.{ending}"));
             let output = sandbox
                 .command(program)
@@ -196,10 +187,8 @@ fn samples_are_approved_by_a_real_edge_and_replay_in_another_language() {
             assert_eq!(line["told"]["verdict"], "approved", "{line}");
             assert_eq!(line["told"]["amount"], "12.30", "{line}");
             // Every sample sends the same payment.
-            assert_eq!(line["told"]["replayed"], ran > 0, "{line}");
-            ran += 1;
+            assert_eq!(line["told"]["replayed"], earlier > 0, "{line}");
         }
-        assert!(ran >= 2, "{format}");
         sandbox.stop();
     }
 }

@@ -1,8 +1,10 @@
 //! How a bank's platform writes what it asks, and how it reads the answer: one file a format.
 //!
 //! What is written here is what the platforms send, as far as their documentation says it, with more
-//! fields than an edge reads. What an edge makes of it is the edge's; nothing is shared.
+//! fields than an edge reads. What an edge makes of it is the edge's; nothing is shared but, of ISO 8583,
+//! the codec.
 
+pub mod iso8583;
 pub mod lithic;
 pub mod marqeta;
 pub mod native;
@@ -10,6 +12,7 @@ pub mod stripe;
 
 use anyhow::Context;
 use bytes::Bytes;
+use clap::builder::PossibleValue;
 use serde::Serialize;
 use serde_json::Value;
 use standin_core::answer::Verdict;
@@ -33,6 +36,15 @@ pub enum Format {
     Lithic,
     /// Marqeta's Gateway JIT Funding.
     Marqeta,
+}
+
+/// Whose words a bank speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Words {
+    /// In a body of JSON over HTTP.
+    Http(Format),
+    /// ISO 8583:1987, over TCP.
+    Iso8583,
 }
 
 /// A message, before it is signed.
@@ -187,6 +199,37 @@ fn text(body: &Value, pointer: &str) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
+    }
+}
+
+// === impl Words ===
+
+impl Words {
+    /// The word in commands and configurations.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http(format) => format.as_str(),
+            Self::Iso8583 => "iso8583",
+        }
+    }
+}
+
+impl clap::ValueEnum for Words {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self::Http(Format::Native),
+            Self::Http(Format::Stripe),
+            Self::Http(Format::Lithic),
+            Self::Http(Format::Marqeta),
+            Self::Iso8583,
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Http(format) => clap::ValueEnum::to_possible_value(format),
+            Self::Iso8583 => Some(PossibleValue::new("iso8583").help("ISO 8583:1987, over TCP")),
+        }
     }
 }
 

@@ -109,9 +109,10 @@ impl Args {
 
     async fn load(&self) -> anyhow::Result<Report> {
         let bodies = self.bodies()?;
-        let signer = self.door.signer(Format::Native)?;
+        let target = self.door.http()?;
+        let signer = self.door.signer(Format::Native, &target)?;
         let connections = usize::try_from(self.connections)?;
-        let pool = self.door.tls.pool(&self.door.url, connections)?;
+        let pool = self.door.tls.pool(&target, connections)?;
         let tally = Arc::new(Mutex::new(Tally::default()));
         let path = self.door.path();
         let count = self.rate.saturating_mul(self.seconds);

@@ -1,5 +1,7 @@
 //! `standin bank send`: signs and sends one request, and shows the answer.
 
+mod message;
+
 use std::time::Duration;
 
 use anyhow::Context;
@@ -7,7 +9,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use standin_core::answer::Verdict;
 
-use super::format::{self, Format, Heard};
+use super::format::iso8583::Agreed;
+use super::format::{self, Format, Heard, Words};
 use super::{Door, Payment};
 use crate::client::{Call, CallError, Reply};
 use crate::out::{say, say_json};
@@ -23,8 +26,14 @@ use crate::out::{say, say_json};
 ///
 /// Platforms name cards, not shoppers: `standin trips card` says who carries one.
 ///
-/// Exit code: 0 approved, 3 declined, 4 refused without an answer (bad signature, other body under
-/// a used key, too many requests, out of service), 1 no reply, 2 wrong usage.
+/// --format iso8583 sends a message of ISO 8583:1987 over TCP, with two bytes of length before it. It is
+/// not signed: over iso8583s:// the certificate says who sends. 0100 asks for the amount; --body takes
+/// any other message as JSON, `t` for its type and the fields by their numbers. What is shown of message
+/// and answer leaves out the card's number and whatever else may name card or holder.
+///
+/// Exit code: 0 approved (or, where nothing is decided, 00), 3 declined, 4 refused without an answer
+/// (bad signature, other body under a used key, too many requests, out of service), 1 no reply, 2 wrong
+/// usage.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -35,12 +44,16 @@ Examples:
   standin bank send --format lithic --amount 900 --partial   less is taken, too
   standin bank send --body '{\"shopper_id\":123,\"amount\":300,\"merchant\":{\"name\":\"Target\",\"address\":\"123 Main St\"}}'
   standin bank send --body @request.json --json
+  standin bank send --format iso8583 --amount 12.30              to iso8583://127.0.0.1:8583
+  standin bank send --format iso8583 --body '{\"t\":\"0800\",\"7\":\"1130101112\",\"11\":\"000001\",\"70\":\"301\"}'
+  standin bank send --format iso8583 --url iso8583s://edge:8583 --ca certs/banks-ca.pem \\
+    --certificate certs/bank-acme.pem --key certs/bank-acme.key --encoding ascii-binary
   standin bank send --url https://edge:8480 --ca certs/banks-ca.pem --bank first \\
     --certificate certs/bank-first.pem --key certs/bank-first.key --signature stripe")]
 pub struct Args {
     #[command(flatten)]
     door: Door,
-    /// Whose words: native, stripe, lithic or marqeta.
+    /// Whose words: native, stripe, lithic, marqeta or iso8583.
     #[arg(
         long,
         value_name = "FORMAT",
@@ -48,10 +61,13 @@ pub struct Args {
         env = "STANDIN_FORMAT",
         value_enum
     )]
-    format: Format,
+    format: Words,
+    #[command(flatten)]
+    agreed: Agreed,
     #[command(flatten)]
     payment: Payment,
-    /// The whole body as it is, instead of the flags above; @FILE reads it from a file.
+    /// The whole body as it is, instead of the flags above; @FILE reads it from a file. iso8583: the
+    /// message's fields.
     #[arg(long, value_name = "JSON|@FILE")]
     body: Option<String>,
     /// How long to wait for the answer.
@@ -78,23 +94,28 @@ struct Shown {
 impl Args {
     /// Runs it.
     pub(super) async fn run(self) -> anyhow::Result<u8> {
-        let key = self.payment.key(self.format);
-        let body = match self.request_body(&key) {
-            Ok(body) => body,
-            Err(error) => {
-                eprintln!("standin: {error:#}");
-                return Ok(2);
-            }
+        match self.format {
+            Words::Http(format) => self.request(format).await,
+            Words::Iso8583 => message::send(&self).await,
+        }
+    }
+
+    async fn request(&self, format: Format) -> anyhow::Result<u8> {
+        let key = self.payment.key(format);
+        let made = self.request_body(format, &key);
+        let (target, body) = match self.door.http().and_then(|target| Ok((target, made?))) {
+            Ok(made) => made,
+            Err(error) => return Ok(wrong_usage(&error)),
         };
-        let signer = self.door.signer(self.format)?;
-        let pool = self.door.tls.pool(&self.door.url, 1)?;
+        let signer = self.door.signer(format, &target)?;
+        let pool = self.door.tls.pool(&target, 1)?;
         let call = Call::post(self.door.path(), body);
-        let call = match self.format {
+        let call = match format {
             // The message's id is the payment's key.
             Format::Lithic => call.signed_as(&signer, &key),
             Format::Native | Format::Stripe | Format::Marqeta => call.signed(&signer),
         };
-        let outcome = pool.ask(call, Duration::from_millis(self.timeout_ms)).await;
+        let outcome = pool.ask(call, self.patience()).await;
         if let Err(error @ CallError::Request(_)) = outcome {
             return Err(error.into());
         }
@@ -105,28 +126,38 @@ impl Args {
                 return Ok(1);
             }
         };
-        let heard = format::heard(self.format, &reply);
+        let heard = format::heard(format, &reply);
         let code = exit_code(&heard);
         self.show(&reply, heard)?;
         Ok(code)
     }
 
-    fn request_body(&self, key: &str) -> anyhow::Result<Bytes> {
-        let Some(text) = &self.body else {
-            return Ok(match self.format {
+    fn request_body(&self, format: Format, key: &str) -> anyhow::Result<Bytes> {
+        let Some(given) = self.given()? else {
+            return Ok(match format {
                 // Without a key of its own the payment is known by what it says.
                 Format::Native => self.payment.body()?,
                 Format::Stripe | Format::Lithic | Format::Marqeta => {
-                    format::authorization(self.format, &self.payment, key)?.body
+                    format::authorization(format, &self.payment, key)?.body
                 }
             });
         };
-        match text.strip_prefix('@') {
-            Some(file) => Ok(std::fs::read(file)
-                .with_context(|| format!("cannot read {file}"))?
-                .into()),
-            None => Ok(Bytes::from(text.clone())),
-        }
+        Ok(given.into())
+    }
+
+    /// What --body says, or the file that it names.
+    fn given(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some(text) = &self.body else {
+            return Ok(None);
+        };
+        Ok(Some(match text.strip_prefix('@') {
+            Some(file) => std::fs::read(file).with_context(|| format!("cannot read {file}"))?,
+            None => text.clone().into_bytes(),
+        }))
+    }
+
+    const fn patience(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
     }
 
     fn show(&self, reply: &Reply, heard: Heard) -> anyhow::Result<()> {
@@ -151,6 +182,11 @@ impl Args {
         say(text);
         Ok(())
     }
+}
+
+fn wrong_usage(error: &anyhow::Error) -> u8 {
+    eprintln!("standin: {error:#}");
+    2
 }
 
 fn exit_code(heard: &Heard) -> u8 {

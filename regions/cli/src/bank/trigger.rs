@@ -1,16 +1,29 @@
 //! `standin bank trigger`: one case of the contract with banks, acted out and judged.
 
+mod line;
 mod play;
+mod step;
 
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::ValueEnum;
 use serde::Serialize;
+use standin_edge::iso8583::Mti;
 
-use self::play::{Play, Step};
-use super::format::Format;
+use self::play::Play;
+use self::step::Step;
+use super::format::iso8583::{self, Agreed, Name};
+use super::format::{Format, Words};
 use super::{Charged, Door, Payment, key_in_letters};
 use crate::out::{live_line, say, say_json};
+
+/// How often a reversal that is too early is said again.
+const AGAIN_MAX: u32 = 10;
+/// How often less is asked for.
+const PARTIAL_MAX: u32 = 3;
+/// Rest before either.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// More than any cart holds.
 const TOO_MUCH: &str = "100000";
@@ -22,6 +35,10 @@ const TOO_MUCH: &str = "100000";
 /// end; stripe and lithic have no words for that, so that after `partial` there is nothing left for this
 /// shopper: take another with --shopper.
 ///
+/// --format iso8583 sends messages of ISO 8583:1987. Whether less than was asked for will do is agreed on
+/// for the whole bank there: where its partial_approvals is taken, `over-cap` may be approved in part, and
+/// where it is refused, `partial` is not kept.
+///
 /// Exit code: 0 as the contract promises, 4 not, 1 no reply, 2 wrong usage.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
@@ -29,6 +46,7 @@ Examples:
   standin bank trigger duplicate
   standin bank trigger over-cap --format stripe
   standin bank trigger late --wait-ms 20
+  standin bank trigger reversal --format iso8583 --url iso8583://127.0.0.1:8583
   standin bank trigger wrong-store --other-name 'Corner Hardware' --other-address '9 Elm St'
   for s in approve duplicate reuse over-cap wrong-store forged late timeout; do standin bank trigger $s || break; done")]
 pub struct Args {
@@ -36,7 +54,7 @@ pub struct Args {
     scenario: Scenario,
     #[command(flatten)]
     door: Door,
-    /// Whose words: native, stripe, lithic or marqeta.
+    /// Whose words: native, stripe, lithic, marqeta or iso8583.
     #[arg(
         long,
         value_name = "FORMAT",
@@ -44,7 +62,9 @@ pub struct Args {
         env = "STANDIN_FORMAT",
         value_enum
     )]
-    format: Format,
+    format: Words,
+    #[command(flatten)]
+    agreed: Agreed,
     #[command(flatten)]
     charged: Charged,
     /// How much, in major units; left out, a little that is new each time (over-cap and partial: very
@@ -75,7 +95,7 @@ pub struct Args {
 enum Scenario {
     /// A payment that fits the cart: approved.
     Approve,
-    /// The same message twice: the same bytes, marked Idempotent-Replayed.
+    /// The same message twice: the same bytes, marked Idempotent-Replayed; iso8583: the same codes.
     Duplicate,
     /// The same key for another amount: refused.
     Reuse,
@@ -85,14 +105,14 @@ enum Scenario {
     WrongStore,
     /// A card that nobody carries: declined. Not native, which names no cards.
     UnknownCard,
-    /// Signed with another secret: 401.
+    /// Signed with another secret: 401. iso8583, over iso8583s:// only: without a certificate, closed.
     Forged,
     /// The bank leaves after --wait-ms without the answer, and says so (native by an outcome, marqeta by a
-    /// reversal); stripe and lithic ask again and get the stored answer.
+    /// reversal, iso8583 by a 0420); stripe and lithic ask again and get the stored answer.
     Late,
-    /// Half of a body, and no more: 408.
+    /// Half of a body, and no more: 408. iso8583: closed without an answer.
     Timeout,
-    /// An approval taken back in two parts, one of them said twice. Native and marqeta.
+    /// An approval taken back in two parts, one of them said twice. Native, marqeta and iso8583.
     Reversal,
     /// More than the cart allows, by a bank that takes less: approved for less.
     Partial,
@@ -111,22 +131,16 @@ struct Report<'a> {
 impl Args {
     /// Runs it.
     pub(super) async fn run(self) -> anyhow::Result<u8> {
-        if let Some(why_not) = self.scenario.not_in(self.format) {
-            eprintln!("standin: {why_not}");
-            return Ok(2);
-        }
         let payment = self.payment();
-        if let Err(error) = payment.money() {
+        if let Err(error) = self.check(&payment) {
             eprintln!("standin: {error:#}");
             return Ok(2);
         }
         let live = live_line();
         live.set_message("waiting for the edge");
-        let mut play = Play::new(&self, payment)?;
-        let acted = play.act(self.scenario).await;
+        let steps = self.act(payment).await;
         live.finish_and_clear();
-        acted?;
-        let steps = play.steps;
+        let steps = steps?;
         let kept = steps.iter().all(Step::is_kept);
         if self.json {
             say_json(&Report {
@@ -147,6 +161,38 @@ impl Args {
         })
     }
 
+    /// Whether it can be acted at all.
+    fn check(&self, payment: &Payment) -> anyhow::Result<()> {
+        let secure = match self.format {
+            Words::Http(_) => self.door.http()?.is_secure(),
+            Words::Iso8583 => self.door.line()?.is_secure(),
+        };
+        if let Some(why_not) = self.scenario.not_in(self.format, secure) {
+            bail!(why_not);
+        }
+        payment.money()?;
+        if self.format == Words::Iso8583 {
+            let (mti, layout) = (Mti::AuthorizationRequest, self.agreed.card_acceptor);
+            iso8583::authorization(mti, payment, &Name::fresh(), layout)?;
+        }
+        Ok(())
+    }
+
+    async fn act(&self, payment: Payment) -> anyhow::Result<Vec<Step>> {
+        match self.format {
+            Words::Http(format) => {
+                let mut play = Play::new(self, (format, self.door.http()?), payment)?;
+                play.act(self.scenario).await?;
+                Ok(play.steps)
+            }
+            Words::Iso8583 => {
+                let mut play = line::Play::new(self, &self.door.line()?, payment)?;
+                play.act(self.scenario).await?;
+                Ok(play.steps)
+            }
+        }
+    }
+
     fn payment(&self) -> Payment {
         let amount = self.amount.clone().unwrap_or_else(|| match self.scenario {
             Scenario::OverCap | Scenario::Partial => TOO_MUCH.to_owned(),
@@ -159,7 +205,10 @@ impl Args {
             charged.network_id = Some("HARDWARE-0007".to_owned());
         }
         if self.scenario == Scenario::UnknownCard {
-            charged.card = Some(format!("nobodys-{}", key_in_letters()));
+            charged.card = Some(match self.format {
+                Words::Http(_) => format!("nobodys-{}", key_in_letters()),
+                Words::Iso8583 => iso8583::nobodys_number(),
+            });
             charged.cardholder = charged.card.clone();
         }
         Payment {
@@ -203,15 +252,18 @@ impl Scenario {
         }
     }
 
-    /// Why a format does not have it.
-    const fn not_in(self, format: Format) -> Option<&'static str> {
+    /// Why a format does not have it, over TLS or not.
+    const fn not_in(self, format: Words, secure: bool) -> Option<&'static str> {
         match (self, format) {
-            (Self::UnknownCard, Format::Native) => {
+            (Self::UnknownCard, Words::Http(Format::Native)) => {
                 Some("the native format names shoppers, no cards: unknown-card is for the others")
             }
-            (Self::Reversal, Format::Stripe | Format::Lithic) => {
-                Some("nothing is taken back in this format: reversal is for native and marqeta")
-            }
+            (Self::Reversal, Words::Http(Format::Stripe | Format::Lithic)) => Some(
+                "nothing is taken back in this format: reversal is for native, marqeta and iso8583",
+            ),
+            (Self::Forged, Words::Iso8583) if !secure => Some(
+                "ISO 8583 is not signed, and without TLS nothing tells who sends: forged is for iso8583s://",
+            ),
             _ => None,
         }
     }

@@ -49,7 +49,7 @@ fn in_words(at: &str, seen: &Seen) -> String {
             line.push_str("  approved by itself ");
             line.push_str(&authorization(asked));
         }
-        Some(Asked::Notice) => line.push_str("  declined something by itself"),
+        Some(Asked::Notice) => line.push_str("  asks for no decision"),
         Some(Asked::TakeBack(asked)) => {
             line.push_str("  takes back ");
             line.push_str(&take_back(asked));
@@ -181,7 +181,7 @@ fn asked_json(asked: &Asked) -> Value {
     match asked {
         Asked::Authorization(asked) => authorization_json(asked),
         Asked::Advice(asked) => json!({ "advice": authorization_json(asked) }),
-        Asked::Notice => json!({ "advice": "declined" }),
+        Asked::Notice => json!({ "notice": true }),
         Asked::TakeBack(asked) => json!({
             "takes_back": asked.payment.to_string(),
             "amount": asked.amount.map(Money::to_decimal),

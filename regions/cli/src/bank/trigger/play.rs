@@ -1,31 +1,23 @@
-//! Steps of a scenario: what is sent, what comes back, and whether that was promised.
+//! A scenario over HTTP.
 
 use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
 use standin_core::answer::Verdict;
 use standin_core::money::Money;
-use standin_core::signature::{Scheme, basic};
+use standin_core::signature::Scheme;
 
 use super::super::format::{self, Format, Heard, Written, native, stripe};
 use super::super::{Door, Payment, key_in_letters, listen};
-use super::{Args, Scenario};
-use crate::client::{Call, CallError, Pool, Reply, Signer};
-use crate::out::say;
-
-/// How often a reversal that is too early is said again.
-const AGAIN_MAX: u32 = 10;
-/// How often less is asked for.
-const PARTIAL_MAX: u32 = 3;
-/// Rest before that.
-const AGAIN_AFTER: Duration = Duration::from_millis(500);
+use super::step::{Got, Sent, Step};
+use super::{AGAIN_AFTER, AGAIN_MAX, Args, PARTIAL_MAX, Scenario};
+use crate::client::{Call, CallError, Pool, Reply, Signer, Target};
 
 /// One scenario against one edge.
 pub(super) struct Play<'a> {
     door: &'a Door,
+    target: Target,
     format: Format,
     scheme: Scheme,
     signer: Signer,
@@ -38,39 +30,6 @@ pub(super) struct Play<'a> {
     pub(super) steps: Vec<Step>,
 }
 
-/// One request and its reply.
-#[derive(Debug, Serialize)]
-pub(super) struct Step {
-    what: &'static str,
-    sent: Sent,
-    /// `None`: the bank did not wait for it, or none came.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    got: Option<Got>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    no_reply: Option<String>,
-    promised: &'static str,
-    kept: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Sent {
-    path: String,
-    headers: Vec<String>,
-    /// As it is.
-    body: Box<RawValue>,
-}
-
-#[derive(Debug, Serialize)]
-struct Got {
-    status: u16,
-    replayed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after: Option<String>,
-    #[serde(flatten)]
-    heard: Heard,
-    body: Box<RawValue>,
-}
-
 /// A reply, as a promise looks at it.
 struct Seen<'a> {
     heard: &'a Heard,
@@ -80,14 +39,19 @@ struct Seen<'a> {
 // === impl Play ===
 
 impl<'a> Play<'a> {
-    pub(super) fn new(args: &'a Args, payment: Payment) -> anyhow::Result<Self> {
-        let (door, format) = (&args.door, args.format);
+    pub(super) fn new(
+        args: &'a Args,
+        (format, target): (Format, Target),
+        payment: Payment,
+    ) -> anyhow::Result<Self> {
+        let door = &args.door;
         Ok(Self {
             door,
             format,
             scheme: door.scheme(format),
-            signer: door.signer(format)?,
-            pool: door.tls.pool(&door.url, 1)?,
+            signer: door.signer(format, &target)?,
+            pool: door.tls.pool(&target, 1)?,
+            target,
             key: format::fresh_key(format),
             payment,
             patience: args.patience(),
@@ -201,7 +165,7 @@ impl<'a> Play<'a> {
 
     async fn forged(&mut self) -> anyhow::Result<()> {
         let secret = self.scheme.secret(&listen::fresh_secret(self.scheme));
-        let forger = self.door.signer_with(self.scheme, secret?);
+        let forger = self.door.signer_with(self.scheme, secret?, &self.target);
         let written = self.asking()?;
         let call = self.call_by(&forger, written);
         let promised = "401, which says no more";
@@ -236,7 +200,7 @@ impl<'a> Play<'a> {
             .context("the payment that the bank does not wait for")?;
         self.steps.push(Step {
             what: "a payment that the bank does not wait for",
-            sent: Sent::of(&call),
+            sent: Sent::request(&call),
             got: None,
             no_reply: None,
             promised: "decided all the same",
@@ -417,101 +381,14 @@ impl<'a> Play<'a> {
         });
         self.steps.push(Step {
             what,
-            sent: Sent::of(call),
-            got: reply.as_ref().map(|reply| Got::of(reply, heard)),
+            sent: Sent::request(call),
+            got: reply.as_ref().map(|reply| Got::reply(reply, heard)),
             no_reply,
             promised,
             kept,
         });
         Ok(reply.filter(|_| kept))
     }
-}
-
-// === impl Step ===
-
-impl Step {
-    pub(super) fn is_kept(&self) -> bool {
-        self.kept
-    }
-
-    pub(super) fn is_unanswered(&self) -> bool {
-        self.no_reply.is_some()
-    }
-
-    pub(super) fn show(&self) {
-        say(format_args!("{}", self.what));
-        say(format_args!("  sent      POST {}", self.sent.path));
-        for header in &self.sent.headers {
-            say(format_args!("            {header}"));
-        }
-        say(format_args!("            {}", self.sent.body.get()));
-        match (&self.got, &self.no_reply) {
-            (Some(got), _) => {
-                let replayed = if got.replayed { ", replayed" } else { "" };
-                say(format_args!(
-                    "  got       {}{replayed}  {}",
-                    got.status,
-                    got.heard.words()
-                ));
-                if let Some(seconds) = &got.retry_after {
-                    say(format_args!("            retry after {seconds} s"));
-                }
-                say(format_args!("            {}", got.body.get()));
-            }
-            (None, Some(why)) => say(format_args!("  got       no reply: {why}")),
-            (None, None) => say("  got       not waited for"),
-        }
-        let kept = if self.kept {
-            "so it is"
-        } else {
-            "it is NOT so"
-        };
-        say(format_args!("  promised  {}: {kept}", self.promised));
-    }
-}
-
-// === impl Sent ===
-
-impl Sent {
-    fn of(call: &Call) -> Self {
-        let headers = call.headers.iter().map(|(name, value)| {
-            // User and password: they are the secret.
-            let value = if *name == basic::HEADER {
-                "Basic …"
-            } else {
-                value
-            };
-            format!("{name}: {value}")
-        });
-        Self {
-            path: call.path.clone(),
-            headers: headers.collect(),
-            body: raw(&call.body),
-        }
-    }
-}
-
-// === impl Got ===
-
-impl Got {
-    fn of(reply: &Reply, heard: Heard) -> Self {
-        Self {
-            status: reply.status,
-            replayed: reply.replayed.as_deref() == Some("true"),
-            retry_after: reply.retry_after.clone(),
-            heard,
-            body: raw(&reply.body),
-        }
-    }
-}
-
-/// The bytes as they are, or as a text where they are no JSON.
-fn raw(body: &Bytes) -> Box<RawValue> {
-    let text = String::from_utf8_lossy(body).into_owned();
-    let whole = RawValue::from_string(text.clone());
-    whole
-        .or_else(|_| to_raw_value(&text))
-        .unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 // === impl Seen ===
