@@ -41,27 +41,78 @@ async fn audited(edge: &Edge) -> Vec<(String, String, String)> {
         .collect()
 }
 
+/// A folder with a policy, and an edge that reads it.
+struct Folder {
+    dir: tempfile::TempDir,
+    active: std::path::PathBuf,
+    proposed: std::path::PathBuf,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let active = dir.path().join("policy.toml");
+        put(&active, EXAMPLE);
+        Self {
+            proposed: crate::policies::proposed_beside(&active),
+            active,
+            dir,
+        }
+    }
+
+    async fn start(&self) -> Edge {
+        let config = Config {
+            policy: Some(self.active.clone()),
+            ..config(&self.dir.path().join("wal"))
+        };
+        Edge::start(config, Hooks::default()).await.unwrap()
+    }
+}
+
+async fn in_force(edge: &Edge, version: u32) {
+    until("in force", async || {
+        page(edge).await["policy_version"] == version
+    })
+    .await;
+}
+
+async fn alarmed_by(edge: &Edge, words: &str) {
+    until(words, async || {
+        alarmed(&page(edge).await).is_some_and(|why| why.contains(words))
+    })
+    .await;
+}
+
+fn row(operator: &str, action: &str, reason: &str) -> (String, String, String) {
+    (operator.to_owned(), action.to_owned(), reason.to_owned())
+}
+
+/// A later version with who put it there.
+fn promoted(next: Policy) -> Policy {
+    let change = Change {
+        operator: "ada".to_owned(),
+        reason: "June".to_owned(),
+        at: Timestamp::from_millis(1_800_000_000_000),
+        replaces: 1,
+    };
+    Policy {
+        change: Some(change),
+        ..next
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proposal_is_counted_beside_the_active_policy_and_then_becomes_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("policy.toml");
-    let proposed = crate::policies::proposed_beside(&file);
-    put(&file, EXAMPLE);
-    let config = || Config {
-        policy: Some(file.clone()),
-        ..config(&dir.path().join("wal"))
-    };
-    let edge = Edge::start(config(), Hooks::default()).await.unwrap();
+    let folder = Folder::new();
+    let edge = folder.start().await;
     shop(&edge).await;
     stores_known(&edge).await;
-    assert_eq!(
-        page(&edge).await["proposed_policy"],
-        serde_json::Value::Null
-    );
+    let nothing = serde_json::Value::Null;
+    assert_eq!(page(&edge).await["proposed_policy"], nothing);
     assert_eq!(post(&edge, &payment(340)).await.0, 402);
 
     let next = version(2, "15");
-    put(&proposed, &next.to_toml());
+    put(&folder.proposed, &next.to_toml());
     until("tried", async || {
         page(&edge).await["proposed_policy"]["version"] == 2
     })
@@ -75,88 +126,74 @@ async fn a_proposal_is_counted_beside_the_active_policy_and_then_becomes_it() {
     // A replay is decided by nobody.
     assert!(post(&edge, &payment(240)).await.1);
     let shown = page(&edge).await["proposed_policy"].clone();
-    assert_eq!(
-        (&shown["judged"], &shown["fingerprint"]),
-        (&3.into(), &next.fingerprint().into())
-    );
+    assert_eq!(shown["judged"], 3);
+    assert_eq!(shown["fingerprint"], next.fingerprint());
     let difference = serde_json::json!([{
         "bank": "first", "rules": "primary", "active": "over_cap", "proposed": "within_cap",
         "loosens": true, "count": 1, "amount_minor": 24_000,
     }]);
     assert_eq!(shown["differences"], difference);
     let metrics = edge.desk.shared.metrics.render().unwrap();
-    let counted = r#"standin_proposed_policy_differences_total{active="over_cap",bank="first",proposed="within_cap",rules="primary"} 1"#;
-    assert!(
-        metrics.contains(counted) && metrics.contains("standin_proposed_policy_judged_total 3")
-    );
+    for counted in [
+        r#"standin_proposed_policy_differences_total{active="over_cap",bank="first",proposed="within_cap",rules="primary"} 1"#,
+        "standin_proposed_policy_judged_total 3",
+    ] {
+        assert!(metrics.contains(counted), "{metrics}");
+    }
 
-    let change = Change {
-        operator: "ada".to_owned(),
-        reason: "June".to_owned(),
-        at: Timestamp::from_millis(1_800_000_000_000),
-        replaces: 1,
-    };
-    let promoted = Policy {
-        change: Some(change),
-        ..next
-    };
-    put(&file, &promoted.to_toml());
-    std::fs::remove_file(&proposed).unwrap();
-    until("in force", async || {
-        page(&edge).await["policy_version"] == 2
-    })
-    .await;
-    assert_eq!(
-        page(&edge).await["proposed_policy"],
-        serde_json::Value::Null
-    );
+    put(&folder.active, &promoted(next).to_toml());
+    std::fs::remove_file(&folder.proposed).unwrap();
+    in_force(&edge, 2).await;
+    assert_eq!(page(&edge).await["proposed_policy"], nothing);
     // 343.85 in all is the cap now; 100.00 of it is spent.
     let (status, _, body) = post(&edge, &payment(243)).await;
-    assert!(
-        status == 200 && body.contains(r#""policy_version":2"#),
-        "{status} {body}"
-    );
-    let row = |operator: &str, action: &str, reason: &str| {
-        (operator.to_owned(), action.to_owned(), reason.to_owned())
-    };
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains(r#""policy_version":2"#), "{body}");
     let promotion = row("ada", "policy.take 2 (was 1)", "June");
     until("audited", async || {
         audited(&edge).await == [promotion.clone()]
     })
     .await;
-
-    // What says something else without being later stays out, and so does what is no policy; by hand
-    // a later version is taken, and written down too.
-    put(&file, &version(2, "11").to_toml());
-    until("refused", async || {
-        alarmed(&page(&edge).await).is_some_and(|why| why.contains("version 2 is not above 2"))
-    })
-    .await;
-    assert_eq!(page(&edge).await["policy_version"], 2);
-    put(&file, &version(3, "11").to_toml());
-    put(&proposed, &version(3, "12").to_toml());
-    until("in force", async || {
-        page(&edge).await["policy_version"] == 3
-    })
-    .await;
-    until("a proposal that is late is named", async || {
-        alarmed(&page(&edge).await)
-            .is_some_and(|why| why.contains("version 3 is not above the active 3"))
-    })
-    .await;
-    let by_hand = row(
-        "policy file",
-        "policy.take 3 (was 2)",
-        "its file was changed by hand",
-    );
-    until("audited", async || audited(&edge).await.contains(&by_hand)).await;
-    put(&file, &promoted.to_toml());
     assert_eq!(edge.stop().await, Stopped::Clean);
 
-    // A start that finds a promoted version writes it down, once.
-    let edge = Edge::start(config(), Hooks::default()).await.unwrap();
-    until("audited", async || audited(&edge).await.len() == 2).await;
-    assert_eq!(page(&edge).await["policy_version"], 2);
+    // What was promoted while no edge ran is written down by the start that finds it.
+    put(&folder.active, &promoted(version(5, "16")).to_toml());
+    let edge = folder.start().await;
+    let meanwhile = row("ada", "policy.take 5 (was 1)", "June");
+    until("audited", async || {
+        audited(&edge).await == [promotion.clone(), meanwhile.clone()]
+    })
+    .await;
+    assert_eq!(page(&edge).await["policy_version"], 5);
+    assert_eq!(edge.stop().await, Stopped::Clean);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_serve_stays_out_with_an_alarm_and_what_is_taken_is_audited() {
+    let folder = Folder::new();
+    let edge = folder.start().await;
+    put(&folder.active, &version(1, "11").to_toml());
+    alarmed_by(&edge, "version 1 is not above 1").await;
+    assert_eq!(page(&edge).await["policy_version"], 1);
+    // By hand a later version is taken, and written down.
+    put(&folder.active, &version(3, "11").to_toml());
+    put(&folder.proposed, &version(3, "12").to_toml());
+    in_force(&edge, 3).await;
+    alarmed_by(&edge, "version 3 is not above the active 3").await;
+    let by_hand = row(
+        "policy file",
+        "policy.take 3 (was 1)",
+        "its file was changed by hand",
+    );
+    until("audited", async || {
+        audited(&edge).await == [by_hand.clone()]
+    })
+    .await;
+    std::fs::remove_file(&folder.proposed).unwrap();
+    until("quiet", async || alarmed(&page(&edge).await).is_none()).await;
+    std::fs::remove_file(&folder.active).unwrap();
+    alarmed_by(&edge, "No such file").await;
+    assert_eq!(page(&edge).await["policy_version"], 3);
     assert_eq!(edge.stop().await, Stopped::Clean);
 }
 
