@@ -203,16 +203,21 @@ impl Drill {
                 .find(|text| !text.is_empty())
                 .unwrap_or_default()
         };
+        let broken = broken(report);
         let ok = report.get("ok").and_then(Value::as_bool);
+        let ok = ok.or_else(|| broken.as_ref().map(Vec::is_empty));
         let ended = !first(&["ended_at", "finished_at"]).is_empty();
         let told = Some(first(&["verdict"])).filter(|verdict| !verdict.is_empty());
         let verdict = told.or_else(|| {
-            let words = match ok {
-                Some(true) => "as expected",
-                Some(false) => "not as expected",
-                None => "ended",
+            let words = match (ok, broken) {
+                (Some(true), _) => "✓ as expected".to_owned(),
+                (Some(false), Some(broken)) if !broken.is_empty() => {
+                    cut(&format!("✗ not as expected: {}", broken.join(", ")))
+                }
+                (Some(false), _) => "✗ not as expected".to_owned(),
+                (None, _) => "ended".to_owned(),
             };
-            (ended || ok.is_some()).then(|| words.to_owned())
+            (ended || ok.is_some()).then_some(words)
         });
         Self {
             file: file.display().to_string(),
@@ -230,6 +235,22 @@ impl Drill {
     pub fn runs(&self) -> bool {
         self.verdict.is_none()
     }
+}
+
+/// Which expectations and promises were not kept; `None` of a report that speaks of neither. One that
+/// judged none of a sort has shown nothing.
+fn broken(report: &Value) -> Option<Vec<String>> {
+    let judged = ["verdicts", "checks"].map(|name| report.get(name).and_then(Value::as_array));
+    let judged: Vec<&Vec<Value>> = judged.into_iter().flatten().collect();
+    if judged.is_empty() {
+        return None;
+    }
+    if judged.iter().any(|checks| checks.is_empty()) {
+        return Some(vec!["nothing was judged".to_owned()]);
+    }
+    let checks = judged.into_iter().flatten();
+    let failed = checks.filter(|check| check.get("ok").and_then(Value::as_bool) != Some(true));
+    Some(failed.map(|check| text(check, "id")).collect())
 }
 
 /// The newest file of this name in a folder, or in the folders in it.
@@ -323,7 +344,21 @@ mod tests {
         let over = json!({"name": "primary-kill", "ok": false, "ended_at": "u"});
         write(dir.path(), "drill.json", &over);
         let drill = folder.look().drill.unwrap();
-        assert_eq!(drill.verdict.as_deref(), Some("not as expected"));
+        assert_eq!(drill.verdict.as_deref(), Some("✗ not as expected"));
+        let judged = |ok: bool| {
+            let check = |id: &str, ok: bool| json!({"id": id, "ok": ok, "detail": "seen"});
+            let report = json!({
+                "name": "region-lost", "phases": [], "verdicts": [check("injected", true), check("L1", ok)],
+                "checks": [check("S1", ok)],
+            });
+            Drill::of(Path::new("x"), &report)
+        };
+        assert_eq!(judged(true).verdict.as_deref(), Some("✓ as expected"));
+        let failed = judged(false);
+        assert_eq!(failed.verdict.as_deref(), Some("✗ not as expected: L1, S1"));
+        assert_eq!((failed.runs(), failed.ok), (false, Some(false)));
+        let nothing = json!({"verdicts": [], "checks": []});
+        assert_eq!(Drill::of(Path::new("x"), &nothing).ok, Some(false));
         assert!(!Drill::of(Path::new("x"), &json!({"verdict": "Held."})).runs());
     }
 }
