@@ -302,6 +302,7 @@ fn line(report: &Report) -> String {
     let in_force = match report.in_force {
         Some(InForce::Announced) => "in force: announced",
         Some(InForce::Withdrawn) => "in force: withdrawn",
+        Some(InForce::Unheard) => "in force: announced, and no router hears it",
         Some(InForce::Mixed) => "in force: some",
         None => "in force: not known",
     };

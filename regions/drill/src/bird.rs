@@ -38,7 +38,9 @@ impl Bird {
         std::fs::write(&file, config).map_err(failed)?;
         let others = [PathBuf::from("/usr/sbin")];
         let program = find_program(NAME, &others).unwrap_or_else(|| PathBuf::from(NAME));
-        let mut command = network.command(host, &program);
+        // On a router nobody would keep it waiting; BFD counts in tenths of a second.
+        let mut command = network.command(host, Path::new("nice"));
+        command.args(["-n", "-20"]).arg(program);
         command
             .arg("-f")
             .arg("-c")

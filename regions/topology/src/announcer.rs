@@ -14,6 +14,8 @@ use crate::bird::BirdError;
 pub enum InForce {
     /// Every prefix is announced.
     Announced,
+    /// Every prefix is, and there is no router that hears it.
+    Unheard,
     /// None is.
     Withdrawn,
     /// Some are.

@@ -20,6 +20,8 @@ use crate::announcer::{AnnounceError, Announcer, InForce};
 
 /// Bytes of one reply.
 pub const REPLY_BYTES_MAX: u64 = 256 * 1024;
+/// The kind of protocols that speak to routers.
+const BGP: &str = "BGP";
 /// The greeting.
 const READY: u16 = 1;
 /// `show protocols`: a line a protocol.
@@ -336,6 +338,11 @@ impl Protocol {
         })
     }
 
+    /// Whether a session of it stands.
+    fn is_established(&self) -> bool {
+        self.info.starts_with("Established")
+    }
+
     /// Whether it is up.
     pub fn is_up(&self) -> bool {
         self.state == "up"
@@ -358,10 +365,13 @@ impl Bird {
             let found = found.ok_or_else(|| BirdError::NoProtocol(name.clone()))?;
             up = up.saturating_add(usize::from(found.is_up()));
         }
+        let mut sessions = all.iter().filter(|protocol| protocol.kind == BGP);
+        let heard = sessions.clone().next().is_none() || sessions.any(Protocol::is_established);
         Ok(match up {
             0 => InForce::Withdrawn,
-            up if up == self.protocols.len() => InForce::Announced,
-            _ => InForce::Mixed,
+            up if up < self.protocols.len() => InForce::Mixed,
+            _ if heard => InForce::Announced,
+            _ => InForce::Unheard,
         })
     }
 }

@@ -140,10 +140,10 @@ impl Report {
         }
     }
 
-    /// What others are told.
-    pub const fn word(&self) -> Word {
+    /// What others are told: what is only decided helps nobody.
+    pub fn word(&self) -> Word {
         Word {
-            announced: self.announced,
+            announced: self.announced && self.in_force == Some(InForce::Announced),
             health: self.health,
         }
     }
@@ -292,12 +292,13 @@ impl<A: Announcer> Loop<A> {
             Ok(known) => known,
             Err(error) => return self.fault(&error),
         };
-        let (right, again) = if self.announcement.is_announced() {
-            (InForce::Announced, Act::Announce)
+        let (is_right, again) = if self.announcement.is_announced() {
+            let on = matches!(known, InForce::Announced | InForce::Unheard);
+            (on, Act::Announce)
         } else {
-            (InForce::Withdrawn, Act::Withdraw)
+            (known == InForce::Withdrawn, Act::Withdraw)
         };
-        if known == right {
+        if is_right {
             self.tell(|report| {
                 report.in_force = Some(known);
                 report.problem = None;

@@ -83,6 +83,33 @@ async fn a_switch_that_is_there_already_is_no_fault() {
 }
 
 #[tokio::test]
+async fn what_no_router_hears_is_told_apart() {
+    let row = |name: &str, kind: &str, state: &str, info: &str| {
+        format!("1002-{name} {kind} master4 {state} 20:13:28.035 {info}\n")
+    };
+    let cases = [
+        ("up", "up", "Established", InForce::Announced),
+        ("up", "start", "Connect", InForce::Unheard),
+        ("down", "up", "Established", InForce::Withdrawn),
+    ];
+    for (own, session, info, expected) in cases {
+        let mut reply = "2002-Name Proto Table State Since Info\n".to_owned();
+        reply.push_str(&row("standin_prefix", "Static", own, ""));
+        reply.push_str(&row("upstream_1", "BGP", session, info));
+        reply.push_str("0000 \n");
+        let reply: &'static [u8] = Box::leak(reply.into_bytes().into_boxed_slice());
+        let (_dir, control, _talking) = says(reply).await;
+        let mut bird = Bird::new(control, vec![named("standin_prefix")]);
+        assert_eq!(bird.in_force().await.unwrap(), expected);
+    }
+    let (_dir, control, _talking) = says(b"1002-other Static master4 up 1 \n0000 \n").await;
+    let unknown = Bird::new(control, vec![named("standin_prefix")])
+        .in_force()
+        .await;
+    assert!(unknown.is_err());
+}
+
+#[tokio::test]
 async fn a_refusal_is_told_in_birds_words() {
     let (_dir, control, _talking) = says(b"9001 syntax error, unexpected CF_SYM_UNDEFINED\n").await;
     let error = control.enable(&named("nope")).await.unwrap_err();
