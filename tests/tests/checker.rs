@@ -152,9 +152,10 @@ fn the_logs_of_all_keepers_are_judged_and_every_harm_to_them_is_flagged() {
 
 #[test]
 fn an_advice_may_say_how_it_was_reached_in_other_words_but_no_other_verdict() {
+    let mut in_other_words = 0_u64;
     for seed in seeds() {
         let mut world = World::good(seed, 200);
-        let log = &mut world.logs[0];
+        let log = &world.logs[0];
         let first = log.records[0].clone();
         let (Entry::Authorize(proposal), Some(answer)) = (&first.entry, first.first_answer())
         else {
@@ -186,8 +187,40 @@ fn an_advice_may_say_how_it_was_reached_in_other_words_but_no_other_verdict() {
             Verdict::Approved => Verdict::Declined,
             Verdict::Declined => Verdict::Approved,
         };
-        let (same, other) = (advised(told), advised(flipped));
-        log.last_index = log.last_index.saturating_add(1);
+        let (same, other) = (advised(told.clone()), advised(flipped));
+        // Another edge told the bank so, which could not hear the first.
+        let id = first.first_answer().unwrap().transaction_id;
+        let mut elsewhere = world.history.iter().find_map(|attempt| {
+            let history::Outcome::Answered { status, body, .. } = &attempt.outcome else {
+                return None;
+            };
+            let said = history::Said::read(*status, body).ok()?;
+            (said.transaction_id == id).then(|| (attempt.clone(), said.rung))
+        });
+        if let Some((attempt, said_on)) = &mut elsewhere
+            && let history::Outcome::Answered { body, .. } = &mut attempt.outcome
+        {
+            let word = |rung: Rung| format!("\"rung\":\"{rung}\"");
+            *body = body.replace(&word(*said_on), &word(Rung::Isolated));
+            let s11 = |world: &World| {
+                let checks = judge(world);
+                checks.iter().find(|check| check.id == "S11").unwrap().ok
+            };
+            let mut with = world.clone();
+            with.history.push(attempt.clone());
+            assert!(
+                !s11(&with),
+                "STANDIN_TEST_SEED={seed}: other bytes for no reason"
+            );
+            with.logs[0].records.push(same.clone());
+            with.logs[0].last_index = with.logs[0].last_index.saturating_add(1);
+            assert!(
+                s11(&with),
+                "STANDIN_TEST_SEED={seed}: an advice has words of its own"
+            );
+            in_other_words += 1;
+        }
+        world.logs[0].last_index = log.last_index.saturating_add(1);
         for (record, kept) in [(same, true), (other, false)] {
             let mut world = world.clone();
             world.logs[0].records.push(record);
@@ -196,6 +229,7 @@ fn an_advice_may_say_how_it_was_reached_in_other_words_but_no_other_verdict() {
             assert_eq!(s2.ok, kept, "STANDIN_TEST_SEED={seed}: {s2:?}");
         }
     }
+    assert!(in_other_words > 0, "no payment was told to a bank");
 }
 
 #[test]
