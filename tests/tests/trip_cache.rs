@@ -362,6 +362,41 @@ async fn redis_looks_in_another_replica_and_sees_a_beat_stop() {
 }
 
 #[tokio::test]
+async fn redis_that_lost_its_keys_is_not_believed_while_another_has_them() {
+    let primary = Redis::start(RedisOptions::default()).await.unwrap();
+    let follows = || RedisOptions {
+        replica_of: Some(primary.port()),
+        ..RedisOptions::default()
+    };
+    let near = Redis::start(follows()).await.unwrap();
+    let far = Redis::start(follows()).await.unwrap();
+    let cache = connected(patient(&primary, &[&near, &far])).await;
+    let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+    let shopper = sheet.trip.shopper;
+    cache.put(sheet.clone()).await.unwrap();
+    let key = format!("trip:{}", sheet.trip.id);
+    eventually("both replicas have the trip", || async {
+        for replica in [&near, &far] {
+            if replica.command(&["EXISTS", &key]).await.ok()? != Reply::Number(1) {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    let writable = ["CONFIG", "SET", "replica-read-only", "no"];
+    near.command(&writable).await.unwrap();
+    near.command(&["FLUSHALL"]).await.unwrap();
+    cache.beat(Timestamp::from_millis(2)).await.unwrap();
+    let look = cache.look(shopper).await.unwrap();
+    assert_eq!(look.trip.unwrap().trip, sheet.trip);
+    // Nobody has it: that is an answer, with the age of the first who gave it.
+    far.command(&writable).await.unwrap();
+    far.command(&["FLUSHALL"]).await.unwrap();
+    assert!(cache.look(shopper).await.unwrap().trip.is_none());
+}
+
+#[tokio::test]
 async fn redis_cache_needs_no_server_to_begin_with() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     redis.kill().await.unwrap();

@@ -170,6 +170,7 @@ impl RedisTripCache {
         let deadline = Instant::now().checked_add(self.read_budget);
         let mut last = CacheError::Unreachable("every node rests after failures".to_owned());
         let mut left = nodes.len();
+        let mut nothing = None;
         for node in nodes {
             let budget = deadline.map_or(self.read_budget, |deadline| {
                 deadline.saturating_duration_since(Instant::now())
@@ -188,11 +189,15 @@ impl RedisTripCache {
                 number(APPROVAL_BYTES_MAX),
             ];
             match node.run(&scripts::LOOK, keys, limits, share).await {
-                Ok(reply) => return Ok(self.read_look(shopper, reply)),
+                Ok(reply) => match self.read_look(shopper, reply) {
+                    look if look.trip.is_some() => return Ok(look),
+                    // A replica that lost its keys does not know that it did: another may have them.
+                    look => drop(nothing.get_or_insert(look)),
+                },
                 Err(error) => last = error,
             }
         }
-        Err(last)
+        nothing.ok_or(last)
     }
 
     fn read_look(&self, shopper: ShopperId, reply: Value) -> Look {

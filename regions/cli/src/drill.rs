@@ -21,6 +21,7 @@ use serde::Serialize;
 use standin_reconcile::history::{self, Attempt};
 use standin_reconcile::report::drill::DrillReport;
 use standin_reconcile::report::html;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::out::{align_right, live_line, say, say_json, table};
 use catalogue::Drill;
@@ -207,12 +208,15 @@ impl RunArgs {
     async fn run(self) -> anyhow::Result<u8> {
         let drills = self.drills()?;
         let work = Box::pin(self.all(drills));
+        let mut terminate = signal(SignalKind::terminate())?;
+        // Whatever ends it early, its world goes with it: nothing that was broken stays behind.
         let reports = tokio::select! {
             reports = work => reports?,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted.context("waiting for an interrupt")?;
                 bail!("interrupted; everything that was started is ended");
             }
+            _ = terminate.recv() => bail!("told to end; everything that was started is ended"),
         };
         finish(&self.out, &reports, self.json)
     }

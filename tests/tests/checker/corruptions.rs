@@ -65,16 +65,23 @@ pub(super) const CORRUPTIONS: &[Corruption] = &[
         second.at.slot += 1;
         log.records.push(second);
     }),
-    corruption("S2", "two logs answer one payment differently", |world| {
-        let mut other = world.logs[0].clone();
-        other.incarnation = Uuid::from_u128(100);
-        for record in &mut other.records {
-            if let Applied::Answered(answer) = &mut record.outcome {
-                answer.approved_before += 1;
+    corruption(
+        "S2",
+        "two regions answer one payment differently",
+        |world| {
+            let mut other = world.logs[0].clone();
+            other.incarnation = Uuid::from_u128(100);
+            for record in &mut other.records {
+                if let Applied::Answered(answer) = &mut record.outcome {
+                    answer.verdict = match answer.verdict {
+                        Verdict::Approved => Verdict::Declined,
+                        Verdict::Declined => Verdict::Approved,
+                    };
+                }
             }
-        }
-        world.logs.push(other);
-    }),
+            world.logs.push(other);
+        },
+    ),
     corruption("S2", "an answer has no readable body", |world| {
         if let Outcome::Answered { body, .. } = &mut world.answered(Verdict::Approved).outcome {
             body.pop();

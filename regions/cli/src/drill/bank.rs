@@ -34,6 +34,10 @@ const REST: Duration = Duration::from_millis(50);
 /// What an attempt needs to be worth its while.
 const LEFT_MIN: Duration = Duration::from_millis(30);
 const ATTEMPTS_MAX: usize = 12;
+/// A bank asks again for one payment in so many, and for so many at once on top: without such a bound
+/// its retries alone would keep edges overloaded that were so for a moment.
+const PAYMENTS_A_RETRY: u64 = 5;
+const RETRIES_SAVED_MAX: u64 = 300;
 /// An edge that gave no reply is not asked first for so long.
 const DOWN_FOR_MS: u64 = 1_000;
 /// Of a hundred payments, so many are for far more than was picked, so many at a store we do not know,
@@ -41,6 +45,8 @@ const DOWN_FOR_MS: u64 = 1_000;
 const OVER_THE_CAP: u64 = 5;
 const ELSEWHERE: u64 = 2;
 const TWICE: u64 = 3;
+/// Amounts that follow each other on a trip.
+const AMOUNTS: i64 = 400;
 /// Far more than is picked, minor units.
 const FAR_TOO_MUCH: i64 = 5_000_000;
 
@@ -71,6 +77,8 @@ struct Shared {
     sent: AtomicU64,
     told: AtomicU64,
     rungs: Mutex<BTreeMap<&'static str, u64>>,
+    /// Retries that may be made, in parts of [`PAYMENTS_A_RETRY`].
+    saved: AtomicU64,
     began: Instant,
 }
 
@@ -86,14 +94,15 @@ struct Door {
 
 /// One payment, and what it is made to get.
 #[derive(Clone, Debug)]
-struct Payment {
+pub(super) struct Payment {
     key: String,
     id: TransactionId,
     shopper: ShopperId,
     amount: Money,
     body: Bytes,
     want: Expectation,
-    due: Timestamp,
+    /// When it is due, from the beginning of the load.
+    at: Duration,
     copies: u8,
 }
 
@@ -125,20 +134,16 @@ impl Bank {
             sent: AtomicU64::new(0),
             told: AtomicU64::new(0),
             rungs: Mutex::default(),
+            saved: AtomicU64::new(RETRIES_SAVED_MAX.saturating_mul(PAYMENTS_A_RETRY)),
             began: Instant::now(),
         }))
     }
 
-    /// Sends everything; `start` and `epoch` are the same moment on two clocks.
-    pub(super) async fn pay_all(
-        &self,
-        stretches: &[Stretch],
-        start: Instant,
-        epoch: Timestamp,
-        seed: u64,
-        stop: &CancellationToken,
-    ) -> Fired {
+    /// Makes every payment of a schedule, each with its moment.
+    pub(super) fn plan(&self, stretches: &[Stretch], seed: u64) -> Vec<(Duration, Payment)> {
         let mut chance = Chance::new(seed);
+        // The same amount twice on one trip would be a double swipe: each has the next one.
+        let mut made: BTreeMap<ShopperId, i64> = BTreeMap::new();
         let moments = stretches.iter().flat_map(|stretch| {
             let length = stretch.until.saturating_sub(stretch.from);
             (0_u64..)
@@ -146,14 +151,30 @@ impl Bank {
                 .take_while(move |at| *at < length)
                 .map(move |at| (stretch.from.saturating_add(at), stretch.copies))
         });
-        let arrivals = (0_u64..).zip(moments).filter_map(|(number, (at, copies))| {
-            let payment = self.payment(number, epoch.plus(at), copies, &mut chance)?;
-            Some((at, payment))
+        let payments = (0_u64..).zip(moments).filter_map(|(number, (at, copies))| {
+            let shopper = self.shopper(&mut chance)?;
+            let before = made.entry(shopper).or_default();
+            *before = before.saturating_add(1);
+            let cents = before.rem_euclid(AMOUNTS);
+            let chosen = (shopper, cents, chance.below(100));
+            Some((at, self.payment(number, (at, copies), chosen)))
         });
-        fire(start, arrivals, stop, |payment, intended| {
+        payments.collect()
+    }
+
+    /// Sends everything; `start` and `epoch` are the same moment on two clocks.
+    pub(super) async fn pay_all(
+        self,
+        payments: Vec<(Duration, Payment)>,
+        start: Instant,
+        epoch: Timestamp,
+        stop: CancellationToken,
+    ) -> Fired {
+        fire(start, payments, &stop, |payment, intended| {
             let bank = self.clone();
             async move {
-                let copies = (0..payment.copies.max(1)).map(|_| bank.pay(&payment, intended));
+                let due = epoch.plus(payment.at);
+                let copies = (0..payment.copies.max(1)).map(|_| bank.pay(&payment, due, intended));
                 futures_util::future::join_all(copies).await;
             }
         })
@@ -176,19 +197,19 @@ impl Bank {
         (self.0.told.load(Ordering::Relaxed), rungs)
     }
 
+    fn shopper(&self, chance: &mut Chance) -> Option<ShopperId> {
+        let shoppers = &self.0.shoppers;
+        let bound = u64::try_from(shoppers.len().max(1)).unwrap_or(1);
+        let place = usize::try_from(chance.below(bound)).unwrap_or(0);
+        shoppers.get(place).copied()
+    }
+
     fn payment(
         &self,
         number: u64,
-        due: Timestamp,
-        copies: u8,
-        chance: &mut Chance,
-    ) -> Option<Payment> {
-        let shoppers = &self.0.shoppers;
-        let bound = u64::try_from(shoppers.len().max(1)).unwrap_or(1);
-        let at = usize::try_from(chance.below(bound)).unwrap_or(0);
-        let shopper = *shoppers.get(at)?;
-        let cents = i64::try_from(chance.below(400)).unwrap_or(0);
-        let kind = chance.below(100);
+        (at, copies): (Duration, u8),
+        (shopper, cents, kind): (ShopperId, i64, u64),
+    ) -> Payment {
         let over = kind < OVER_THE_CAP;
         let elsewhere = !over && kind < OVER_THE_CAP.saturating_add(ELSEWHERE);
         let twice = kind >= 100_u64.saturating_sub(TWICE);
@@ -205,27 +226,30 @@ impl Bank {
             Expectation::Approved
         };
         let key = format!("pay-{number}");
-        Some(Payment {
+        Payment {
             id: self.id_of(&key, shopper, amount),
             shopper,
             amount,
             body: body(&key, shopper, amount, store),
             want,
-            due,
+            at,
             copies: if twice { copies.max(2) } else { copies },
             key,
-        })
+        }
     }
 
     /// Asks one edge after the other until there is an answer or no time for another try. An edge that
     /// is slow is not waited for: the next one is asked beside it, and the first answer is taken.
-    async fn pay(&self, payment: &Payment, intended: Instant) {
+    async fn pay(&self, payment: &Payment, due_at: Timestamp, intended: Instant) {
         let deadline = intended.checked_add(DEADLINE).unwrap_or(intended);
         let last_call = deadline.checked_sub(LEFT_MIN).unwrap_or(intended);
         let mut turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
         let mut under_way = FuturesUnordered::new();
         let mut ended: Vec<Attempt> = Vec::new();
         let mut begun = 0;
+        // The edge that was asked last.
+        let mut asked: Option<&Door> = None;
+        self.save();
         // When another edge is asked; `None`: no other is.
         let mut next = Some(intended);
         loop {
@@ -233,7 +257,14 @@ impl Bank {
             tokio::select! {
                 () = tokio::time::sleep_until(due.unwrap_or(deadline)), if due.is_some() => {
                     let Some(door) = self.door(turn) else { break };
-                    under_way.push(self.attempt(door, payment, intended, deadline));
+                    if begun > 0 && !self.spend() {
+                        next = None;
+                        continue;
+                    }
+                    if let Some(slow) = asked.replace(door) && ended.len() < begun {
+                        self.rests(slow);
+                    }
+                    under_way.push(self.attempt(door, payment, due_at, (intended, deadline)));
                     (turn, begun) = (turn.wrapping_add(1), begun.saturating_add(1));
                     next = Instant::now().checked_add(ASK_ANOTHER_AFTER);
                 }
@@ -275,16 +306,15 @@ impl Bank {
         &self,
         door: &Door,
         payment: &Payment,
-        intended: Instant,
-        deadline: Instant,
+        due: Timestamp,
+        (intended, deadline): (Instant, Instant),
     ) -> Attempt {
         let sent_at = SystemClock.now();
         let call = Call::post(self.0.path.clone(), payment.body.clone()).signed(&self.0.signer);
         self.0.sent.fetch_add(1, Ordering::Relaxed);
         let outcome = door.pool.call(call, deadline).await;
         if outcome.is_err() {
-            let until = self.now_ms().saturating_add(DOWN_FOR_MS);
-            door.down_until.store(until, Ordering::Relaxed);
+            self.rests(door);
         }
         let outcome = outcome_of(&outcome);
         if let Some(rung) = rung_of(&outcome) {
@@ -303,12 +333,18 @@ impl Bank {
             amount: payment.amount,
             edge: door.name.clone(),
             verified: true,
-            intended_at: payment.due.as_millis(),
+            intended_at: due.as_millis(),
             sent_at: sent_at.as_millis(),
             answered_at: SystemClock.now().as_millis(),
             latency_us: u64::try_from(intended.elapsed().as_micros()).unwrap_or(u64::MAX),
             outcome,
         }
+    }
+
+    /// An edge that does not reply, or is slow to, is not asked first for a while.
+    fn rests(&self, door: &Door) {
+        let until = self.now_ms().saturating_add(DOWN_FOR_MS);
+        door.down_until.store(until, Ordering::Relaxed);
     }
 
     /// Keeps the attempts at a payment. Those without an answer were asked again elsewhere, but for the
@@ -342,6 +378,22 @@ impl Bank {
             particulars: Particulars::default(),
         };
         identity::transaction_id(&request, Operation::Authorize, None)
+    }
+
+    /// A payment is made: a part of a retry is earned.
+    fn save(&self) {
+        let most = RETRIES_SAVED_MAX.saturating_mul(PAYMENTS_A_RETRY);
+        let more = |saved: u64| Some(saved.saturating_add(1).min(most));
+        let order = Ordering::Relaxed;
+        // Never an error: there is always a next value.
+        self.0.saved.fetch_update(order, order, more).ok();
+    }
+
+    /// Takes a whole retry, if there is one.
+    fn spend(&self) -> bool {
+        let less = |saved: u64| saved.checked_sub(PAYMENTS_A_RETRY);
+        let order = Ordering::Relaxed;
+        self.0.saved.fetch_update(order, order, less).is_ok()
     }
 
     fn now_ms(&self) -> u64 {

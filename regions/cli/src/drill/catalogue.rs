@@ -75,7 +75,12 @@ impl Pace {
 
     /// The same in a quarter of the time, and of no part less than 4 s.
     pub(super) fn quick(self) -> Self {
-        let short = |time: Duration| (time / 4).max(Duration::from_secs(4)).min(time);
+        let short = |time: Duration| {
+            time.checked_div(4)
+                .unwrap_or(time)
+                .max(Duration::from_secs(4))
+                .min(time)
+        };
         Self {
             steady: short(self.steady),
             fault: match self.fault {

@@ -323,6 +323,12 @@ impl Edge {
         }
     }
 
+    /// Whether it says that it is ready.
+    pub(super) async fn is_ready(&self) -> bool {
+        let asked = self.desk.ask(Call::get("/readyz"), LOOK_WITHIN).await;
+        asked.is_ok_and(|reply| reply.status == 200)
+    }
+
     /// Whether it was started and has not ended.
     pub(super) fn runs(&mut self) -> bool {
         let process = self.process.as_mut();

@@ -232,12 +232,31 @@ impl Fault {
     }
 }
 
-/// The states of a family, in words, and whether all are stopped.
+/// The states of a family, in words, and whether all are stopped. One that is dead and that its stopped
+/// parent has not buried does nothing either.
 fn all_stopped(whose: &str, states: &[char]) -> (bool, String) {
-    let stopped = states.iter().filter(|state| **state == 'T').count();
-    let all = states.len();
+    let alive = || states.iter().filter(|state| **state != 'Z');
+    let stopped = alive().filter(|state| **state == 'T').count();
+    let all = alive().count();
     (
         all > 0 && stopped == all,
         format!("{stopped} of {all} processes of {whose} are stopped (state T)"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_is_stopped_when_nobody_alive_in_it_runs() {
+        for (states, stopped) in [
+            (vec!['T', 'T', 'Z'], true),
+            (vec!['T', 'S'], false),
+            (vec!['Z'], false),
+            (vec![], false),
+        ] {
+            assert_eq!(all_stopped("x", &states).0, stopped, "{states:?}");
+        }
+    }
 }

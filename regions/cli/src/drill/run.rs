@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use indicatif::ProgressBar;
 use standin_core::clock::{Clock, SystemClock, Timestamp};
 use standin_core::id::BankId;
@@ -15,6 +16,7 @@ use standin_reconcile::report::drill::{
 use standin_reconcile::report::{PhaseReport, Shade, Tick, timeline};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::bank::{Bank, DEADLINE, Stretch};
 use super::catalogue::{Drill, Span};
@@ -141,14 +143,16 @@ pub(super) async fn run(
     let desks = world.edges.iter().map(|edge| (edge.id, edge.desk()));
     let watch = Watch::new(desks.collect());
     let plan = settings.plan(drill);
+    let payments = bank.plan(&plan.stretches(drill, settings.rate), settings.seed);
     let start = Instant::now().checked_add(RUN_UP).unwrap_or(began);
     let epoch = SystemClock.now().plus(RUN_UP);
     let mut broken = Broken::new(settings.seed);
     let words = Mutex::new(format!("{}: warming up", drill.name));
-    let stretches = plan.stretches(drill, settings.rate);
     let stop = CancellationToken::new();
     let (fired, done) = {
-        let load = bank.pay_all(&stretches, start, epoch, settings.seed, &stop);
+        // A task of its own: what breaks things blocks for a moment now and then.
+        let load = bank.clone().pay_all(payments, start, epoch, stop.clone());
+        let load = AbortOnDropHandle::new(tokio::spawn(load));
         let breaking = drive(
             drill,
             &mut world,
@@ -162,7 +166,9 @@ pub(super) async fn run(
             },
         );
         tokio::select! {
-            both = async { tokio::join!(load, breaking) } => both,
+            (fired, done) = async { tokio::join!(load, breaking) } => {
+                (fired.context("the load's task broke")?, done)
+            }
             () = watch.run(&bank, live, &words) => anyhow::bail!("the watch ended by itself"),
         }
     };

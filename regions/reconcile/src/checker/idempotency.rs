@@ -1,5 +1,8 @@
 //! S11: the same payment asked for with the same body gets the same bytes; with another body, 422
 //! and no change; what never began executing (401, 422, 429, 503) is never stored.
+//!
+//! Where S2 lets two edges that could not hear each other say it in other words (an advice, another
+//! region), the bytes may differ as far as S2 does.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,7 +10,7 @@ use standin_core::id::BankId;
 
 use super::index::{Index, Reading};
 use super::{Check, Evidence, Offences, plural};
-use crate::history::{Attempt, BodyHash, Outcome};
+use crate::history::{Attempt, BodyHash, Outcome, Said};
 
 /// All attempts at one payment.
 #[derive(Default)]
@@ -34,7 +37,7 @@ pub(super) fn check(evidence: &Evidence<'_>, index: &Index<'_>) -> Check {
             .first()
             .and_then(|(first, _)| index.id_of(first));
         let who = id.map_or_else(|| (*name).to_owned(), |id| id.to_string());
-        payment.same_bytes(&who, &mut offences);
+        payment.same_bytes(&who, index, &mut offences);
         payment.nothing_refused_is_stored(&who, &mut offences);
         payment.other_bodies_change_nothing(&who, index, &mut offences);
     }
@@ -53,6 +56,26 @@ pub(super) fn check(evidence: &Evidence<'_>, index: &Index<'_>) -> Check {
 // === impl Payment ===
 
 impl Payment<'_> {
+    /// What an attempt was told.
+    fn said(&self, of: &Attempt) -> Option<&Said> {
+        let found = self
+            .attempts
+            .iter()
+            .find(|(attempt, _)| std::ptr::eq(*attempt, of));
+        match found {
+            Some((_, Reading::Said(said))) => Some(said),
+            _ => None,
+        }
+    }
+
+    /// Whether two edges said the same, each in its own words, and may.
+    fn in_other_words(&self, index: &Index<'_>, one: &Attempt, other: &Attempt) -> bool {
+        let both = self.said(one).zip(self.said(other));
+        both.is_some_and(|(one, other)| {
+            index.advised.contains(&one.transaction_id) && index.say_the_same(one, other)
+        })
+    }
+
     /// Answers, with their status, body and moment of reply; a stored 500 is not compared.
     fn answered(&self) -> impl Iterator<Item = (&Attempt, u16, &str, bool)> {
         self.attempts
@@ -67,7 +90,7 @@ impl Payment<'_> {
             })
     }
 
-    fn same_bytes(&self, who: &str, offences: &mut Offences) {
+    fn same_bytes(&self, who: &str, index: &Index<'_>, offences: &mut Offences) {
         let Some((first, status, bytes, _)) = self
             .answered()
             .min_by_key(|(attempt, ..)| attempt.answered_at)
@@ -75,10 +98,12 @@ impl Payment<'_> {
             return;
         };
         for (attempt, other_status, other, replayed) in self.answered() {
-            if attempt.body == first.body && (status, bytes) != (other_status, other) {
+            let allowed = self.in_other_words(index, first, attempt);
+            let differs = (status, bytes) != (other_status, other);
+            if attempt.body == first.body && differs && !allowed {
                 offences.add(who, "got other bytes for the same request");
             }
-            if attempt.sent_at > first.answered_at && !replayed {
+            if attempt.sent_at > first.answered_at && !replayed && !allowed {
                 offences.add(who, "was answered anew after it had an answer");
             }
         }

@@ -20,8 +20,8 @@ pub(super) struct Index<'a> {
     pub(super) rows: HashMap<TransactionId, Rows<'a>>,
     /// The first answer each log gave a payment, by payment; the first log wins.
     pub(super) outcomes: HashMap<TransactionId, (&'a LogContents, &'a LogRecord, &'a Answer)>,
-    /// Payments that an edge answered without the log, too: what the log says of them may differ in how
-    /// it was reached, never in what.
+    /// Payments that an edge answered without the log, too, or another region in a log of its own: what
+    /// is said of them may differ in how it was reached, never in what.
     pub(super) advised: HashSet<TransactionId>,
     /// The identity of every payment that has one, by who asked and the client's name for it.
     pub(super) named: HashMap<(&'a BankId, &'a str), TransactionId>,
@@ -70,9 +70,12 @@ impl<'a> Index<'a> {
                     advised.insert(advice.answer.transaction_id);
                 }
                 if let Some(answer) = record.first_answer() {
-                    outcomes
+                    let first: &mut (&LogContents, &LogRecord, &Answer) = outcomes
                         .entry(answer.transaction_id)
                         .or_insert((log, record, answer));
+                    if first.0.incarnation != log.incarnation {
+                        advised.insert(answer.transaction_id);
+                    }
                 }
             }
         }

@@ -1,8 +1,9 @@
 //! S2: one payment never has two different answers: not in a log, not between logs, not between
 //! what two replies said, not between a reply and a log.
 //!
-//! A payment that an edge answered without the log, by an advice, may have met the log's own answer:
-//! then verdict, amount and code are one, and how it was reached (rung, reason) may differ.
+//! A payment that an edge answered without the log, by an advice, may have met the log's own answer, and
+//! one that a bank asked for in two regions has an answer in each one's log: then verdict, amount and
+//! code are one, and how it was reached (rung, reason) may differ.
 
 use std::collections::HashMap;
 

@@ -240,6 +240,13 @@ struct Paid {
     answer: Option<(u64, i64, Rung)>,
 }
 
+/// Every payment, to be looked at by when it was due.
+struct Due {
+    paid: Vec<Paid>,
+    epoch: i64,
+    deadline_ms: u64,
+}
+
 // === impl DrillReport ===
 
 impl DrillReport {
@@ -274,6 +281,44 @@ impl Paid {
     }
 }
 
+// === impl Due ===
+
+impl Due {
+    /// Those due in these milliseconds of the drill.
+    fn between(&self, from: u64, until: u64) -> impl Iterator<Item = &Paid> {
+        let since = move |paid: &&Paid| {
+            let at = paid.due.saturating_sub(self.epoch);
+            u64::try_from(at).is_ok_and(|at| (from..until).contains(&at))
+        };
+        self.paid.iter().filter(since)
+    }
+
+    fn p99(&self, from: u64, until: u64) -> f64 {
+        p99_ms(self.between(from, until), self.deadline_ms)
+    }
+
+    /// How many of them were answered in time.
+    fn in_time(&self, from: u64, until: u64) -> u64 {
+        let within = |paid: &&Paid| paid.is_within(self.deadline_ms);
+        count(self.between(from, until).filter(within))
+    }
+
+    fn goodput(&self, from: u64, until: u64) -> f64 {
+        per_second(self.in_time(from, until), until.saturating_sub(from))
+    }
+
+    /// How many were answered first on which rung; `refused`: on none.
+    fn rungs(&self, from: u64, until: u64) -> BTreeMap<String, u64> {
+        let mut rungs = BTreeMap::new();
+        for paid in self.between(from, until) {
+            let word = paid.answer.map_or("refused", |(.., rung)| rung.as_str());
+            let count: &mut u64 = rungs.entry(word.to_owned()).or_default();
+            *count = count.saturating_add(1);
+        }
+        rungs
+    }
+}
+
 /// Counts. Payments that were due before the load's beginning do not count.
 pub fn figures(history: &[Attempt], samples: &[Sample], marks: &Marks, load: Load) -> Figures {
     // What came while the edges warmed up says nothing.
@@ -282,22 +327,14 @@ pub fn figures(history: &[Attempt], samples: &[Sample], marks: &Marks, load: Loa
         .filter(|attempt| attempt.intended_at >= marks.epoch)
         .cloned()
         .collect();
-    let history = history.as_slice();
-    let paid = payments(history);
-    let between = |from: u64, until: u64| {
-        let since = move |paid: &&Paid| {
-            let at = paid.due.saturating_sub(marks.epoch);
-            u64::try_from(at).is_ok_and(|at| (from..until).contains(&at))
-        };
-        paid.iter().filter(since)
+    let due = Due {
+        paid: payments(&history),
+        epoch: marks.epoch,
+        deadline_ms: load.deadline_ms,
     };
     let (fault, healed, end) = (marks.fault_ms, marks.healed_ms, marks.end_ms);
-    let p99 = |from: u64, until: u64| p99_ms(between(from, until), load.deadline_ms);
-    let in_time = |from: u64, until: u64| {
-        count(between(from, until).filter(|p| p.is_within(load.deadline_ms)))
-    };
-    let goodput =
-        |from: u64, until: u64| per_second(in_time(from, until), until.saturating_sub(from));
+    let (backlog, drained_in_ms) = drained(samples, marks);
+    let drained_at = drained_in_ms.map_or(end, |ms| healed.saturating_add(ms));
     let back = healed.saturating_add(BACK_WITHIN_MS);
     // A short drill has a short way back too.
     let back = if back < end {
@@ -305,23 +342,20 @@ pub fn figures(history: &[Attempt], samples: &[Sample], marks: &Marks, load: Loa
     } else {
         midway(healed, end)
     };
-    let total = count(paid.iter());
-    let prompt = count(paid.iter().filter(|paid| paid.is_within(PROMPT_MS)));
-    let answered = count(paid.iter().filter(|paid| paid.answer.is_some()));
-    let in_time_all = count(paid.iter().filter(|paid| paid.is_within(load.deadline_ms)));
-    let (backlog, drained_in_ms) = drained(samples, marks);
-    let drained_at = drained_in_ms.map_or(end, |ms| healed.saturating_add(ms));
-    let steady = count(between(0, fault));
-    let mut rungs_in_fault = BTreeMap::new();
-    for paid in between(fault, healed) {
-        let word = paid.answer.map_or("refused", |(.., rung)| rung.as_str());
-        let count: &mut u64 = rungs_in_fault.entry(word.to_owned()).or_default();
-        *count = count.saturating_add(1);
-    }
+    let steady = count(due.between(0, fault));
+    let total = count(due.paid.iter());
+    let prompt = count(due.paid.iter().filter(|paid| paid.is_within(PROMPT_MS)));
+    let answered = count(due.paid.iter().filter(|paid| paid.answer.is_some()));
+    let in_time = due
+        .paid
+        .iter()
+        .filter(|paid| paid.is_within(due.deadline_ms));
     let stood_in = |paid: &&Paid| matches!(paid.answer, Some((.., Rung::StandIn)));
+    let exposed = samples.iter().map(|sample| sample.exposed_minor);
     Figures {
         payments: total,
-        requests: paid
+        requests: due
+            .paid
             .iter()
             .fold(0, |sum, paid| sum.saturating_add(paid.requests)),
         rate_asked: load.rate,
@@ -329,30 +363,29 @@ pub fn figures(history: &[Attempt], samples: &[Sample], marks: &Marks, load: Loa
         unsent: load.unsent,
         prompt,
         prompt_percent: percent(prompt, total),
-        late: answered.saturating_sub(in_time_all),
+        late: answered.saturating_sub(count(in_time)),
         unanswered: total.saturating_sub(answered),
-        steady_percent: percent(in_time(0, fault), steady),
-        wrong: Counts::of(history, load.deadline_ms).wrong,
-        p99_steady_ms: p99(0, fault),
-        p99_fault_ms: p99(fault, healed),
-        p99_after_ms: p99(healed, end),
-        first_stand_in_ms: first_stand_in(history, marks),
-        p99_stand_in_ms: p99_ms(between(fault, healed).filter(stood_in), load.deadline_ms),
-        longest_gap_ms: longest_gap_ms(history, load.deadline_ms),
+        steady_percent: percent(due.in_time(0, fault), steady),
+        wrong: Counts::of(&history, load.deadline_ms).wrong,
+        p99_steady_ms: due.p99(0, fault),
+        p99_fault_ms: due.p99(fault, healed),
+        p99_after_ms: due.p99(healed, end),
+        first_stand_in_ms: first_stand_in(&history, marks),
+        p99_stand_in_ms: p99_ms(
+            due.between(fault, healed).filter(stood_in),
+            load.deadline_ms,
+        ),
+        longest_gap_ms: longest_gap_ms(&history, load.deadline_ms),
         backlog,
         drained_in_ms,
-        p99_draining_ms: p99(healed, drained_at.min(end)),
-        goodput_steady: goodput(0, fault),
-        goodput_fault: goodput(fault, healed),
-        goodput_after: goodput(back, end),
+        p99_draining_ms: due.p99(healed, drained_at.min(end)),
+        goodput_steady: due.goodput(0, fault),
+        goodput_fault: due.goodput(fault, healed),
+        goodput_after: due.goodput(back, end),
         mode_changes: mode_changes(samples, marks),
         fault_minutes: healed.saturating_sub(fault).div_ceil(60_000),
-        rungs_in_fault,
-        exposed_minor: samples
-            .iter()
-            .map(|sample| sample.exposed_minor)
-            .max()
-            .unwrap_or(0),
+        rungs_in_fault: due.rungs(fault, healed),
+        exposed_minor: exposed.max().unwrap_or(0),
         worst_case_minor: samples.first().map_or(0, |sample| sample.worst_case_minor),
     }
 }

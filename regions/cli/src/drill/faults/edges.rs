@@ -181,13 +181,18 @@ async fn prove_unheard(world: &World, edge: u64, broken: &mut Broken) -> anyhow:
         .cloned()
         .unwrap_or_default();
     let connected = link.get("connected").and_then(Value::as_bool);
-    let why = link
-        .get("last_error")
-        .and_then(Value::as_str)
-        .unwrap_or("nothing");
+    let why = link.get("last_error").and_then(Value::as_str);
+    let itself = world.edges.iter().find(|other| other.id == edge);
+    let ready = match itself {
+        Some(itself) => itself.is_ready().await,
+        None => true,
+    };
     broken.saw(
-        connected == Some(false) && why.to_lowercase().contains("expired"),
-        format!("edge {leader}, the leader, has no link to edge {edge}: {why}"),
+        connected == Some(false) && !ready,
+        format!(
+            "edge {leader}, the leader, has no link to edge {edge} ({}), which is ready: {ready}",
+            why.unwrap_or("no error")
+        ),
     );
     Ok(())
 }
