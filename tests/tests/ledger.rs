@@ -20,6 +20,7 @@ use standin_core::ledger::{
 use standin_core::money::{Currency, Money};
 use standin_core::trip::TripChange;
 use standin_drill::servers::{Postgres, PostgresOptions};
+use standin_tests::conformance::clearing;
 use standin_tests::conformance::ledger::{World, approve, event, every_case, outcome, step, uuid};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::NoTls;
@@ -39,6 +40,17 @@ async fn the_ledger_in_postgres_conforms() {
     first.migrate().await.unwrap();
     drop(first);
     every_case(Arc::new(move || Arc::new(open(&url)))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_books_of_reconciliation_conform() {
+    let memory = MemoryLedger::new(Arc::new(SystemClock), None);
+    clearing::every_case(Arc::new(memory)).await;
+    let server = server().await;
+    let url = server.create_database("books").await.unwrap();
+    let ledger = open(&url);
+    ledger.migrate().await.unwrap();
+    clearing::every_case(Arc::new(ledger)).await;
 }
 
 async fn server() -> Postgres {

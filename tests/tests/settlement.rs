@@ -217,14 +217,14 @@ async fn a_month_with_every_discrepancy_planted_finds_exactly_those() {
     let world = World::new(lines).await;
     let began = Instant::now();
     let (report, peak_kib) = world.run("month", "first").await;
+    let took = began.elapsed().as_secs_f64();
+    finds_what_was_planted(&report, &world.expected);
     eprintln!(
-        "{} lines, {} payments: {:.1} s, peak {} MiB",
+        "{} lines, {} payments, found what was planted: {took:.1} s, peak {} MiB",
         world.expected.lines,
         world.expected.payments,
-        began.elapsed().as_secs_f64(),
         peak_kib / 1_024
     );
-    finds_what_was_planted(&report, &world.expected);
     assert!(peak_kib > 0 && peak_kib < PEAK_KIB_MAX, "{peak_kib} KiB");
 
     // The same file again changes nothing.
@@ -368,4 +368,66 @@ async fn two_at_once_find_the_same_and_nothing_twice() {
     assert_eq!(staged, lines.to_string());
     let events = "select count(*) - count(distinct case_id) from finding_events";
     assert_eq!(world.ask("month", events).await, "0");
+    people_settle_findings(&world, &report).await;
+    a_file_that_was_cut_is_refused(&world).await;
+}
+
+/// What somebody resolved stays resolved when it is found again.
+async fn people_settle_findings(world: &World, report: &Report) {
+    let first = report.json()["findings"][0].clone();
+    let id = first["id"].as_str().unwrap();
+    let findings = |words: &[&str]| {
+        let output = Command::new(PROGRAM)
+            .args(["reconcile", "findings"])
+            .args(words)
+            .env("STANDIN_POSTGRES", world.server.url("month"))
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {told}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let ada = ["--operator", "ada", "--reason", "her bank"];
+    findings(&[&["assign", id, "--to", "bea"], ada.as_slice()].concat());
+    let bea = ["--as", "bea", "--reason", "refunded"];
+    findings(&[&["resolve", id], bea.as_slice()].concat());
+    let shown: Value = serde_json::from_str(&findings(&["show", id, "--json"])).unwrap();
+    assert_eq!(shown["state"], "resolved");
+    let trail: Vec<&str> = shown["trail"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(trail, ["found", "assigned", "resolved"]);
+    let listed = findings(&["list", "--state", "resolved", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    let (again, _) = world.run("month", "settled").await;
+    let settled = again.json();
+    assert_eq!(settled["findings"][0]["state"], "resolved");
+    assert_eq!(settled["findings"][0]["owner"], "bea");
+    let exposure = |json: &Value| json["tally"]["exposure"]["all"]["minor"]["USD"].as_i64();
+    let stake = first["at_stake"].as_i64().unwrap();
+    assert_eq!(
+        exposure(&settled).unwrap(),
+        exposure(&report.json()).unwrap() - stake
+    );
+    assert_eq!(settled["broken"], Value::Array(Vec::new()));
+}
+
+/// A file without its end is refused, and leaves nothing behind.
+async fn a_file_that_was_cut_is_refused(world: &World) {
+    let whole = std::fs::read_to_string(world.folder.path().join("clearing.csv")).unwrap();
+    let cut = whole.len() / 2;
+    std::fs::write(world.folder.path().join("clearing.csv"), &whole[..cut]).unwrap();
+    let out = world.out("cut");
+    let mut command = world.command("month", world.server.port(), &out);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("trailer"), "{told}");
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
+    let files = "select count(*) from clearing_files";
+    assert_eq!(world.ask("month", files).await, "1");
 }

@@ -64,7 +64,8 @@ pub trait ClearingBooks: Ledger {
 
     /// Keeps findings as cases, at most [`CASE_ROWS_MAX`]; gives each as it stands, in the order
     /// given. A new one is open. One that is there keeps its owner and state, unless it was resolved
-    /// or written off and its facts are others now: then it is open again.
+    /// or written off and its facts are others now: then it is open again. Of two under one id in one
+    /// call the first counts.
     fn keep_cases(
         &self,
         found: Vec<FoundCase>,
@@ -80,7 +81,7 @@ pub trait ClearingBooks: Ledger {
     ) -> BoxFuture<'_, Result<Vec<Case>, LedgerError>>;
 
     /// One case and everything that happened to it.
-    fn case(&self, id: Uuid) -> BoxFuture<'_, Result<Option<(Case, Vec<CaseEvent>)>, LedgerError>>;
+    fn case(&self, id: Uuid) -> BoxFuture<'_, Result<Option<CaseTrail>, LedgerError>>;
 
     /// Does something to a case, and writes down who did it.
     fn act_on_case(&self, action: CaseAction) -> BoxFuture<'_, Result<Acted, LedgerError>>;
@@ -289,6 +290,9 @@ pub struct Case {
     /// When it was first found.
     pub found_at: Timestamp,
 }
+
+/// A case and everything that happened to it, in order.
+pub type CaseTrail = (Case, Vec<CaseEvent>);
 
 /// Where a case stands, and what keeping it did.
 #[derive(Clone, PartialEq, Eq, Debug)]

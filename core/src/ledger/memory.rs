@@ -23,8 +23,8 @@ use std::task::{Context, Poll, Waker};
 use uuid::Uuid;
 
 use super::clearing::{
-    Acted, Beside, BesideAsk, CLEARING_ROWS_MAX, Case, CaseAction, CaseEvent, CaseFilter,
-    CaseStanding, ClearingBooks, ClearingFile, ClearingLine, FoundCase, StageStep,
+    Acted, Beside, BesideAsk, CLEARING_ROWS_MAX, Case, CaseAction, CaseFilter, CaseStanding,
+    CaseTrail, ClearingBooks, ClearingFile, ClearingLine, FoundCase, StageStep,
 };
 use super::{
     Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
@@ -588,7 +588,7 @@ impl ClearingBooks for MemoryLedger {
         self.with(|state| Ok(state.clearing.cases(&filter, after, limit)))
     }
 
-    fn case(&self, id: Uuid) -> BoxFuture<'_, Result<Option<(Case, Vec<CaseEvent>)>, LedgerError>> {
+    fn case(&self, id: Uuid) -> BoxFuture<'_, Result<Option<CaseTrail>, LedgerError>> {
         self.with(|state| Ok(state.clearing.case(id)))
     }
 

@@ -42,7 +42,7 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::clearing::{
-    Acted, Beside, BesideAsk, Case, CaseAction, CaseEvent, CaseFilter, CaseStanding, ClearingBooks,
+    Acted, Beside, BesideAsk, Case, CaseAction, CaseFilter, CaseStanding, CaseTrail, ClearingBooks,
     ClearingFile, ClearingLine, FoundCase, StageStep,
 };
 use super::{
@@ -617,7 +617,7 @@ impl ClearingBooks for PostgresLedger {
         ))
     }
 
-    fn case(&self, id: Uuid) -> BoxFuture<'_, Result<Option<(Case, Vec<CaseEvent>)>, LedgerError>> {
+    fn case(&self, id: Uuid) -> BoxFuture<'_, Result<Option<CaseTrail>, LedgerError>> {
         on!(self.background, |lease| cases::one(&lease, id))
     }
 

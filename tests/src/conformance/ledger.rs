@@ -140,6 +140,15 @@ impl World {
         }
     }
 
+    /// The same of a ledger that is there; its further clients are this one.
+    pub fn of(ledger: Arc<dyn Ledger>) -> Self {
+        let open = Arc::clone(&ledger);
+        Self {
+            ledger,
+            open: Arc::new(move || Arc::clone(&open)),
+        }
+    }
+
     /// Further clients, each its own ledger.
     pub fn clients(&self, number: usize) -> Vec<Arc<dyn Ledger>> {
         (0..number).map(|_| (self.open)()).collect()

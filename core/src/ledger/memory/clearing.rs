@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::super::clearing::{
     Acted, CASE_ROWS_MAX, CLEARING_ROWS_MAX, Case, CaseAction, CaseEvent, CaseFilter, CaseStanding,
-    CaseState, ClearingFile, ClearingLine, FileState, FoundCase, Kept, RECONCILE, StageStep,
+    CaseState, CaseTrail, ClearingFile, ClearingLine, FileState, FoundCase, Kept, RECONCILE,
+    StageStep,
 };
 use super::super::rows::{without_nul, wrong};
 use super::super::{AuditRow, LedgerError};
@@ -29,7 +30,7 @@ pub(super) struct Clearing {
     lines: BTreeMap<(Uuid, u64), ClearingLine>,
     by_payment: BTreeSet<(TransactionId, Uuid, u64)>,
     by_shopper: BTreeSet<(ShopperId, Uuid, u64)>,
-    cases: BTreeMap<Uuid, (Case, Vec<CaseEvent>)>,
+    cases: BTreeMap<Uuid, CaseTrail>,
 }
 
 // === impl Clearing ===
@@ -162,13 +163,19 @@ impl Clearing {
         if self.cases.len().saturating_add(found.len()) > CASES_MAX {
             return Err(full("cases"));
         }
-        Ok(found.iter().map(|case| self.keep_case(case, at)).collect())
+        let mut seen = BTreeSet::new();
+        let keep = |case: &FoundCase| {
+            let again = !seen.insert(case.id);
+            self.keep_case(case, again, at)
+        };
+        Ok(found.iter().map(keep).collect())
     }
 
-    fn keep_case(&mut self, found: &FoundCase, at: Timestamp) -> CaseStanding {
+    fn keep_case(&mut self, found: &FoundCase, again: bool, at: Timestamp) -> CaseStanding {
         let (kept, case, trail) = match self.cases.get_mut(&found.id) {
             Some((case, trail)) => {
-                let kept = case.state.kept(case.found.facts == found.facts);
+                // Of two under one id in one call the first says how it stands.
+                let kept = case.state.kept(again || case.found.facts == found.facts);
                 if kept != Kept::Known {
                     case.found.detail.clone_from(&found.detail);
                     case.found.amount = found.amount;
@@ -235,7 +242,7 @@ impl Clearing {
         fitting.cloned().collect()
     }
 
-    pub(super) fn case(&self, id: Uuid) -> Option<(Case, Vec<CaseEvent>)> {
+    pub(super) fn case(&self, id: Uuid) -> Option<CaseTrail> {
         self.cases.get(&id).cloned()
     }
 

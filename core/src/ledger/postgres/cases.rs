@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::super::clearing::{
     Acted, CASE_ROWS_MAX, Case, CaseAction, CaseEvent, CaseFilter, CaseStanding, CaseState,
-    FoundCase, Kept, RECONCILE,
+    CaseTrail, FoundCase, Kept, RECONCILE,
 };
 use super::super::rows::{without_nul, wrong};
 use super::decode::{Params, execute, get, maybe, nearest_time, number, query, time, word};
@@ -54,10 +54,14 @@ pub(super) async fn keep(
     }
     let mut standings = Vec::new();
     let mut changed = Vec::new();
+    let mut seen = BTreeSet::new();
     for case in found {
         let row = there.get(&case.id).ok_or_else(|| wrong("a case is gone"))?;
         let state: CaseState = word(row, "state")?;
-        let kept = if new.contains(&case.id) {
+        // Of two under one id the first counts.
+        let kept = if !seen.insert(case.id) {
+            Kept::Known
+        } else if new.contains(&case.id) {
             Kept::New
         } else {
             state.kept(get::<&str>(row, "facts")? == without_nul(&case.facts))
@@ -247,10 +251,7 @@ pub(super) async fn after(
 }
 
 /// One case and its trail.
-pub(super) async fn one(
-    client: &Object,
-    id: Uuid,
-) -> Result<Option<(Case, Vec<CaseEvent>)>, Failure> {
+pub(super) async fn one(client: &Object, id: Uuid) -> Result<Option<CaseTrail>, Failure> {
     let sql = format!("select {CASE} from finding_cases f where f.case_id = $1");
     let rows = query(client, &sql, &[&id]).await?;
     let Some(case) = rows.first().map(read).transpose()? else {

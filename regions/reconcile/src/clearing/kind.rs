@@ -131,12 +131,13 @@ impl Age {
     pub fn of(at: Timestamp, now: Timestamp) -> Self {
         const HOUR_MS: u64 = 3_600_000;
         const DAY_MS: u64 = 24 * HOUR_MS;
+        let most = |days: u64| DAY_MS.saturating_mul(days);
         match now.millis_since(at) {
-            ..=HOUR_MS => Self::Hour,
-            ..=DAY_MS => Self::Day,
-            age if age <= DAY_MS.saturating_mul(3) => Self::ThreeDays,
-            age if age <= DAY_MS.saturating_mul(7) => Self::Week,
-            age if age <= DAY_MS.saturating_mul(31) => Self::Month,
+            age if age <= HOUR_MS => Self::Hour,
+            age if age <= DAY_MS => Self::Day,
+            age if age <= most(3) => Self::ThreeDays,
+            age if age <= most(7) => Self::Week,
+            age if age <= most(31) => Self::Month,
             _ => Self::Older,
         }
     }

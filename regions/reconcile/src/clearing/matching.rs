@@ -279,7 +279,7 @@ impl Assigned {
             standing: vec![None; group.lines.len()],
         };
         assigned.set_repeated_apart(group);
-        assigned.by_name(group);
+        assigned.by_name(group, scope);
         assigned.by_nearness(group, scope);
         assigned
     }
@@ -299,11 +299,13 @@ impl Assigned {
         }
     }
 
-    fn by_name(&mut self, group: &Group) {
+    /// A line that names another bank's payment names none of this bank's.
+    fn by_name(&mut self, group: &Group, scope: &Scope) {
         let places: BTreeMap<TransactionId, usize> = group
             .payments
             .iter()
             .enumerate()
+            .filter(|(_, payment)| payment.row.answer.bank == scope.bank)
             .map(|(place, payment)| (payment.row.answer.transaction_id, place))
             .collect();
         for (number, line) in group.lines.iter().enumerate() {

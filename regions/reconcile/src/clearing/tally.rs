@@ -81,7 +81,6 @@ pub struct Named {
     /// Which.
     pub name: String,
     /// How much.
-    #[serde(flatten)]
     pub sum: KindSum,
 }
 
