@@ -868,8 +868,11 @@ mod tests {
     }
 
     fn from_hex(line: &str) -> Vec<u8> {
-        let digit = |at: usize| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
-        (0..line.len()).step_by(2).map(digit).collect()
+        let byte = |digits: &[u8]| {
+            let digits = std::str::from_utf8(digits).unwrap();
+            u8::from_str_radix(digits, 16).unwrap()
+        };
+        line.as_bytes().chunks(2).map(byte).collect()
     }
 
     fn schema(entry: &Entry) -> u16 {
@@ -931,6 +934,19 @@ mod tests {
             })),
             3
         );
+        let card = Card {
+            bank: "first".parse().unwrap(),
+            token: "ic_1".to_owned(),
+        };
+        let shopper = None;
+        assert_eq!(
+            schema(&Entry::Platform(PlatformEvent::CardSet { card, shopper })),
+            3
+        );
+    }
+
+    #[test]
+    fn orders_for_a_time_are_written_in_the_newer_schema() {
         for what in [
             OperatorOrder::StandInFor {
                 mode: StandInMode::Force,
@@ -947,15 +963,6 @@ mod tests {
             };
             assert_eq!(schema(&Entry::Operator(action)), 3);
         }
-        let card = Card {
-            bank: "first".parse().unwrap(),
-            token: "ic_1".to_owned(),
-        };
-        let shopper = None;
-        assert_eq!(
-            schema(&Entry::Platform(PlatformEvent::CardSet { card, shopper })),
-            3
-        );
     }
 
     #[test]
