@@ -390,7 +390,7 @@ fn of_the_log() -> Vec<Drill> {
             "certificate-expired",
             "An edge starts with a certificate that has expired",
             "The other edges have no link to it and go on without it; with a fresh certificate it comes \
-             in by itself, without another start.",
+             in: by itself, or after another start where it had given up.",
             vec![Fault::CertificateExpired],
         )
         .expects(prompt(99.0)),

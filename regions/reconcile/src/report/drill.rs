@@ -19,6 +19,8 @@ pub const PROMPT_MS: u64 = 300;
 /// Of the payments that are due while all is well, so many percent are answered in time, or the drill
 /// has no steady state to disturb.
 pub const STEADY_PERCENT: f64 = 99.0;
+/// And so many percent of them on rung `primary`: who stands in already shows nothing by standing in.
+pub const ON_PRIMARY_PERCENT: f64 = 90.0;
 /// Goodput is back so long after the fault has ended.
 pub const BACK_WITHIN_MS: u64 = 10_000;
 
@@ -153,6 +155,9 @@ pub struct Figures {
     pub unanswered: u64,
     /// Of the payments due before the fault, so many percent were answered in time.
     pub steady_percent: f64,
+    /// Of the same, so many percent were answered on rung `primary`.
+    #[serde(default)]
+    pub on_primary_percent: f64,
     /// Replies that differ from what the payment was made to get.
     pub wrong: u64,
     /// 99th percentile from the due moment to the first answer before the fault; a payment without one
@@ -351,6 +356,8 @@ pub fn figures(history: &[Attempt], samples: &[Sample], marks: &Marks, load: Loa
         .iter()
         .filter(|paid| paid.is_within(due.deadline_ms));
     let stood_in = |paid: &&Paid| matches!(paid.answer, Some((.., Rung::StandIn)));
+    let on_primary = |paid: &&Paid| matches!(paid.answer, Some((.., Rung::Primary)));
+    let on_primary = count(due.between(0, fault).filter(on_primary));
     let exposed = samples.iter().map(|sample| sample.exposed_minor);
     Figures {
         payments: total,
@@ -366,6 +373,7 @@ pub fn figures(history: &[Attempt], samples: &[Sample], marks: &Marks, load: Loa
         late: answered.saturating_sub(count(in_time)),
         unanswered: total.saturating_sub(answered),
         steady_percent: percent(due.in_time(0, fault), steady),
+        on_primary_percent: percent(on_primary, steady),
         wrong: Counts::of(&history, load.deadline_ms).wrong,
         p99_steady_ms: due.p99(0, fault),
         p99_fault_ms: due.p99(fault, healed),
@@ -440,6 +448,7 @@ fn injected(injection: &Injection) -> Check {
 fn steady(figures: &Figures) -> Check {
     let Figures {
         steady_percent,
+        on_primary_percent,
         rate_held,
         rate_asked,
         unsent,
@@ -448,10 +457,13 @@ fn steady(figures: &Figures) -> Check {
     let held = *rate_held >= f64_of(*rate_asked) * 0.95;
     check(
         "steady",
-        *steady_percent >= STEADY_PERCENT && *unsent == 0 && held,
+        *steady_percent >= STEADY_PERCENT
+            && *on_primary_percent >= ON_PRIMARY_PERCENT
+            && *unsent == 0
+            && held,
         format!(
             "before the fault {rate_held:.0} of {rate_asked} payments/s, {steady_percent:.2} % answered in \
-             time, p99 {:.1} ms; {unsent} not sent",
+             time, {on_primary_percent:.1} % on primary, p99 {:.1} ms; {unsent} not sent",
             figures.p99_steady_ms
         ),
     )

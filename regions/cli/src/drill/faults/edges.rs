@@ -129,8 +129,15 @@ pub(super) async fn heal(
     }
     if fault == Fault::CertificateExpired {
         world.common.papers.sign_edge(down, None)?;
-        // It is not started again: edges look at their files by themselves.
-        return world.edge(down)?.ready().await;
+        let edge = world.edge(down)?;
+        // Edges look at their files by themselves; one that gave up is started again.
+        if !edge.runs() {
+            edge.spawn()?;
+            broken
+                .notes
+                .push(format!("Edge {down} had given up, and was started again."));
+        }
+        return edge.ready().await;
     }
     let edge = world.edge(down)?;
     let log = contents(&DirectoryLog::new(edge.wal())).await;

@@ -237,6 +237,15 @@ fn a_drill_without_a_steady_state_fails() {
 }
 
 #[test]
+fn edges_that_stand_in_already_are_no_steady_state() {
+    let mut history = good();
+    for attempt in &mut history[..11] {
+        *attempt = paid(attempt.intended_at - EPOCH, 10, Rung::StandIn);
+    }
+    assert_eq!(broken(&history, &samples(), &injection()), ["steady"]);
+}
+
+#[test]
 fn nobody_who_stands_in_or_too_late_breaks_l2() {
     let on_primary: Vec<Attempt> = (0..400).map(|n| paid(n * 100, 10, Rung::Primary)).collect();
     assert_eq!(
