@@ -102,6 +102,15 @@ struct Payment {
     store: u64,
 }
 
+/// How a payment stands in the ledger.
+struct Booked<'a> {
+    state: &'a str,
+    verdict: &'a str,
+    reversed: i64,
+    cap: i64,
+    rung: &'a str,
+}
+
 /// A line of the file.
 struct Line<'a> {
     sort: &'static str,
@@ -180,17 +189,14 @@ impl Month {
 
     /// One shopper's story.
     fn tell(&mut self, shopper: u64) {
-        let story = self
-            .stories
-            .get(&shopper)
-            .copied()
-            .unwrap_or_else(|| match shopper % 100 {
-                3 | 13 | 23 => Story::Tipped,
-                37 => Story::Split,
-                50 | 54 => Story::Declined,
-                61 => Story::Near,
-                _ => Story::Plain,
-            });
+        let everyday = match shopper % 100 {
+            3 | 13 | 23 => Story::Tipped,
+            37 => Story::Split,
+            50 | 54 => Story::Declined,
+            61 => Story::Near,
+            _ => Story::Plain,
+        };
+        let story = self.stories.get(&shopper).copied().unwrap_or(everyday);
         let payment = self.payment(shopper, 0);
         match story {
             Story::Plain => self.approve_and_charge(&payment, payment.amount),
@@ -302,14 +308,8 @@ impl Month {
         let amount = payment.amount;
         match kind {
             K::OverCap => {
-                self.tables.authorization(
-                    payment,
-                    "final",
-                    "approved",
-                    0,
-                    amount - 300,
-                    "isolated",
-                );
+                self.tables
+                    .authorization(payment, &Booked::approved(amount - 300, "isolated"));
                 self.tables.trip(payment, amount);
                 self.charge(payment, amount, 20);
             }
@@ -320,7 +320,7 @@ impl Month {
                     amount * 2
                 };
                 self.tables
-                    .authorization(payment, "final", "approved", 0, amount, "primary");
+                    .authorization(payment, &Booked::approved(amount, "primary"));
                 self.tables.trip(payment, picked);
                 self.charge(payment, amount, 20);
             }
@@ -329,7 +329,7 @@ impl Month {
                 (twin.trip, twin.at) = (payment.trip, payment.at + 45_000);
                 for one in [payment, &twin] {
                     self.tables
-                        .authorization(one, "final", "approved", 0, amount * 2, "primary");
+                        .authorization(one, &Booked::approved(amount * 2, "primary"));
                     self.charge(one, amount, 20);
                 }
                 self.tables.trip(payment, amount * 2);
@@ -410,8 +410,14 @@ impl Month {
             "primary"
         };
         let cap = payment.amount + 1_000;
-        self.tables
-            .authorization(payment, state, verdict, reversed, cap, rung);
+        let booked = Booked {
+            state,
+            verdict,
+            reversed,
+            cap,
+            rung,
+        };
+        self.tables.authorization(payment, &booked);
         self.tables.trip(payment, payment.amount);
         self.expected.payments = self.tables.payments();
     }
@@ -500,6 +506,20 @@ impl Month {
     fn expect(&mut self, kind: DiscrepancyKind, what: &str) {
         let planted = self.expected.found.entry(kind).or_default();
         assert!(planted.insert(what.to_owned()), "{kind:?} {what} twice");
+    }
+}
+
+// === impl Booked ===
+
+impl<'a> Booked<'a> {
+    fn approved(cap: i64, rung: &'a str) -> Self {
+        Self {
+            state: "final",
+            verdict: "approved",
+            reversed: 0,
+            cap,
+            rung,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use standin_core::ledger::postgres::{PostgresConfig, PostgresLedger};
@@ -24,6 +24,7 @@ use standin_drill::proxy::{Direction, Proxy, Tap, Verdict};
 use standin_drill::servers::{Postgres, PostgresOptions};
 use standin_tests::month::{AS_OF, BANK, Expected, MAPPING, Month};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_standin-under-test");
 /// Lines of the month, unless the environment says otherwise.

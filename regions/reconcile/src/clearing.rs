@@ -1,7 +1,7 @@
 //! A bank's clearing file against the ledger: what was charged, against what was approved, what the
 //! bank told us meanwhile, and what the shopper's cart came to.
 //!
-//! Read in this order: [`mapping`] (what a bank's columns mean), [`file`] (bytes become lines, and
+//! Read in this order: [`mapping`] (what a bank's columns mean), [`mod@file`] (bytes become lines, and
 //! nothing is dropped unseen), [`rules`] and [`matching`] (pure: one shopper's payments and lines in,
 //! states and discrepancies out), [`tally`] (counts and sums that must add up), [`job`] (stages,
 //! scans, keeps the findings), [`report`].

@@ -10,7 +10,7 @@ use standin_core::id::TransactionId;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
-use super::{BANK, Payment, store_id};
+use super::{BANK, Booked, Payment, store_id};
 
 const AUTHORIZATIONS: &str = "authorizations (shopper_id, transaction_id, state, fingerprint, bank, \
      verdict, reason, code, amount, currency, rung, why, cap, approved_before, trip_id, \
@@ -72,15 +72,14 @@ impl Tables {
         }
     }
 
-    pub(super) fn authorization(
-        &mut self,
-        payment: &Payment,
-        state: &str,
-        verdict: &str,
-        reversed: i64,
-        cap: i64,
-        rung: &str,
-    ) {
+    pub(super) fn authorization(&mut self, payment: &Payment, booked: &Booked<'_>) {
+        let Booked {
+            state,
+            verdict,
+            reversed,
+            cap,
+            rung,
+        } = *booked;
         self.payments += 1;
         let Payment {
             shopper,
