@@ -13,6 +13,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use standin_tests::harness::Browser;
+use standin_tests::harness::browser::file_url;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_standin-under-test");
 /// Drills that a test runs, one of each row.
@@ -87,7 +89,7 @@ fn keeps_its_promises(report: &Value) {
     assert!(report["figures"]["payments"].as_u64().unwrap() > 400);
 }
 
-fn one_of(row: usize) {
+async fn one_of(row: usize) {
     let choices = CHOICES[row];
     let at = usize::try_from(choice()).unwrap_or(0) % choices.len();
     let (name, out) = (choices[at], tempfile::tempdir().unwrap());
@@ -96,6 +98,14 @@ fn one_of(row: usize) {
     let page = std::fs::read_to_string(out.path().join(name).join("drill.html")).unwrap();
     let title = report["title"].as_str().unwrap().replace('\'', "&#39;");
     assert!(page.contains(&title), "{title}");
+    let words = [
+        report["title"].as_str().unwrap(),
+        "Money approved without the primary",
+        "kept",
+        "S15",
+    ];
+    let url = file_url(&out.path().join(name).join("drill.html"));
+    Browser::start().check("drill", &url, &words).await;
     // The pages are made again from what was measured.
     let index = out.path().join("index.html");
     std::fs::remove_file(&index).unwrap();
@@ -103,16 +113,19 @@ fn one_of(row: usize) {
     let reports: Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!(reports[0], report);
     assert!(std::fs::read_to_string(&index).unwrap().contains(name));
+    Browser::start()
+        .check("drills", &file_url(&index), &[words[0]])
+        .await;
 }
 
-#[test]
-fn a_drill_of_the_primary_keeps_every_promise() {
-    one_of(0);
+#[tokio::test]
+async fn a_drill_of_the_primary_keeps_every_promise() {
+    one_of(0).await;
 }
 
-#[test]
-fn a_drill_of_edges_links_or_trip_cache_keeps_every_promise() {
-    one_of(1);
+#[tokio::test]
+async fn a_drill_of_edges_links_or_trip_cache_keeps_every_promise() {
+    one_of(1).await;
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
+use standin_core::clock::{Clock as _, SystemClock};
 use standin_reconcile::history::{self, Attempt};
 use standin_reconcile::report::drill::DrillReport;
 use standin_reconcile::report::html;
@@ -257,15 +258,18 @@ impl RunArgs {
         let mut reports = Vec::new();
         let mut not_done = Vec::new();
         for drill in drills {
+            let folder = self.out.join(drill.name);
+            begin(&folder, &drill)?;
             let ran = Box::pin(run::run(&drill, &seed, settings, &live)).await;
             match ran {
                 Ok((report, history)) => {
-                    write(&self.out.join(drill.name), &report, &history)?;
+                    write(&folder, &report, &history)?;
                     live.suspend(|| eprintln!("{}", line(&report)));
                     reports.push(report);
                 }
                 // The others are worth running all the same.
                 Err(error) => {
+                    drop(std::fs::remove_file(folder.join(JSON)));
                     live.suspend(|| eprintln!("{}: not done: {error:#}", drill.name));
                     not_done.push(drill.name);
                 }
@@ -288,6 +292,7 @@ impl ReportArgs {
     fn run(self) -> anyhow::Result<u8> {
         if self.dir.join(JSON).is_file() {
             let report = read(&self.dir.join(JSON))?;
+            let report = report.context("the drill has not ended, or was ended from outside")?;
             write_page(&self.dir, &report)?;
             return shown(&[report], self.json);
         }
@@ -297,7 +302,10 @@ impl ReportArgs {
         for entry in entries {
             let folder = entry?.path();
             if folder.join(JSON).is_file() {
-                let report = read(&folder.join(JSON))?;
+                let Some(report) = read(&folder.join(JSON))? else {
+                    eprintln!("{}: has not ended, left out", folder.display());
+                    continue;
+                };
                 write_page(&folder, &report)?;
                 reports.push(report);
             }
@@ -332,6 +340,19 @@ fn shown(reports: &[DrillReport], json: bool) -> anyhow::Result<u8> {
     Ok(if all { 0 } else { 2 })
 }
 
+/// Says that a drill is under way, for the console; its report takes the place of that.
+fn begin(folder: &Path, drill: &Drill) -> anyhow::Result<()> {
+    let place = || format!("cannot write to {}", folder.display());
+    std::fs::create_dir_all(folder).with_context(place)?;
+    let begun = serde_json::to_vec_pretty(&serde_json::json!({
+        "name": drill.name,
+        "title": drill.title,
+        "started_at": SystemClock.now().to_string(),
+        "phase": "under way",
+    }))?;
+    std::fs::write(folder.join(JSON), begun).with_context(place)
+}
+
 fn write(folder: &Path, report: &DrillReport, attempts: &[Attempt]) -> anyhow::Result<()> {
     let place = || format!("cannot write to {}", folder.display());
     std::fs::create_dir_all(folder).with_context(place)?;
@@ -347,10 +368,15 @@ fn write_page(folder: &Path, report: &DrillReport) -> anyhow::Result<()> {
     std::fs::write(folder.join(HTML), html::drill(report)?).with_context(place)
 }
 
-fn read(file: &Path) -> anyhow::Result<DrillReport> {
+/// A drill's report; `None` while there is none yet.
+fn read(file: &Path) -> anyhow::Result<Option<DrillReport>> {
     let place = || format!("cannot read {}", file.display());
     let text = std::fs::read(file).with_context(place)?;
-    serde_json::from_slice(&text).with_context(place)
+    let value: serde_json::Value = serde_json::from_slice(&text).with_context(place)?;
+    if value.get("phase").is_some() {
+        return Ok(None);
+    }
+    serde_json::from_value(value).map(Some).with_context(place)
 }
 
 /// One drill in a line.
