@@ -272,6 +272,13 @@ impl Heard {
         }
     }
 
+    /// Whether its amount, in major units, is this one. A JSON number has lost the zeros at its end:
+    /// 2.70 came as 2.7.
+    pub fn says(&self, amount: Money) -> bool {
+        let heard = self.amount.as_deref();
+        heard.is_some_and(|text| Money::parse(text, amount.currency()) == Ok(amount))
+    }
+
     /// For people: the verdict and why.
     pub fn words(&self) -> String {
         let verdict = self.verdict.map_or("no answer", Verdict::as_str);

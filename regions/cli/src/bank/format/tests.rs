@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 
 fn payment(format: Format) -> Payment {
@@ -148,4 +150,16 @@ fn replies_are_read_in_each_formats_words() {
     ] {
         assert_eq!(heard(format, &reply(status, body)).words(), words);
     }
+}
+
+#[test]
+fn an_amount_is_what_it_is_worth_however_it_is_written() {
+    let body =
+        json!({"jit_funding": {"amount": 2.70, "metadata": {"standin_reason": "taken_back"}}});
+    let heard = marqeta::heard(200, &body);
+    assert_eq!(heard.amount.as_deref(), Some("2.7"));
+    let dollars = |minor| Money::from_minor(minor, Currency::USD);
+    assert!(heard.says(dollars(270)));
+    assert!(!heard.says(dollars(271)));
+    assert!(!Heard::default().says(dollars(0)));
 }

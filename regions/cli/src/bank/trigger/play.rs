@@ -246,13 +246,13 @@ impl<'a> Play<'a> {
             let amount = Money::from_minor(amount, money.currency());
             let written = self.taking_back(key, amount)?;
             let call = self.call(written);
-            let (before, digits) = (first.take(), amount.to_decimal());
+            let before = first.take();
             let promised = "as much came back; the same again says the same";
             let reply = self.step(what, call, promised, |seen| {
                 let same = before.as_ref().is_none_or(|before: &Bytes| {
                     what != "the same reversal again" || *before == seen.reply.body
                 });
-                seen.gave_back() && seen.heard.amount.as_ref() == Some(&digits) && same
+                seen.gave_back() && seen.heard.says(amount) && same
             });
             let Some(reply) = reply.await? else {
                 return Ok(());
