@@ -65,6 +65,17 @@ pub(super) enum Fault {
     },
 }
 
+/// Where a fault is, and who knows how to break it, prove it and put it right.
+enum Place {
+    Postgres,
+    PostgresLink(Trouble),
+    Redis,
+    Edges,
+    CutLeader { both_ways: bool },
+    Swizzle,
+    Load { times: u64 },
+}
+
 /// What a link does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Trouble {
@@ -131,6 +142,29 @@ impl Broken {
 // === impl Fault ===
 
 impl Fault {
+    fn place(self) -> Place {
+        match self {
+            Self::PrimaryKilled
+            | Self::PrimaryHung
+            | Self::PrimaryReadOnly
+            | Self::PrimaryFull
+            | Self::PrimaryLost
+            | Self::StandbyHung => Place::Postgres,
+            Self::PrimaryLink(trouble) => Place::PostgresLink(trouble),
+            Self::ReplicaKilled | Self::ReplicaHung | Self::ReplicaStale | Self::ReplicaWiped => {
+                Place::Redis
+            }
+            Self::LeaderKilled
+            | Self::LeaderHung
+            | Self::KeeperDiskLost
+            | Self::RegionLost
+            | Self::CertificateExpired => Place::Edges,
+            Self::LeaderCut { both_ways } => Place::CutLeader { both_ways },
+            Self::Swizzle => Place::Swizzle,
+            Self::Flood { times } => Place::Load { times },
+        }
+    }
+
     /// Breaks it.
     pub(super) async fn inject(
         self,
@@ -138,28 +172,17 @@ impl Fault {
         bank: &Bank,
         broken: &mut Broken,
     ) -> anyhow::Result<()> {
-        match self {
-            Self::PrimaryKilled
-            | Self::PrimaryHung
-            | Self::PrimaryReadOnly
-            | Self::PrimaryFull
-            | Self::PrimaryLost
-            | Self::StandbyHung => postgres::inject(self, world, broken).await,
-            Self::PrimaryLink(trouble) => {
+        match self.place() {
+            Place::Postgres => postgres::inject(self, world, broken).await,
+            Place::PostgresLink(trouble) => {
                 links::trouble(world, trouble, broken);
                 Ok(())
             }
-            Self::ReplicaKilled | Self::ReplicaHung | Self::ReplicaStale | Self::ReplicaWiped => {
-                redis::inject(self, world, broken).await
-            }
-            Self::LeaderKilled
-            | Self::LeaderHung
-            | Self::KeeperDiskLost
-            | Self::RegionLost
-            | Self::CertificateExpired => edges::inject(self, world, broken).await,
-            Self::LeaderCut { both_ways } => links::cut_leader(world, both_ways, broken).await,
-            Self::Swizzle => links::swizzle(world, broken).await,
-            Self::Flood { .. } => {
+            Place::Redis => redis::inject(self, world, broken).await,
+            Place::Edges => edges::inject(self, world, broken).await,
+            Place::CutLeader { both_ways } => links::cut_leader(world, both_ways, broken).await,
+            Place::Swizzle => links::swizzle(world, broken).await,
+            Place::Load { .. } => {
                 broken.counted = bank.sent();
                 Ok(())
             }
@@ -174,26 +197,17 @@ impl Fault {
         (rate, lasted): (u64, Duration),
         broken: &mut Broken,
     ) -> anyhow::Result<()> {
-        match self {
-            Self::PrimaryKilled
-            | Self::PrimaryHung
-            | Self::PrimaryReadOnly
-            | Self::PrimaryFull
-            | Self::PrimaryLost
-            | Self::StandbyHung => postgres::prove(self, world, broken).await,
-            Self::PrimaryLink(trouble) => links::prove(world, trouble, broken),
-            Self::ReplicaKilled | Self::ReplicaHung | Self::ReplicaStale | Self::ReplicaWiped => {
+        match self.place() {
+            Place::Postgres => postgres::prove(self, world, broken).await,
+            Place::PostgresLink(trouble) => links::prove(world, trouble, broken),
+            Place::Redis => {
                 redis::prove(self, world, broken).await?;
             }
-            Self::LeaderKilled
-            | Self::LeaderHung
-            | Self::KeeperDiskLost
-            | Self::RegionLost
-            | Self::CertificateExpired => {
+            Place::Edges => {
                 edges::prove(self, world, broken).await?;
             }
-            Self::LeaderCut { .. } | Self::Swizzle => links::prove_cut(world, broken)?,
-            Self::Flood { times } => {
+            Place::CutLeader { .. } | Place::Swizzle => links::prove_cut(world, broken)?,
+            Place::Load { times } => {
                 let sent = bank.sent().saturating_sub(broken.counted);
                 let ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
                 let usual = rate.saturating_mul(ms) / 1_000;
@@ -207,27 +221,16 @@ impl Fault {
 
     /// Puts it right.
     pub(super) async fn heal(self, world: &mut World, broken: &mut Broken) -> anyhow::Result<()> {
-        match self {
-            Self::PrimaryKilled
-            | Self::PrimaryHung
-            | Self::PrimaryReadOnly
-            | Self::PrimaryFull
-            | Self::PrimaryLost
-            | Self::StandbyHung => postgres::heal(self, world, broken).await,
-            Self::PrimaryLink(_) => {
+        match self.place() {
+            Place::Postgres => postgres::heal(self, world, broken).await,
+            Place::PostgresLink(_) => {
                 links::untrouble(world);
                 Ok(())
             }
-            Self::ReplicaKilled | Self::ReplicaHung | Self::ReplicaStale | Self::ReplicaWiped => {
-                redis::heal(self, world).await
-            }
-            Self::LeaderKilled
-            | Self::LeaderHung
-            | Self::KeeperDiskLost
-            | Self::RegionLost
-            | Self::CertificateExpired => edges::heal(self, world, broken).await,
-            Self::LeaderCut { .. } | Self::Swizzle => links::heal_cut(world, broken).await,
-            Self::Flood { .. } => Ok(()),
+            Place::Redis => redis::heal(self, world).await,
+            Place::Edges => edges::heal(self, world, broken).await,
+            Place::CutLeader { .. } | Place::Swizzle => links::heal_cut(world, broken).await,
+            Place::Load { .. } => Ok(()),
         }
     }
 }

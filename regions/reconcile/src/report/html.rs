@@ -11,7 +11,7 @@ use standin_core::ledger::AuthorizationState;
 
 use super::chart::{Chart, charts};
 use super::reconciliation::{LogMatch, OutageProof, Reconciliation};
-use super::{DemoReport, PhaseReport};
+use super::{DemoReport, PhaseReport, Shade};
 use crate::checker::{Check, MAJORITY, PROMISES};
 use crate::totals::{Line, Totals, grouped, in_words};
 
@@ -85,14 +85,7 @@ pub fn demo(report: &DemoReport) -> Result<String, askama::Error> {
             tile(report.wal.backlog, "still to drain"),
         ],
         charts: charts(&report.timeline, &report.outages),
-        shades: report
-            .outages
-            .iter()
-            .map(|shade| {
-                let (from, until) = (tenths(shade.from_ms), tenths(shade.until_ms));
-                format!("{} from {from} s to {until} s", shade.label)
-            })
-            .collect(),
+        shades: told(&report.outages),
         phases: &report.phases,
         checks: &report.checks,
         reconciliation: report.reconciliation.as_ref(),
@@ -200,6 +193,15 @@ fn demo_verdict(report: &DemoReport) -> String {
     } else {
         format!("Not held: {}.", wrong.join("; "))
     }
+}
+
+/// What the shades of a timeline are, in words.
+fn told(shades: &[Shade]) -> Vec<String> {
+    let words = |shade: &Shade| {
+        let (from, until) = (tenths(shade.from_ms), tenths(shade.until_ms));
+        format!("{} from {from} s to {until} s", shade.label)
+    };
+    shades.iter().map(words).collect()
 }
 
 /// Milliseconds as seconds with one decimal.

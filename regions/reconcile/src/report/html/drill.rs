@@ -4,7 +4,7 @@ use askama::Template;
 
 use super::super::chart::{self, Chart};
 use super::super::drill::{DrillReport, Figures};
-use super::{Tile, grouped, promise, tenths};
+use super::{Tile, grouped, promise, told};
 use crate::checker::Check;
 use crate::report::PhaseReport;
 
@@ -81,14 +81,7 @@ pub fn drill(report: &DrillReport) -> Result<String, askama::Error> {
         verdicts: &report.verdicts,
         notes: &report.notes,
         charts,
-        shades: report
-            .shades
-            .iter()
-            .map(|shade| {
-                let (from, until) = (tenths(shade.from_ms), tenths(shade.until_ms));
-                format!("{} from {from} s to {until} s", shade.label)
-            })
-            .collect(),
+        shades: told(&report.shades),
         phases: &report.phases,
         checks: &report.checks,
     }
