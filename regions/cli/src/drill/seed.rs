@@ -63,6 +63,8 @@ impl Seed {
         let mut sheets: Vec<TripSheet> = made.buffer_unordered(AT_ONCE).try_collect().await?;
         sheets.sort_by_key(|sheet| sheet.trip.shopper);
         ledger.close();
+        // As after every load of a ledger: else autovacuum comes to all of it while the drill runs.
+        postgres.execute(DATABASE, "vacuum analyze").await?;
         let saved = folder.path().join("cluster");
         postgres.save(&saved).await?;
         Ok(Self {
