@@ -66,7 +66,9 @@ pub struct GroupConfig {
     pub incarnation: Uuid,
     /// How often a leader says that it is there.
     pub heartbeat: Duration,
-    /// A follower that hears nothing for a random time between the two asks for votes.
+    /// A follower that hears nothing of its leader for a random time between the two, which it draws when
+    /// it opens, asks for votes. The first must be more than half the second and a heartbeat: half the
+    /// second is the lease in which nobody votes for another leader.
     pub election: [Duration; 2],
     /// Batches of this node under way at once.
     pub batches_max: usize,
@@ -174,15 +176,15 @@ pub struct GroupStatus {
 // === impl GroupConfig ===
 
 impl GroupConfig {
-    /// Elections after 150 to 300 ms, two batches under way: while one is on disk the next is on its way,
+    /// Elections after 210 to 300 ms, two batches under way: while one is on disk the next is on its way,
     /// and more only divide the same proposals among more entries (docs/benchmarks.md).
     #[must_use]
     pub fn new(log: Config, incarnation: Uuid) -> Self {
         Self {
             log,
             incarnation,
-            heartbeat: Duration::from_millis(50),
-            election: [Duration::from_millis(150), Duration::from_millis(300)],
+            heartbeat: Duration::from_millis(40),
+            election: [Duration::from_millis(210), Duration::from_millis(300)],
             batches_max: 2,
             enrolls: false,
         }
@@ -190,12 +192,16 @@ impl GroupConfig {
 
     fn raft(&self) -> Result<openraft::Config, OpenError> {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let [min, max] = self.election;
+        // The library waits out a lease, which is its longest timeout, and then its timeout: from once
+        // and a bit to twice what it is told.
+        let [first, last] = self.election.map(millis);
+        let max = last.div_euclid(2);
+        let min = first.saturating_sub(max);
         openraft::Config {
             cluster_name: self.log.group.clone(),
             heartbeat_interval: millis(self.heartbeat),
-            election_timeout_min: millis(min),
-            election_timeout_max: millis(max),
+            election_timeout_min: min,
+            election_timeout_max: max,
             // Snapshots and purges are ours to ask for.
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: u64::MAX,
@@ -207,7 +213,8 @@ impl GroupConfig {
         }
         .validate()
         .map_err(|_| OpenError::Config {
-            what: "the election must take longer than a heartbeat, and end later than it begins",
+            what: "an election must begin more than a heartbeat after half its longest wait, and end later \
+                   than it begins",
         })
     }
 }

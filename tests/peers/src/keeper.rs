@@ -103,7 +103,7 @@ impl Keeper {
         config.batches_max = self.batches;
         // A busy machine must not look like a dead leader here: elections are measured elsewhere.
         config.heartbeat = Duration::from_millis(100);
-        config.election = [Duration::from_millis(1_000), Duration::from_millis(2_000)];
+        config.election = [Duration::from_millis(3_000), Duration::from_millis(4_000)];
         let links = self.links().await?;
         let time = Box::new(SystemTimeSource::new());
         let group = Group::open(config, time, Count(0), Arc::clone(&links) as _).await?;

@@ -38,7 +38,7 @@ const ATTEMPTS_MAX: usize = 12;
 /// its retries alone would keep edges overloaded that were so for a moment.
 const PAYMENTS_A_RETRY: u64 = 5;
 const RETRIES_SAVED_MAX: u64 = 300;
-/// An edge that gave no reply is not asked first for so long.
+/// An edge that was slow, or gave no reply, is not asked first for so long.
 const DOWN_FOR_MS: u64 = 1_000;
 /// Of a hundred payments, so many are for far more than was picked, so many at a store we do not know,
 /// and so many are sent twice at once.
@@ -88,7 +88,9 @@ struct Door {
     pool: Pool,
     /// Of another region: asked when none of the near ones replies.
     far: bool,
-    /// Milliseconds since the bank began until which it is asked last.
+    /// Milliseconds since the bank began until which others are asked first: it was slow.
+    slow_until: AtomicU64,
+    /// The same, and it is asked last: nothing came from it.
     down_until: AtomicU64,
 }
 
@@ -121,6 +123,7 @@ impl Bank {
             name,
             pool,
             far,
+            slow_until: AtomicU64::new(0),
             down_until: AtomicU64::new(0),
         });
         Self(Arc::new(Shared {
@@ -262,7 +265,7 @@ impl Bank {
                         continue;
                     }
                     if let Some(slow) = asked.replace(door) && ended.len() < begun {
-                        self.rests(slow);
+                        self.rests(&slow.slow_until);
                     }
                     under_way.push(self.attempt(door, payment, due_at, (intended, deadline)));
                     (turn, begun) = (turn.wrapping_add(1), begun.saturating_add(1));
@@ -285,20 +288,19 @@ impl Bank {
         self.remember(payment, ended);
     }
 
-    /// The edge whose turn it is of those that replied lately, near ones before far ones; of all, when
-    /// none did.
+    /// The edge whose turn it is of those that replied promptly of late, near ones before far ones; else
+    /// of those that are slow, and only then of those from which nothing comes.
     fn door(&self, turn: usize) -> Option<&Door> {
         let now = self.now_ms();
         let doors = &self.0.doors;
         let at = |turn: usize| doors.get(turn.checked_rem(doors.len())?);
-        let turns = (0..doors.len()).map(|more| turn.wrapping_add(more));
-        let up = |door: &&Door| door.down_until.load(Ordering::Relaxed) <= now;
-        let near = turns
-            .clone()
-            .filter_map(at)
-            .filter(up)
-            .find(|door| !door.far);
-        near.or_else(|| turns.filter_map(at).find(up))
+        let turns = || (0..doors.len()).filter_map(|more| at(turn.wrapping_add(more)));
+        let over = |until: &AtomicU64| until.load(Ordering::Relaxed) <= now;
+        let alive = |door: &&Door| over(&door.down_until);
+        let prompt = |door: &&Door| alive(door) && over(&door.slow_until);
+        let near = turns().filter(prompt).find(|door| !door.far);
+        near.or_else(|| turns().find(prompt))
+            .or_else(|| turns().find(alive))
             .or_else(|| at(turn))
     }
 
@@ -314,7 +316,7 @@ impl Bank {
         self.0.sent.fetch_add(1, Ordering::Relaxed);
         let outcome = door.pool.call(call, deadline).await;
         if outcome.is_err() {
-            self.rests(door);
+            self.rests(&door.down_until);
         }
         let outcome = outcome_of(&outcome);
         if let Some(rung) = rung_of(&outcome) {
@@ -342,9 +344,9 @@ impl Bank {
     }
 
     /// An edge that does not reply, or is slow to, is not asked first for a while.
-    fn rests(&self, door: &Door) {
-        let until = self.now_ms().saturating_add(DOWN_FOR_MS);
-        door.down_until.store(until, Ordering::Relaxed);
+    fn rests(&self, until: &AtomicU64) {
+        let end = self.now_ms().saturating_add(DOWN_FOR_MS);
+        until.store(end, Ordering::Relaxed);
     }
 
     /// Keeps the attempts at a payment. Those without an answer were asked again elsewhere, but for the
