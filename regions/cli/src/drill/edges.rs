@@ -39,7 +39,8 @@ const LOOK_WITHIN: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(10);
 /// Days a certificate is good for.
 const DAYS: u32 = 2;
-const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+const MINUTE_MS: i64 = 60 * 1_000;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 /// Connections of the bank to each edge.
 const BANK_CONNECTIONS: usize = 96;
 const POLICY: &str = include_str!("policy.toml");
@@ -60,6 +61,13 @@ pub(super) struct Common {
     pub(super) network: Option<Arc<Network>>,
     pub(super) papers: Papers,
     pub(super) deployment_key: String,
+}
+
+/// Whether a certificate is good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Good {
+    Still,
+    NoMore,
 }
 
 /// Authorities, and what they have signed for everybody.
@@ -107,18 +115,18 @@ impl Papers {
         Ok(papers)
     }
 
-    /// Signs an edge's certificate. One that is good for so much longer only is made as of a day ago.
-    pub(super) fn sign_edge(&self, id: u64, good_for: Option<Duration>) -> anyhow::Result<()> {
+    /// Signs an edge's certificate, one that is good or one that ended a minute ago.
+    pub(super) fn sign_edge(&self, id: u64, good: Good) -> anyhow::Result<()> {
         let name = EdgeName {
             region: region_of(id).to_owned(),
             node: NodeId(id),
         };
         let now = SystemClock.now();
-        let (days, as_of) = match good_for {
-            None => (DAYS, now),
-            Some(time) => {
-                let until = now.plus(time).as_millis();
-                (1, Timestamp::from_millis(until.saturating_sub(DAY_MS)))
+        let (days, as_of) = match good {
+            Good::Still => (DAYS, now),
+            Good::NoMore => {
+                let day_ago = now.as_millis().saturating_sub(DAY_MS);
+                (1, Timestamp::from_millis(day_ago.saturating_sub(MINUTE_MS)))
             }
         };
         let issued = self.keepers.issue(&Subject::Edge(&name), days, as_of)?;
@@ -249,7 +257,7 @@ impl Edge {
         };
         let folder = common.folder.join(format!("edge-{id}"));
         std::fs::create_dir(&folder)?;
-        common.papers.sign_edge(id, None)?;
+        common.papers.sign_edge(id, Good::Still)?;
         std::fs::write(folder.join("policy.toml"), POLICY)?;
         let config = folder.join("edge.toml");
         std::fs::write(&config, common.config(id, &folder, [door, admin, link]))?;

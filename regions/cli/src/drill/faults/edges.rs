@@ -1,7 +1,6 @@
 //! Faults of edges and their disks.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
@@ -9,7 +8,7 @@ use standin_core::clock::{Clock, SystemClock};
 use standin_reconcile::log::source::{DirectoryLog, contents};
 
 use super::{Broken, Fault, all_stopped};
-use crate::drill::edges::Edge;
+use crate::drill::edges::{Edge, Good};
 use crate::drill::world::{KEEPERS, World};
 use crate::killed::Killed;
 
@@ -48,10 +47,7 @@ pub(super) async fn inject(
         }
         Fault::CertificateExpired => {
             let victim = leader.rem_euclid(KEEPERS).saturating_add(1);
-            world
-                .common
-                .papers
-                .sign_edge(victim, Some(Duration::ZERO))?;
+            world.common.papers.sign_edge(victim, Good::NoMore)?;
             let edge = world.edge(victim)?;
             edge.stop().await?;
             edge.spawn()?;
@@ -128,7 +124,7 @@ pub(super) async fn heal(
         return rebuild(world, down, broken).await;
     }
     if fault == Fault::CertificateExpired {
-        world.common.papers.sign_edge(down, None)?;
+        world.common.papers.sign_edge(down, Good::Still)?;
         let edge = world.edge(down)?;
         // Edges look at their files by themselves; one that gave up is started again.
         if !edge.runs() {
