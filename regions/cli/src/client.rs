@@ -83,6 +83,8 @@ struct Shared {
     tls: Option<ClientTls>,
     host: HeaderValue,
     permits: Semaphore,
+    /// How long a free connection is waited for; `None`: as long as for the reply.
+    patience: Option<Duration>,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
     drivers: TaskTracker,
 }
@@ -135,6 +137,9 @@ pub enum CallError {
     /// The path or a header cannot be sent.
     #[error("not sendable: {0}")]
     Request(#[from] http::Error),
+    /// All connections were in use for as long as one is waited for; nothing was sent.
+    #[error("all connections are in use")]
+    AllInUse,
     /// The deadline passed.
     #[error("no reply in time")]
     Timeout,
@@ -352,15 +357,31 @@ impl Signer {
 impl Pool {
     /// A pool of at most `connections` connections, opened when needed.
     pub fn new(target: Target, connections: usize) -> Self {
-        Self::made(target, connections, None)
+        Self::made(target, connections, None, None)
     }
 
     /// The same, to a server at https://.
     pub fn over_tls(target: Target, connections: usize, tls: ClientTls) -> Self {
-        Self::made(target, connections, Some(tls))
+        Self::made(target, connections, Some(tls), None)
     }
 
-    fn made(target: Target, connections: usize, tls: Option<ClientTls>) -> Self {
+    /// The same, whose calls wait for a free connection for so long at most: one that came by it at the end
+    /// of its time would only be cut off, and with it the connection.
+    pub fn impatient(
+        target: Target,
+        connections: usize,
+        tls: ClientTls,
+        patience: Duration,
+    ) -> Self {
+        Self::made(target, connections, Some(tls), Some(patience))
+    }
+
+    fn made(
+        target: Target,
+        connections: usize,
+        tls: Option<ClientTls>,
+        patience: Option<Duration>,
+    ) -> Self {
         let host = HeaderValue::from_str(&target.authority)
             .unwrap_or_else(|_| HeaderValue::from_static("localhost"));
         Self(Arc::new(Shared {
@@ -368,6 +389,7 @@ impl Pool {
             tls,
             host,
             permits: Semaphore::new(connections.max(1)),
+            patience,
             idle: Mutex::default(),
             drivers: TaskTracker::new(),
         }))
@@ -389,7 +411,14 @@ impl Pool {
 
     async fn exchange(&self, call: Call) -> Result<Reply, CallError> {
         // The pool owns its semaphore and never closes it.
-        let _permit = self.0.permits.acquire().await.ok();
+        let free = self.0.permits.acquire();
+        let _permit = match self.0.patience {
+            None => free.await.ok(),
+            Some(patience) => tokio::time::timeout(patience, free)
+                .await
+                .map_err(|_elapsed| CallError::AllInUse)?
+                .ok(),
+        };
         let mut sends = 0_u32;
         loop {
             let mut connection = self.connection().await?;
@@ -548,6 +577,22 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Target>().unwrap().host(), host);
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_is_impatient_does_not_wait_for_a_connection_until_its_deadline() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target::from(silent.local_addr().unwrap());
+        let pool = Pool::made(target, 1, None, Some(Duration::from_millis(20)));
+        let first = pool.clone();
+        let waiting = tokio::spawn(async move {
+            let patience = Duration::from_secs(60);
+            first.ask(Call::get("/"), patience).await.map(drop)
+        });
+        let (_held, _) = silent.accept().await.unwrap();
+        let second = pool.ask(Call::get("/"), Duration::from_secs(60)).await;
+        assert!(matches!(second, Err(CallError::AllInUse)), "{second:?}");
+        waiting.abort();
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl Kind {
                 Some(said) => Self::Answered(said.rung, said.decision.as_str()),
                 None => Self::Status(reply.status),
             },
+            Err(CallError::AllInUse) => Self::NoReply("no free connection"),
             Err(CallError::Timeout) => Self::NoReply("timeout"),
             Err(CallError::Connect { .. }) => Self::NoReply("no connection"),
             Err(CallError::Http(_) | CallError::Body(_)) => Self::NoReply("broken exchange"),

@@ -21,7 +21,7 @@ use super::seed::{STORE_ADDRESS, STORE_NAME};
 use crate::bank::format::native;
 use crate::bank::{Charged, path_of};
 use crate::chance::Chance;
-use crate::client::{Call, Pool, Signer};
+use crate::client::{Call, CallError, Pool, Signer};
 use crate::demo::payments::{outcome_of, rung_of};
 use crate::open_loop::{Fired, fire, moment};
 
@@ -315,8 +315,10 @@ impl Bank {
         let call = Call::post(self.0.path.clone(), payment.body.clone()).signed(&self.0.signer);
         self.0.sent.fetch_add(1, Ordering::Relaxed);
         let outcome = door.pool.call(call, deadline).await;
-        if outcome.is_err() {
-            self.rests(&door.down_until);
+        match &outcome {
+            Ok(_) => {}
+            Err(CallError::AllInUse) => self.rests(&door.slow_until),
+            Err(_) => self.rests(&door.down_until),
         }
         let outcome = outcome_of(&outcome);
         if let Some(rung) = rung_of(&outcome) {

@@ -43,6 +43,8 @@ const MINUTE_MS: i64 = 60 * 1_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 /// Connections of the bank to each edge.
 const BANK_CONNECTIONS: usize = 96;
+/// How long a payment waits for one of them.
+const BANK_PATIENCE: Duration = Duration::from_millis(100);
 const POLICY: &str = include_str!("policy.toml");
 
 /// What all edges of a world have in common.
@@ -276,7 +278,12 @@ impl Edge {
             id,
             folder,
             admin: Target::from(admin),
-            door: Pool::over_tls(target, BANK_CONNECTIONS, common.papers.bank()?),
+            door: Pool::impatient(
+                target,
+                BANK_CONNECTIONS,
+                common.papers.bank()?,
+                BANK_PATIENCE,
+            ),
             desk: Pool::new(Target::from(admin), 2),
             host: network.map(|network| (Arc::clone(network), number)),
             _relay: relay,
