@@ -25,7 +25,9 @@ use crate::money::Currency;
 use crate::trip::{Approval, Order, TripEvent, TripSheet};
 pub use cards::{CARD_ROWS_MAX, Card, CardHolder};
 pub use closed::{ClosedCursor, ClosedTrip};
-pub use finals::{Advice, Advised, Booked, BookedCounts, DrainStep, ReversalRow, SettlementRow};
+pub use finals::{
+    Advice, Advised, Booked, BookedCounts, DrainStep, ReversalRow, Rewording, SettlementRow,
+};
 
 /// Most outcomes booked in one transaction.
 pub const BOOK_ROWS_MAX: usize = 1_000;
@@ -50,7 +52,8 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Turns a hold into the final row of an answer that no log commits (rung `primary_only`), in
     /// a transaction of its own that is durable wherever the server makes commits durable, whatever
-    /// holds wait for. The row names no log. Asked again it says [`Advised::Stored`].
+    /// holds wait for. The row names no log, until a log that gave the same answer is drained over it
+    /// with words of its own. Asked again it says [`Advised::Stored`].
     fn advise(&self, advice: Advice) -> BoxFuture<'_, Result<Advised, LedgerError>>;
 
     /// The shopper's trip that is not COMPLETE, with its approvals (held and final), each less what
@@ -116,8 +119,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// changed and [`Booked::Raced`] says where it is.
     ///
     /// An outcome that meets a final row with the same verdict, amount, currency and code was
-    /// booked before, whichever rung it was given on: so does an advice meet its original. One that
-    /// meets another answer, or that the ledger rejects, goes whole to `conflicts`.
+    /// booked before, whichever rung it was given on: so does an advice meet its original. But where the
+    /// row names no log, the primary made it final by itself and the log's word stands: the outcome is
+    /// written over it. One that meets another answer, or that the ledger rejects, goes whole to
+    /// `conflicts`.
+    ///
+    /// A [`Rewording`] changes how an answer of the same log was reached, and nothing else.
     ///
     /// A movement of money is kept by its id, once; another one under the same id goes to `conflicts`.
     ///

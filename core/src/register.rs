@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 use crate::answer::{Answer, Why};
 use crate::decide::{StandInUse, Tally};
-use crate::entry::{Entry, LogPosition, OperatorOrder, PlatformEvent, StandInMode};
+use crate::entry::{Advice, Entry, LogPosition, OperatorOrder, PlatformEvent, StandInMode};
 use crate::id::{BankId, Fingerprint, ShopperId, TransactionId, TripId};
 use crate::planted::{Planted, planted};
 use crate::trip::{Approval, TripChange, TripEvent};
@@ -270,6 +270,18 @@ impl Register {
         }
         let record = self.payments.get(id).filter(|record| record.at == at)?;
         record.answer()
+    }
+
+    /// Whether the advice at `at` has put its words in the place of those that an earlier entry gave its
+    /// payment: the bank holds the advice's bytes, and the ledger says them, too.
+    pub fn is_reworded(&self, advice: &Advice, at: LogPosition) -> bool {
+        let record = self.payments.get(advice.answer.transaction_id);
+        record.is_some_and(|record| {
+            record.at < at
+                && record
+                    .answer()
+                    .is_some_and(|stored| stored == advice.answer)
+        })
     }
 
     /// A payment's stored answer, whoever asks; `None` of a tombstone.

@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use standin_core::entry::{
-    Booking, Entry, EntryError, LogPosition, OperatorAction, Proposal, Reversal,
+    Advice, Booking, Entry, EntryError, LogPosition, OperatorAction, Proposal, Reversal,
 };
 use standin_core::ledger::{
-    BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, Ledger, LedgerError, ReversalRow, SettlementRow,
+    BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, Ledger, LedgerError, ReversalRow, Rewording,
+    SettlementRow,
 };
 use standin_core::register::{Register, WINDOW_MS};
 use standin_wal::{Batch, ReadError, Stopped};
@@ -135,10 +136,17 @@ pub enum DrainError {
 #[derive(Default)]
 struct Haul {
     outcomes: Vec<Booking>,
+    rewordings: Vec<Rewording>,
     reversals: Vec<ReversalRow>,
     settlements: Vec<SettlementRow>,
     actions: Vec<OperatorAction>,
     to: u64,
+}
+
+/// An entry that a payment is answered by.
+enum Paying {
+    Authorize(Box<Proposal>),
+    Advice(Box<Advice>),
 }
 
 /// What a node has to do with the drain.
@@ -199,6 +207,50 @@ impl Seen {
 
     fn stands(&self) -> bool {
         self.since.elapsed() >= STANDS_MAX
+    }
+}
+
+// === impl Haul ===
+
+impl Haul {
+    /// Rows that the ledger writes of it.
+    fn rows(&self) -> usize {
+        let lists = [
+            self.outcomes.len(),
+            self.rewordings.len(),
+            self.reversals.len(),
+            self.settlements.len(),
+        ];
+        lists.into_iter().fold(0, usize::saturating_add)
+    }
+}
+
+// === impl Paying ===
+
+impl Paying {
+    fn proposal(&self) -> &Proposal {
+        match self {
+            Self::Authorize(proposal) => proposal,
+            Self::Advice(advice) => &advice.proposal,
+        }
+    }
+
+    fn into_proposal(self) -> Proposal {
+        match self {
+            Self::Authorize(proposal) => *proposal,
+            Self::Advice(advice) => advice.proposal,
+        }
+    }
+
+    /// The words of an advice, where they are the payment's now.
+    fn rewording(self, register: &Register, at: LogPosition) -> Option<Rewording> {
+        match self {
+            Self::Advice(advice) if register.is_reworded(&advice, at) => Some(Rewording {
+                answer: advice.answer,
+                at,
+            }),
+            Self::Authorize(_) | Self::Advice(_) => None,
+        }
     }
 }
 
@@ -361,6 +413,7 @@ impl Drain {
             from,
             to: haul.to,
             outcomes: haul.outcomes,
+            rewordings: haul.rewordings,
             reversals: haul.reversals,
             settlements: haul.settlements,
             actions: haul.actions,
@@ -385,11 +438,7 @@ impl Drain {
             ..Haul::default()
         };
         for batch in batches {
-            let rows = [haul.outcomes.len(), haul.reversals.len()];
-            let rows = rows
-                .into_iter()
-                .fold(haul.settlements.len(), usize::saturating_add);
-            let room = self.config.rows_max.saturating_sub(rows);
+            let room = self.config.rows_max.saturating_sub(haul.rows());
             if batch.proposals.len() > room && haul.to > from {
                 break;
             }
@@ -401,15 +450,15 @@ impl Drain {
 
     fn gather(&self, batch: &Batch, haul: &mut Haul) -> Result<(), DrainError> {
         let index = batch.index;
-        let mut proposals: Vec<(LogPosition, Box<Proposal>)> = Vec::new();
+        let mut payments: Vec<(LogPosition, Paying)> = Vec::new();
         let mut reversals: Vec<Reversal> = Vec::new();
         for (slot, bytes) in (0_u32..).zip(&batch.proposals) {
             match Entry::decode(bytes).map_err(|source| DrainError::Entry { index, source })? {
                 Entry::Authorize(proposal) => {
-                    proposals.push((LogPosition { index, slot }, proposal))
+                    payments.push((LogPosition { index, slot }, Paying::Authorize(proposal)));
                 }
                 Entry::Advice(advice) => {
-                    proposals.push((LogPosition { index, slot }, Box::new(advice.proposal)));
+                    payments.push((LogPosition { index, slot }, Paying::Advice(advice)));
                 }
                 Entry::Reverse(reversal) => reversals.push(reversal),
                 Entry::Settled(settlement) => haul.settlements.push(SettlementRow {
@@ -437,17 +486,20 @@ impl Drain {
                 .iter()
                 .filter_map(|one| ReversalRow::of(register, one, batch.log_time_ms));
             haul.reversals.extend(rows);
-            for (at, proposal) in proposals {
-                let id = proposal.transaction_id;
+            for (at, entry) in payments {
+                let id = entry.proposal().transaction_id;
                 match register.answer_at(id, at) {
                     Some(answer) => haul.outcomes.push(Booking {
                         answer,
-                        proposal: *proposal,
+                        proposal: entry.into_proposal(),
                         at,
                         log_time_ms: batch.log_time_ms,
                     }),
-                    // An entry that met an earlier answer has none of its own to book.
-                    None if register.knows(id) => {}
+                    // An entry that met an earlier answer has none of its own to book, but may have had
+                    // its words put in the place of the earlier ones.
+                    None if register.knows(id) => {
+                        haul.rewordings.extend(entry.rewording(register, at));
+                    }
                     None => return Err(DrainError::Forgotten { index }),
                 }
             }

@@ -233,6 +233,59 @@ fn an_advice_may_say_how_it_was_reached_in_other_words_but_no_other_verdict() {
     assert!(in_other_words > 0, "no payment was told to a bank");
 }
 
+#[test]
+fn an_advised_row_has_the_logs_words_or_the_advices() {
+    for seed in seeds() {
+        let mut world = World::good(seed, 100);
+        let log = &world.logs[0];
+        let first = log.records[0].clone();
+        let (Entry::Authorize(proposal), Some(answer)) = (&first.entry, first.first_answer())
+        else {
+            unreachable!("the first entry is answered");
+        };
+        let worded = |rung| Answer {
+            rung,
+            ..answer.clone()
+        };
+        let told = worded(Rung::Isolated);
+        let record = LogRecord {
+            at: LogPosition {
+                index: log.last_index.saturating_add(1),
+                slot: 0,
+            },
+            log_time_ms: log.records.last().unwrap().log_time_ms,
+            entry: Entry::Advice(Box::new(Advice {
+                proposal: proposal.as_ref().clone(),
+                answer: told.clone(),
+                given_at: proposal.request.received_at,
+            })),
+            outcome: Outcome::Known(Recalled {
+                answer: Box::new(told.clone()),
+                faulted: false,
+                edge: 1,
+                heard: false,
+            }),
+        };
+        world.logs[0].last_index = record.at.index;
+        world.logs[0].records.push(record);
+        for (words, fine) in [
+            (answer.clone(), true),
+            (told, true),
+            (worded(Rung::PrimaryOnly), false),
+        ] {
+            let mut world = world.clone();
+            let id = words.transaction_id;
+            let mut rows = world.rows.iter_mut();
+            rows.find(|row| row.answer.transaction_id == id)
+                .unwrap()
+                .answer = words;
+            let checks = judge(&world);
+            let s3 = checks.iter().find(|check| check.id == "S3").unwrap();
+            assert_eq!(s3.ok, fine, "STANDIN_TEST_SEED={seed}: {s3:?}");
+        }
+    }
+}
+
 /// S2 is a promise of each region; between regions it holds for verdict, amount and code.
 #[test]
 fn two_regions_may_say_one_answer_in_words_of_their_own() {

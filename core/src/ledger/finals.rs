@@ -49,12 +49,29 @@ pub struct DrainStep {
     pub to: u64,
     /// Outcomes, in log order; at most [`BOOK_ROWS_MAX`].
     pub outcomes: Vec<Booking>,
+    /// Other words for answers of this log, in log order; at most [`BOOK_ROWS_MAX`]. Booked after the
+    /// outcomes.
+    pub rewordings: Vec<Rewording>,
     /// Reversals, in log order; at most [`BOOK_ROWS_MAX`]. Booked after the outcomes.
     pub reversals: Vec<ReversalRow>,
     /// Movements of money, in log order; at most [`BOOK_ROWS_MAX`].
     pub settlements: Vec<SettlementRow>,
     /// Operators' actions, in log order.
     pub actions: Vec<OperatorAction>,
+}
+
+/// The words of an advice that the bank holds, for an answer that the log had given before it: the
+/// same verdict, amount and code, reached otherwise.
+///
+/// A row that came from an earlier entry of the same log says these words from then on; where and when
+/// the payment was answered stays, as it does in the register. Of any other row nothing changes, and
+/// nothing of it is a conflict.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rewording {
+    /// The answer in these words.
+    pub answer: Answer,
+    /// Where the advice stands.
+    pub at: LogPosition,
 }
 
 /// A movement of money, and where in the log it stands.
@@ -88,9 +105,10 @@ pub struct ReversalRow {
 /// What a drain step did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct BookedCounts {
-    /// Rows that became final.
+    /// Rows that became final, or that the primary had made final by itself and that now say the log's
+    /// words.
     pub finalized: u64,
-    /// Rows that were final already with the same answer.
+    /// Rows that were final already with the same answer, however it was reached.
     pub already: u64,
     /// Rows that went to `conflicts`.
     pub conflicts: u64,
@@ -156,6 +174,7 @@ impl DrainStep {
     /// Whether one transaction takes it.
     pub(super) fn fits(&self) -> bool {
         self.outcomes.len() <= BOOK_ROWS_MAX
+            && self.rewordings.len() <= BOOK_ROWS_MAX
             && self.reversals.len() <= BOOK_ROWS_MAX
             && self.settlements.len() <= BOOK_ROWS_MAX
     }

@@ -265,7 +265,7 @@ impl Ledger for MemoryLedger {
     fn book(&self, step: DrainStep) -> BoxFuture<'_, Result<Booked, LedgerError>> {
         self.with(|state| {
             if !step.fits() {
-                return Err(rows::wrong("too many outcomes or reversals in one step"));
+                return Err(rows::wrong("too many rows in one step"));
             }
             state.epochs.check()?;
             state.payments.room(step.outcomes.len())?;

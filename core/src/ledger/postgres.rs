@@ -32,6 +32,7 @@ mod link;
 mod orders;
 mod reports;
 mod reversals;
+mod reword;
 mod settlements;
 mod trips;
 

@@ -49,6 +49,12 @@ pub(super) fn same_answer(one: &Answer, other: &Answer) -> bool {
     one.verdict == other.verdict && one.amount == other.amount && one.code == other.code
 }
 
+/// Whether the log's answer is written over a final row: the primary made the row final by itself, the
+/// answer is the same, and it was reached otherwise. The log's word stands.
+pub(super) fn log_rewords(row: &AuthorizationRow, answer: &Answer) -> bool {
+    row.log.is_none() && row.answer != *answer && same_answer(&row.answer, answer)
+}
+
 /// What the bank said more of a payment; `None` if nothing.
 pub(super) fn particulars_json(proposal: &Proposal) -> Option<serde_json::Value> {
     let more = &proposal.request.particulars;

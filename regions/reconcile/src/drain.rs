@@ -124,46 +124,62 @@ fn next_step(log: &LogContents, from: u64) -> DrainStep {
         log: log.incarnation,
         from,
         to: from,
-        outcomes: Vec::new(),
-        reversals: Vec::new(),
-        settlements: Vec::new(),
-        actions: Vec::new(),
+        ..DrainStep::default()
     };
     let begin = log
         .records
         .partition_point(|record| record.at.index <= from);
     let rest = log.records.get(begin..).unwrap_or_default();
     for batch in rest.chunk_by(|one, other| one.at.index == other.at.index) {
-        let bookings = batch.iter().filter_map(LogRecord::booking);
-        let before = step.outcomes.len();
-        step.outcomes.extend(bookings);
-        if step.outcomes.len() > BOOK_ROWS_MAX && before > 0 {
-            step.outcomes.truncate(before);
+        let more = of_batch(log, batch);
+        if step.to > from && rows(&step).saturating_add(rows(&more)) > BOOK_ROWS_MAX {
             return step;
         }
-        step.actions
-            .extend(batch.iter().filter_map(|record| match &record.entry {
-                Entry::Operator(action) => Some(action.clone()),
-                _ => None,
-            }));
-        step.settlements
-            .extend(batch.iter().filter_map(|record| match &record.entry {
-                Entry::Settled(settlement) => Some(SettlementRow {
-                    settlement: settlement.as_ref().clone(),
-                    at: record.at,
-                }),
-                _ => None,
-            }));
-        let index = batch.first().map(|record| record.at.index);
-        step.reversals.extend(
-            log.reversals
-                .iter()
-                .filter(|(at, _)| Some(at.index) == index)
-                .map(|(_, row)| row.clone()),
-        );
+        step.outcomes.extend(more.outcomes);
+        step.rewordings.extend(more.rewordings);
+        step.reversals.extend(more.reversals);
+        step.settlements.extend(more.settlements);
+        step.actions.extend(more.actions);
         step.to = batch.last().map_or(step.to, |record| record.at.index);
     }
     step
+}
+
+/// What one batch holds for the ledger.
+fn of_batch(log: &LogContents, batch: &[LogRecord]) -> DrainStep {
+    let index = batch.first().map(|record| record.at.index);
+    let reversals = log
+        .reversals
+        .iter()
+        .filter(|(at, _)| Some(at.index) == index);
+    let mut step = DrainStep {
+        outcomes: batch.iter().filter_map(LogRecord::booking).collect(),
+        rewordings: batch.iter().filter_map(LogRecord::rewording).collect(),
+        reversals: reversals.map(|(_, row)| row.clone()).collect(),
+        ..DrainStep::default()
+    };
+    for record in batch {
+        match &record.entry {
+            Entry::Operator(action) => step.actions.push(action.clone()),
+            Entry::Settled(settlement) => step.settlements.push(SettlementRow {
+                settlement: settlement.as_ref().clone(),
+                at: record.at,
+            }),
+            _ => {}
+        }
+    }
+    step
+}
+
+/// Rows that the ledger writes of a step.
+fn rows(step: &DrainStep) -> usize {
+    let lists = [
+        step.outcomes.len(),
+        step.rewordings.len(),
+        step.reversals.len(),
+        step.settlements.len(),
+    ];
+    lists.into_iter().fold(0, usize::saturating_add)
 }
 
 fn add(counts: &mut BookedCounts, booked: BookedCounts) {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use standin_core::answer::Answer;
 use standin_core::entry::{Booking, Entry, LogPosition};
 use standin_core::id::TransactionId;
-use standin_core::ledger::ReversalRow;
+use standin_core::ledger::{ReversalRow, Rewording};
 use standin_core::register::{Outcome, Register, RegisterConfig};
 
 /// One batch as a log gives it.
@@ -116,9 +116,24 @@ impl LogRecord {
         })
     }
 
-    /// Whether draining this entry writes something: an answer, a reversal or an operator's action.
+    /// The words of an advice that took the place of the words of an earlier answer.
+    pub fn rewording(&self) -> Option<Rewording> {
+        match (&self.entry, &self.outcome) {
+            (Entry::Advice(advice), Outcome::Known(known)) if *known.answer == advice.answer => {
+                Some(Rewording {
+                    answer: advice.answer.clone(),
+                    at: self.at,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether draining this entry writes something: an answer or its words, a reversal or an operator's
+    /// action.
     pub fn is_booked(&self) -> bool {
         self.first_answer().is_some()
+            || self.rewording().is_some()
             || matches!(self.entry, Entry::Operator(_))
             || matches!(self.outcome, Outcome::Reversed(amount) if amount > 0)
     }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use standin_core::BoxFuture;
+use standin_core::answer::Answer;
 use standin_core::clock::Clock;
 use standin_core::entry::LogPosition;
 use standin_core::id::TransactionId;
@@ -28,8 +29,8 @@ use standin_core::ledger::{
 };
 
 use crate::drain::{self, DrainError};
-use crate::log::LogContents;
 use crate::log::source::{LogSource, SourceError, contents};
+use crate::log::{LogContents, LogRecord};
 use crate::report::reconciliation::{Exposure, Finding, HoldFigures, Reconciliation, Variance};
 use crate::totals::{Line, Totals, is_final};
 
@@ -118,6 +119,8 @@ struct Facts {
     conflicts: Vec<ConflictRow>,
     /// Places of outcomes that are in `conflicts`.
     conflicting: HashSet<(Uuid, LogPosition)>,
+    /// The words that advices put in the place of a log's own, by log and payment.
+    reworded: HashMap<(Uuid, TransactionId), Vec<Answer>>,
 }
 
 /// Runs once, and keeps the run in the ledger.
@@ -188,6 +191,17 @@ pub(crate) async fn within<T>(
         .unwrap_or_else(|_| Err(LedgerError::timeout("the call's deadline passed")))
 }
 
+fn reworded(logs: &[LogContents]) -> HashMap<(Uuid, TransactionId), Vec<Answer>> {
+    let mut reworded: HashMap<_, Vec<Answer>> = HashMap::new();
+    for log in logs {
+        for rewording in log.records.iter().filter_map(LogRecord::rewording) {
+            let key = (log.incarnation, rewording.answer.transaction_id);
+            reworded.entry(key).or_default().push(rewording.answer);
+        }
+    }
+    reworded
+}
+
 async fn read_logs(sources: &[Arc<dyn LogSource>]) -> Result<Vec<LogContents>, RunError> {
     let mut logs: Vec<LogContents> = Vec::new();
     for source in sources {
@@ -242,6 +256,7 @@ impl Facts {
         let rows = all_rows(ledger, deadline).await?;
         let conflicts = within(deadline, ledger.conflicts(CONFLICTS_MAX)).await?;
         Ok(Self {
+            reworded: reworded(&logs),
             logs,
             rows: rows
                 .into_iter()

@@ -22,6 +22,8 @@ pub struct Books {
 struct Kept {
     told: BTreeMap<TransactionId, Vec<Said>>,
     answers: BTreeMap<TransactionId, Said>,
+    /// What replays for each payment, word for word.
+    words: BTreeMap<TransactionId, Answer>,
     trips: BTreeMap<TripId, Trip>,
     /// Payments that the log holds two answers of, one given without it.
     conflicts: BTreeSet<TransactionId>,
@@ -139,6 +141,14 @@ impl Books {
         self.scene.say(|| describe(&entry, &outcome));
         let mut kept = locked(&self.kept);
         self.decided(&mut kept, &entry);
+        let words = match &outcome {
+            Outcome::Answered(answer) => Some(answer.as_ref()),
+            Outcome::Known(known) => Some(known.answer.as_ref()),
+            _ => None,
+        };
+        if let Some(words) = words {
+            kept.words.insert(words.transaction_id, words.clone());
+        }
         match (&entry, &outcome) {
             (Entry::Authorize(proposal), Outcome::Answered(answer)) => {
                 self.authorized(&mut kept, proposal, answer);
@@ -330,6 +340,16 @@ impl Books {
             if !same && !kept.conflicts.contains(id) {
                 self.scene
                     .wrong(|| format!("S3: {id} is {said:?} in the log, booked {booked:?}"));
+            }
+        }
+        for (id, words) in &kept.words {
+            let row = rows.get(id).filter(|row| stands(row));
+            if let Some(row) = row.filter(|row| row.answer != *words)
+                && !kept.conflicts.contains(id)
+            {
+                let booked = &row.answer;
+                self.scene
+                    .wrong(|| format!("S3: {id} replays {words:?}, booked {booked:?}"));
             }
         }
         for (id, row) in &rows {

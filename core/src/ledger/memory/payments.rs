@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::super::{
     Advice, Advised, AuditRow, AuthorizationRow, AuthorizationState, Booked, BookedCounts,
-    ConflictRow, DrainStep, HoldReply, LedgerError, OpenTrip, ReconcileRun, ReversalRow,
+    ConflictRow, DrainStep, HoldReply, LedgerError, OpenTrip, ReconcileRun, ReversalRow, Rewording,
     SettlementRow, StaleHold, rows,
 };
 use super::platform::Platform;
@@ -189,6 +189,9 @@ impl Payments {
             };
             *count = count.saturating_add(1);
         }
+        for rewording in &step.rewordings {
+            self.reword(step.log, rewording);
+        }
         for row in &step.settlements {
             counts.conflicts = counts
                 .conflicts
@@ -220,19 +223,17 @@ impl Payments {
         let (claimed, _) = self.claim(id, answer.fingerprint, answer.shopper);
         let there = self.rows.get(&(answer.shopper, id));
         let held_at = there.and_then(|row| row.held_at);
-        let clash = match there.map(|row| (row.state, &row.answer)) {
+        let stands = there.filter(|row| is_final(row.state));
+        let clash = match stands {
             _ if claimed != answer.fingerprint => Some("other_fingerprint"),
-            Some((AuthorizationState::Final | AuthorizationState::Reversed, old)) => {
-                if planted(Planted::BookedTwice) {
-                    self.add_again(answer);
-                    return Finalized::Now;
-                }
-                if rows::same_answer(old, answer) {
-                    return Finalized::Before;
-                }
-                Some("other_answer")
+            None => None,
+            Some(_) if planted(Planted::BookedTwice) => {
+                self.add_again(answer);
+                return Finalized::Now;
             }
-            Some((AuthorizationState::Held | AuthorizationState::Released, _)) | None => None,
+            Some(row) if rows::log_rewords(row, answer) => None,
+            Some(row) if rows::same_answer(&row.answer, answer) => return Finalized::Before,
+            Some(_) => Some("other_answer"),
         };
         if let Some(cause) = clash {
             if self.conflicting.insert((log, booking.at)) {
@@ -258,6 +259,24 @@ impl Payments {
         });
         self.count_reversals(id);
         Finalized::Now
+    }
+
+    /// Gives a row of this log its other words.
+    fn reword(&mut self, log: Uuid, rewording: &Rewording) {
+        let Rewording { answer, at } = rewording;
+        let found = self.rows.get(&(answer.shopper, answer.transaction_id));
+        let Some(row) = found.filter(|row| {
+            is_final(row.state)
+                && row.log.is_some_and(|(of, place)| of == log && place < *at)
+                && row.answer.fingerprint == answer.fingerprint
+                && rows::same_answer(&row.answer, answer)
+        }) else {
+            return;
+        };
+        self.put(AuthorizationRow {
+            answer: answer.clone(),
+            ..row.clone()
+        });
     }
 
     /// The row of a payment, whoever's it is.
@@ -478,6 +497,13 @@ enum Finalized {
     Now,
     Before,
     Conflict,
+}
+
+const fn is_final(state: AuthorizationState) -> bool {
+    matches!(
+        state,
+        AuthorizationState::Final | AuthorizationState::Reversed
+    )
 }
 
 fn many(limit: u32) -> usize {

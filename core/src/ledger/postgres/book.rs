@@ -6,8 +6,10 @@ use std::collections::{HashMap, HashSet};
 use deadpool_postgres::{Object, Transaction};
 use uuid::Uuid;
 
-use super::super::rows::{audit_row, outcome_json, same_answer, wrong};
-use super::super::{AuthorizationState, Booked, BookedCounts, DrainStep, LedgerError};
+use super::super::rows::{audit_row, log_rewords, outcome_json, same_answer, wrong};
+use super::super::{
+    AuthorizationRow, AuthorizationState, Booked, BookedCounts, DrainStep, LedgerError,
+};
 use super::decode::{
     AUTHORIZATION, authorization, execute, fingerprint, get, nearest_time, number, query,
 };
@@ -16,6 +18,7 @@ use super::final_rows::{Finals, WRITE};
 use super::hold::CLAIM;
 use super::link::Failure;
 use super::reversals;
+use super::reword::{self, reword};
 use super::settlements;
 use crate::answer::Answer;
 use crate::entry::{Booking, OperatorAction};
@@ -39,7 +42,7 @@ pub(super) async fn book(
     epoch: &Epoch,
 ) -> Result<Booked, Failure> {
     if !step.fits() {
-        return Err(wrong("too many outcomes or reversals in one step").into());
+        return Err(wrong("too many rows in one step").into());
     }
     let mut tx = client.transaction().await?;
     fence(&tx, step, epoch).await?;
@@ -49,6 +52,7 @@ pub(super) async fn book(
         return Ok(Booked::Raced { cursor });
     }
     let mut touched: Vec<Uuid> = reversals::ids(&step.reversals).collect();
+    touched.extend(reword::ids(&step.rewordings));
     if !touched.is_empty() {
         touched.extend(step.outcomes.iter().map(id));
         reversals::lock(&tx, &touched).await?;
@@ -58,6 +62,9 @@ pub(super) async fn book(
     if !step.outcomes.is_empty() {
         counts = outcomes(&mut tx, step).await?;
         touched.extend(step.outcomes.iter().map(id));
+    }
+    if !step.rewordings.is_empty() {
+        reword(&tx, step.log, &step.rewordings).await?;
     }
     if !touched.is_empty() {
         // Each once: a join with an array counts a reversal for every time that an id stands in it.
@@ -117,7 +124,7 @@ async fn move_cursor(tx: &Transaction<'_>, step: &DrainStep) -> Result<bool, Fai
 /// What is stored under a transaction id.
 struct Stored {
     claimed: Fingerprint,
-    row: Option<(AuthorizationState, Answer)>,
+    row: Option<AuthorizationRow>,
 }
 
 /// What to do with one outcome.
@@ -219,7 +226,7 @@ async fn stored(
         let found = known.then(|| authorization(&row)).transpose()?;
         let stored = Stored {
             claimed: fingerprint(&row, "claimed")?,
-            row: found.map(|row| (row.state, row.answer)),
+            row: found,
         };
         all.insert(TransactionId::from_uuid(get(&row, "id")?), stored);
     }
@@ -233,16 +240,21 @@ fn classify(stored: Option<&Stored>, answer: &Answer) -> Class {
     if stored.claimed != answer.fingerprint {
         return Class::Conflict("other_fingerprint");
     }
-    match &stored.row {
-        Some((AuthorizationState::Final | AuthorizationState::Reversed, old))
-            if same_answer(old, answer) =>
+    let Some(row) = &stored.row else {
+        return Class::Write;
+    };
+    match row.state {
+        AuthorizationState::Held | AuthorizationState::Released => Class::Write,
+        // Its reversals are counted on it again with those of every row of the step.
+        AuthorizationState::Final | AuthorizationState::Reversed if log_rewords(row, answer) => {
+            Class::Write
+        }
+        AuthorizationState::Final | AuthorizationState::Reversed
+            if same_answer(&row.answer, answer) =>
         {
             Class::Before
         }
-        Some((AuthorizationState::Final | AuthorizationState::Reversed, _)) => {
-            Class::Conflict("other_answer")
-        }
-        Some((AuthorizationState::Held | AuthorizationState::Released, _)) | None => Class::Write,
+        AuthorizationState::Final | AuthorizationState::Reversed => Class::Conflict("other_answer"),
     }
 }
 

@@ -13,11 +13,17 @@ use crate::clock::Timestamp;
 use crate::entry::{Booking, LogPosition, Proposal};
 use crate::id::StoreId;
 
-/// The drain's: over nothing, over a hold, over a released hold.
+/// The drain's: over nothing, over a hold, over a released hold; and over the same answer that the
+/// primary made final by itself, which names no log. Whatever its caller saw, the row is looked at here
+/// once more, as it is when it is locked.
 pub(super) static WRITE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "{INSERT} order by p.transaction_id {UPDATE} \
-         where authorizations.state in ('held', 'released') returning transaction_id"
+         where authorizations.state in ('held', 'released') \
+         or (authorizations.state in ('final', 'reversed') and authorizations.log is null \
+         and authorizations.verdict = excluded.verdict and authorizations.code = excluded.code \
+         and authorizations.amount = excluded.amount \
+         and authorizations.currency = excluded.currency) returning transaction_id"
     )
 });
 

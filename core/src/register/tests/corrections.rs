@@ -122,6 +122,11 @@ fn an_advice_that_meets_the_same_verdict_is_what_replays_unless_the_bank_heard_t
             "booked where it was given"
         );
         assert!(register.answer_at(id(1), at(3)).is_none());
+        let Entry::Advice(words) = &told else {
+            unreachable!("an advice");
+        };
+        assert_eq!(register.is_reworded(words, at(3)), !heard);
+        assert!(!register.is_reworded(words, at(1)), "not by the answer");
         assert_eq!(logged.rung, Rung::Primary);
         assert_eq!(register.counts().conflicts, 0);
     }

@@ -23,6 +23,8 @@ pub(super) struct Index<'a> {
     /// Payments that an edge answered without the log, too, or another region in a log of its own: what
     /// is said of them may differ in how it was reached, never in what.
     pub(super) advised: HashSet<TransactionId>,
+    /// Every answer that a log gave a payment, or that an advice in it gave.
+    worded: HashMap<TransactionId, Vec<&'a Answer>>,
     /// The identity of every payment that has one, by who asked and the client's name for it.
     pub(super) named: HashMap<(&'a BankId, &'a str), TransactionId>,
 }
@@ -64,12 +66,17 @@ impl<'a> Index<'a> {
         }
         let mut outcomes = HashMap::new();
         let mut advised = HashSet::new();
+        let mut worded: HashMap<TransactionId, Vec<&Answer>> = HashMap::new();
         for log in evidence.logs {
             for record in &log.records {
                 if let Entry::Advice(advice) = &record.entry {
                     advised.insert(advice.answer.transaction_id);
+                    let words = worded.entry(advice.answer.transaction_id);
+                    words.or_default().push(&advice.answer);
                 }
                 if let Some(answer) = record.first_answer() {
+                    let words = worded.entry(answer.transaction_id);
+                    words.or_default().push(answer);
                     let first: &mut (&LogContents, &LogRecord, &Answer) = outcomes
                         .entry(answer.transaction_id)
                         .or_insert((log, record, answer));
@@ -98,6 +105,7 @@ impl<'a> Index<'a> {
             rows,
             outcomes,
             advised,
+            worded,
             named,
         }
     }
@@ -135,6 +143,12 @@ impl<'a> Index<'a> {
             (*fingerprint, *verdict, *code, *amount)
         };
         one == other || (self.advised.contains(&one.transaction_id) && said(one) == said(other))
+    }
+
+    /// Whether a log holds an answer in these very words.
+    pub(super) fn is_worded(&self, answer: &Answer) -> bool {
+        let words = self.worded.get(&answer.transaction_id);
+        words.is_some_and(|words| words.contains(&answer))
     }
 
     /// Whether two replies to one payment are one.

@@ -1,4 +1,5 @@
-//! S3: the answer equals the final row, declines too; so does the outcome in the log.
+//! S3: the answer equals the final row, declines too; so does the outcome in the log. Where an advice
+//! says how an answer was reached in other words, the row has the log's words or the advice's.
 //!
 //! An approval without a row is S1's to tell; a decline, or an outcome below the drain cursor,
 //! without one is told here.
@@ -12,10 +13,13 @@ use standin_core::answer::Verdict;
 use super::index::Index;
 use super::{Check, Evidence, Offences, plural};
 use crate::history::{Attempt, Said};
+use crate::log::LogContents;
 use crate::totals::is_final;
 
 pub(super) fn check(evidence: &Evidence<'_>, index: &Index<'_>) -> Check {
     let mut offences = Offences::default();
+    // What was trimmed away cannot be compared with.
+    let whole = evidence.logs.iter().all(LogContents::is_whole);
     let mut compared = 0_u64;
     for (attempt, said) in index.answers(evidence) {
         compared = compared.saturating_add(1);
@@ -43,6 +47,9 @@ pub(super) fn check(evidence: &Evidence<'_>, index: &Index<'_>) -> Check {
             }
             Some(rows) if !index.are_one(&rows.first.answer, answer) => {
                 offences.add(answer.transaction_id, "differs between log and row");
+            }
+            Some(rows) if whole && !index.is_worded(&rows.first.answer) => {
+                offences.add(answer.transaction_id, "says in its row what no log says");
             }
             Some(_) => {}
         }

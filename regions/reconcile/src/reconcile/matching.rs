@@ -14,7 +14,7 @@ use crate::totals::is_final;
 /// What became of an outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
-    /// The final row has the same answer, and came from this entry.
+    /// The final row has the same answer, or the words of an advice for it, and came from this entry.
     Matched,
     /// The final row has the same answer, and came from another entry or log.
     Repeated,
@@ -62,11 +62,21 @@ pub(super) fn fate(facts: &Facts, log: Uuid, record: &LogRecord, answer: &Answer
         return Fate::Conflict;
     }
     match facts.rows.get(&answer.transaction_id) {
-        Some(row) if is_final(row) && row.answer != *answer => Fate::Differing,
+        Some(row) if is_final(row) && !says(facts, log, row, answer) => Fate::Differing,
         Some(row) if is_final(row) && row.log == Some((log, record.at)) => Fate::Matched,
         Some(row) if is_final(row) => Fate::Repeated,
         Some(_) | None => Fate::Missing,
     }
+}
+
+/// Whether a row has the answer in the words that the log gave it, or in those of an advice that took
+/// their place.
+fn says(facts: &Facts, log: Uuid, row: &AuthorizationRow, answer: &Answer) -> bool {
+    let booked = &row.answer;
+    let same = (booked.verdict, booked.amount, booked.code)
+        == (answer.verdict, answer.amount, answer.code);
+    let reworded = facts.reworded.get(&(log, answer.transaction_id));
+    booked == answer || (same && reworded.is_some_and(|words| words.contains(booked)))
 }
 
 fn match_log(

@@ -11,11 +11,11 @@ use standin_core::answer::{Code, Reason, Rung, Why};
 use standin_core::authorization::{Authorization, Merchant, Particulars};
 use standin_core::clock::{ManualClock, Timestamp};
 use standin_core::decide::Limits;
-use standin_core::entry::{Entry, Proposal};
+use standin_core::entry::{Advice, Entry, Proposal};
 use standin_core::id::{OrderId, ShopperId, StoreId, TripId};
 use standin_core::identity::{self, Operation};
 use standin_core::ledger::memory::MemoryLedger;
-use standin_core::ledger::{Booked, DrainStep, StartTrip, Started};
+use standin_core::ledger::{self, Booked, DrainStep, StartTrip, Started};
 use standin_core::merchant::Store;
 use standin_core::money::{Currency, Money};
 use standin_core::trip::{Item, ItemStatus, Order, OrderStatus, Trip, TripStatus};
@@ -195,6 +195,7 @@ async fn book(ledger: &dyn Ledger, log: Uuid, at: LogPosition, proposal: Proposa
         from,
         to: from.max(at.index),
         outcomes: vec![booking],
+        rewordings: Vec::new(),
         reversals: Vec::new(),
         settlements: Vec::new(),
         actions: Vec::new(),
@@ -265,6 +266,7 @@ async fn a_cursor_that_skipped_outcomes_shows_as_missing_rows() {
         from: 0,
         to: 7,
         outcomes: Vec::new(),
+        rewordings: Vec::new(),
         reversals: Vec::new(),
         settlements: Vec::new(),
         actions: Vec::new(),
@@ -477,6 +479,119 @@ async fn draining_again_is_evidence_that_nothing_changes() {
     assert_eq!(rows_before, rows_after);
 }
 
+/// A ledger in which the primary has made a payment final by itself.
+async fn by_the_primary_itself(inputs: &Inputs, proposal: &Proposal) {
+    let proposal = Proposal {
+        rung: Rung::PrimaryOnly,
+        ..declined(proposal)
+    };
+    inputs.ledger.hold(vec![proposal.clone()]).await.unwrap();
+    let advice = ledger::Advice {
+        answer: proposal.answer(proposal.reason, 0),
+        proposal,
+        at: Timestamp::from_millis(NOW),
+    };
+    let advised = inputs.ledger.advise(advice).await.unwrap();
+    assert_eq!(advised, ledger::Advised::Final);
+}
+
+fn declined(proposal: &Proposal) -> Proposal {
+    Proposal {
+        reason: Reason::WrongStore,
+        ..proposal.clone()
+    }
+}
+
+/// What its edge told the bank on its own, before the log took `proposal`.
+fn told(proposal: &Proposal) -> Entry {
+    let proposal = Proposal {
+        rung: Rung::Isolated,
+        why: Some(Why::Timeout),
+        ..proposal.clone()
+    };
+    Entry::Advice(Box::new(Advice {
+        answer: proposal.answer(proposal.reason, 0),
+        proposal,
+        given_at: Timestamp::from_millis(NOW),
+    }))
+}
+
+#[tokio::test]
+async fn the_logs_words_are_drained_over_what_the_primary_said_by_itself() {
+    let logged = declined(&proposal(0, Rung::StandIn));
+    let entry = Entry::Authorize(Box::new(logged.clone()));
+    let batch = |index, entries| LogBatch {
+        index,
+        log_time_ms: NOW as u64 + index,
+        entries,
+    };
+    for advised in [false, true] {
+        let mut batches = vec![batch(1, vec![entry.clone()])];
+        let mut words = logged.answer(logged.reason, 0);
+        if advised {
+            batches.push(batch(2, vec![told(&logged)]));
+            (words.rung, words.why) = (Rung::Isolated, Some(Why::Timeout));
+        }
+        let inputs = inputs(batches.clone());
+        by_the_primary_itself(&inputs, &logged).await;
+        let report = run(&inputs, options()).await.unwrap();
+        assert_eq!(kinds(&report), []);
+        let matched = &report.logs[0];
+        assert_eq!(
+            (matched.matched, matched.drained_here, matched.cursor),
+            (1, 1, batches.len() as u64)
+        );
+        let rows = all_rows(inputs.ledger.as_ref(), CALL).await.unwrap();
+        assert_eq!(rows[0].answer, words);
+        assert_eq!(rows[0].log.unwrap().1.index, 1);
+        let log = LogContents::replay(log_id(), batches);
+        let again = drain::again(inputs.ledger.as_ref(), &log, CALL).await;
+        let again = again.unwrap();
+        assert_eq!((again.again.finalized, again.again.already), (0, 1));
+        assert_eq!(again.rows_before, again.rows_after);
+    }
+}
+
+/// An edge that drains after it has heard an advice books the answer in the advice's words at once.
+#[tokio::test]
+async fn an_answer_booked_in_an_advices_words_is_matched() {
+    let logged = proposal(0, Rung::Primary);
+    let batches = vec![LogBatch {
+        index: 1,
+        log_time_ms: NOW as u64,
+        entries: vec![Entry::Authorize(Box::new(logged.clone())), told(&logged)],
+    }];
+    let inputs = inputs(batches.clone());
+    let mut booking = LogContents::replay(log_id(), batches).records[0]
+        .booking()
+        .unwrap();
+    (booking.answer.rung, booking.answer.why) = (Rung::Isolated, Some(Why::Timeout));
+    let step = DrainStep {
+        log: log_id(),
+        to: 1,
+        outcomes: vec![booking.clone()],
+        ..DrainStep::default()
+    };
+    inputs.ledger.book(step).await.unwrap();
+    let report = run(&inputs, options()).await.unwrap();
+    assert_eq!((kinds(&report), report.logs[0].matched), (vec![], 1));
+    // In words that nobody said, it is not.
+    booking.answer.rung = Rung::StandIn;
+    let inputs = Inputs {
+        ledger: Arc::new(MemoryLedger::new(inputs.clock.clone(), None)),
+        ..inputs
+    };
+    let step = DrainStep {
+        log: log_id(),
+        to: 1,
+        outcomes: vec![booking],
+        ..DrainStep::default()
+    };
+    inputs.ledger.book(step).await.unwrap();
+    let report = run(&inputs, options()).await.unwrap();
+    assert_eq!(kinds(&report), [FindingKind::Differing, FindingKind::Sums]);
+}
+
 /// A new leader's first batch is blank, and the cursor goes over it.
 #[tokio::test]
 async fn draining_a_log_again_ends_at_blank_batches() {
@@ -494,6 +609,7 @@ async fn draining_a_log_again_ends_at_blank_batches() {
         from: 7,
         to: 9,
         outcomes: Vec::new(),
+        rewordings: Vec::new(),
         reversals: Vec::new(),
         settlements: Vec::new(),
         actions: Vec::new(),

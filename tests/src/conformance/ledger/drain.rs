@@ -2,15 +2,17 @@
 
 use futures_util::future::join_all;
 use standin_core::answer::{Code, Reason, Rung, Why};
-use standin_core::entry::{OperatorAction, OperatorOrder, StandInMode};
+use standin_core::entry::{LogPosition, OperatorAction, OperatorOrder, Proposal, StandInMode};
 use standin_core::ledger::{
-    AuthorizationState, Booked, BookedCounts, ConflictRow, DrainStep, FindingRow, HoldReply,
-    ReconcileRun, Retry,
+    Advised, AuthorizationState, Booked, BookedCounts, ConflictRow, DrainStep, FindingRow,
+    HoldReply, ReconcileRun, Retry, Rewording,
 };
 use standin_core::money::Money;
 use uuid::Uuid;
 
-use super::{World, answer, approve, at, declined, outcome, propose, step, stood_in, uuid};
+use super::{
+    World, advice, answer, approve, at, declined, outcome, propose, reversal, step, stood_in, uuid,
+};
 
 pub(super) fn moved(finalized: u64, already: u64, conflicts: u64) -> Booked {
     Booked::Moved(BookedCounts {
@@ -241,6 +243,266 @@ pub(super) async fn the_same_answer_from_another_rung_is_no_conflict(world: Worl
     let slots: Vec<_> = conflicts(&world, there).await;
     let slots: Vec<_> = slots.iter().map(|row| row.at.slot).collect();
     assert_eq!(slots, [2, 3, 4]);
+}
+
+/// Its reply was lost, nobody was told, and then the log committed what had been proposed.
+pub(super) async fn the_logs_words_are_written_over_what_the_primary_said_by_itself(world: World) {
+    let ledger = &world.ledger;
+    let (sheet, here, there) = (world.trip().await, uuid(), uuid());
+    let approved = approve(&sheet, 10, 100);
+    let refused = declined(approve(&sheet, 900, 100), Reason::OverCap);
+    let same = Proposal {
+        rung: Rung::PrimaryOnly,
+        ..approve(&sheet, 20, 100)
+    };
+    for proposal in [&approved, &refused, &same] {
+        ledger.hold(vec![proposal.clone()]).await.unwrap();
+        let advised = ledger.advise(advice(proposal)).await.unwrap();
+        assert_eq!(advised, Advised::Final);
+    }
+    let logged = stood_in(approved.clone());
+    let logged_decline = declined(refused.clone(), Reason::StandInLimit);
+    let outcomes = vec![
+        outcome(&logged, 1, 0),
+        outcome(&logged_decline, 1, 1),
+        outcome(&same, 1, 2),
+    ];
+    let booked = ledger.book(step(here, 1, outcomes.clone())).await.unwrap();
+    assert_eq!(booked, moved(2, 1, 0));
+    for (proposal, slot) in [(&logged, 0), (&logged_decline, 1)] {
+        let row = world.row(proposal).await.unwrap();
+        assert_eq!(row.answer, answer(proposal));
+        let place = LogPosition { index: 1, slot };
+        assert_eq!(
+            (row.state, row.log),
+            (AuthorizationState::Final, Some((here, place)))
+        );
+        assert_eq!(row.final_at, Some(at(20)));
+        assert_eq!(row.held_at.is_some(), slot == 0);
+        let again = ledger.hold(vec![proposal.clone()]).await.unwrap();
+        assert_eq!(again, [HoldReply::Final(Box::new(answer(proposal)))]);
+    }
+    // What it had said in the same words stays as it is.
+    let row = world.row(&same).await.unwrap();
+    assert_eq!((row.answer, row.log), (advice(&same).answer, None));
+    let open = ledger.open_trip(sheet.trip.shopper).await.unwrap().unwrap();
+    let counted: i64 = open.approvals.iter().map(|approval| approval.amount).sum();
+    assert_eq!(counted, 30);
+    // Booked again, it changes nothing; nor does another region's log in its own words.
+    let before = ledger.authorizations(None, 100_000).await.unwrap();
+    let again = step(here, 2, outcomes);
+    assert_eq!(ledger.book(again).await.unwrap(), moved(0, 3, 0));
+    let theirs = vec![outcome(&approved, 1, 0), outcome(&refused, 1, 1)];
+    let theirs = step(there, 1, theirs);
+    assert_eq!(ledger.book(theirs).await.unwrap(), moved(0, 2, 0));
+    assert_eq!(ledger.authorizations(None, 100_000).await.unwrap(), before);
+    assert_eq!(conflicts(&world, here).await, []);
+    assert_eq!(conflicts(&world, there).await, []);
+}
+
+pub(super) async fn of_another_answer_by_the_primary_itself_nothing_is_written_over(world: World) {
+    let ledger = &world.ledger;
+    let (sheet, log) = (world.trip().await, uuid());
+    let proposals: Vec<_> = (0..4).map(|_| approve(&sheet, 10, 100)).collect();
+    for proposal in &proposals {
+        ledger.hold(vec![proposal.clone()]).await.unwrap();
+        ledger.advise(advice(proposal)).await.unwrap();
+    }
+    let mut outcomes: Vec<_> = (0_u32..)
+        .zip(&proposals)
+        .map(|(slot, proposal)| outcome(proposal, 1, slot))
+        .collect();
+    outcomes[0].answer.amount = Money::from_minor(11, sheet.trip.currency);
+    outcomes[1].answer.amount = Money::from_minor(10, "EUR".parse().unwrap());
+    outcomes[2].answer.code = Code::from_mac(&[9; 32]);
+    outcomes[3] = outcome(&declined(proposals[3].clone(), Reason::OverCap), 1, 3);
+    let booked = ledger.book(step(log, 1, outcomes)).await.unwrap();
+    assert_eq!(booked, moved(0, 0, 4));
+    for proposal in &proposals {
+        let row = world.row(proposal).await.unwrap();
+        assert_eq!((row.answer, row.log), (advice(proposal).answer, None));
+    }
+    let causes: Vec<_> = conflicts(&world, log).await;
+    assert!(causes.iter().all(|row| row.cause == "other_answer"));
+}
+
+pub(super) async fn what_was_reversed_stays_so_under_the_logs_words(world: World) {
+    let ledger = &world.ledger;
+    let (sheet, log) = (world.trip().await, uuid());
+    let (whole, part, with) = (
+        approve(&sheet, 10, 100),
+        approve(&sheet, 20, 100),
+        approve(&sheet, 30, 100),
+    );
+    for proposal in [&whole, &part, &with] {
+        ledger.hold(vec![proposal.clone()]).await.unwrap();
+        ledger.advise(advice(proposal)).await.unwrap();
+    }
+    let first = DrainStep {
+        reversals: vec![reversal(&whole, 10), reversal(&part, 5)],
+        ..step(log, 1, Vec::new())
+    };
+    ledger.book(first).await.unwrap();
+    let outcomes = vec![
+        outcome(&whole, 2, 0),
+        outcome(&part, 2, 1),
+        outcome(&with, 2, 2),
+    ];
+    let second = DrainStep {
+        reversals: vec![reversal(&with, 30)],
+        ..step(log, 2, outcomes)
+    };
+    assert_eq!(ledger.book(second).await.unwrap(), moved(3, 0, 0));
+    for (proposal, state, reversed) in [
+        (&whole, AuthorizationState::Reversed, 10),
+        (&part, AuthorizationState::Final, 5),
+        (&with, AuthorizationState::Reversed, 30),
+    ] {
+        let row = world.row(proposal).await.unwrap();
+        assert_eq!((row.state, row.reversed), (state, reversed));
+        assert_eq!(row.answer, answer(proposal));
+        assert_eq!(row.log.unwrap().0, log);
+    }
+    let open = ledger.open_trip(sheet.trip.shopper).await.unwrap().unwrap();
+    let counted: Vec<_> = open.approvals.iter().map(|one| one.amount).collect();
+    assert_eq!(counted, [15]);
+}
+
+/// The advice of a proposal as the log holds it, at a slot of batch `index`.
+fn rewording(proposal: &Proposal, index: u64, slot: u32) -> Rewording {
+    Rewording {
+        answer: answer(proposal),
+        at: LogPosition { index, slot },
+    }
+}
+
+fn rewording_step(log: Uuid, to: u64, rewordings: Vec<Rewording>) -> DrainStep {
+    DrainStep {
+        rewordings,
+        ..step(log, to, Vec::new())
+    }
+}
+
+/// What an edge said on its own of `proposal`.
+fn isolated(proposal: &Proposal) -> Proposal {
+    Proposal {
+        rung: Rung::Isolated,
+        why: Some(Why::Timeout),
+        reason: Reason::WithinFloorLimit,
+        ..proposal.clone()
+    }
+}
+
+pub(super) async fn a_later_advice_of_the_same_log_has_the_last_word(world: World) {
+    let ledger = &world.ledger;
+    let (sheet, log) = (world.trip().await, uuid());
+    let (held, primary, back) = (
+        approve(&sheet, 10, 100),
+        approve(&sheet, 20, 100),
+        approve(&sheet, 30, 100),
+    );
+    ledger
+        .hold(vec![held.clone(), primary.clone()])
+        .await
+        .unwrap();
+    ledger.advise(advice(&primary)).await.unwrap();
+    let outcomes = vec![
+        outcome(&held, 1, 0),
+        outcome(&primary, 1, 1),
+        outcome(&back, 1, 2),
+    ];
+    let first = DrainStep {
+        reversals: vec![reversal(&back, 30)],
+        ..step(log, 1, outcomes.clone())
+    };
+    assert_eq!(ledger.book(first).await.unwrap(), moved(3, 0, 0));
+    let mut expected = Vec::new();
+    for proposal in [&held, &primary, &back] {
+        let mut row = world.row(proposal).await.unwrap();
+        row.answer = answer(&isolated(proposal));
+        expected.push(row);
+    }
+    // Of two, the later one, be they in one step.
+    let rewordings = vec![
+        rewording(&stood_in(held.clone()), 2, 0),
+        rewording(&isolated(&held), 2, 1),
+        rewording(&isolated(&primary), 2, 2),
+        rewording(&isolated(&back), 2, 3),
+    ];
+    let second = rewording_step(log, 2, rewordings.clone());
+    assert_eq!(ledger.book(second).await.unwrap(), moved(0, 0, 0));
+    for (proposal, expected) in [&held, &primary, &back].into_iter().zip(&expected) {
+        assert_eq!(world.row(proposal).await.as_ref(), Some(expected));
+    }
+    // All of it again, as after a cursor that was lost: the first words do not come back.
+    let again = DrainStep {
+        rewordings,
+        ..step(log, 3, outcomes)
+    };
+    assert_eq!(ledger.book(again).await.unwrap(), moved(0, 3, 0));
+    for (proposal, expected) in [&held, &primary, &back].into_iter().zip(&expected) {
+        assert_eq!(world.row(proposal).await.as_ref(), Some(expected));
+    }
+    assert_eq!(conflicts(&world, log).await, []);
+    // The answer and its advice in one step.
+    let both = approve(&sheet, 5, 100);
+    let together = DrainStep {
+        rewordings: vec![rewording(&isolated(&both), 4, 1)],
+        ..step(log, 4, vec![outcome(&both, 4, 0)])
+    };
+    assert_eq!(ledger.book(together).await.unwrap(), moved(1, 0, 0));
+    let row = world.row(&both).await.unwrap();
+    assert_eq!(row.answer, answer(&isolated(&both)));
+    assert_eq!(row.log, Some((log, LogPosition { index: 4, slot: 0 })));
+}
+
+pub(super) async fn a_rewording_changes_nothing_else(world: World) {
+    let ledger = &world.ledger;
+    let (sheet, here, there) = (world.trip().await, uuid(), uuid());
+    let (theirs, later, held, dearer, unknown, unlogged) = (
+        approve(&sheet, 1, 100),
+        approve(&sheet, 2, 100),
+        approve(&sheet, 3, 100),
+        approve(&sheet, 4, 100),
+        approve(&sheet, 5, 100),
+        approve(&sheet, 6, 100),
+    );
+    let of_theirs = step(there, 1, vec![outcome(&theirs, 1, 0)]);
+    ledger.book(of_theirs).await.unwrap();
+    ledger
+        .hold(vec![held.clone(), unlogged.clone()])
+        .await
+        .unwrap();
+    ledger.advise(advice(&unlogged)).await.unwrap();
+    let first = step(here, 1, vec![outcome(&dearer, 1, 0)]);
+    ledger.book(first).await.unwrap();
+    let second = step(here, 2, vec![outcome(&later, 2, 4)]);
+    ledger.book(second).await.unwrap();
+    let before = ledger.authorizations(None, 100_000).await.unwrap();
+    let mut more = rewording(&isolated(&dearer), 2, 1);
+    more.answer.amount = Money::from_minor(40, sheet.trip.currency);
+    let rewordings = vec![
+        // Of another region's log; before the entry that the row is of; at it.
+        rewording(&isolated(&theirs), 2, 0),
+        rewording(&isolated(&later), 2, 3),
+        rewording(&isolated(&later), 2, 4),
+        more,
+        rewording(&declined(dearer.clone(), Reason::OverCap), 2, 2),
+        // Not final, never heard of, of no log.
+        rewording(&isolated(&held), 2, 5),
+        rewording(&isolated(&unknown), 2, 6),
+        rewording(&isolated(&unlogged), 2, 7),
+    ];
+    let third = rewording_step(here, 3, rewordings);
+    assert_eq!(ledger.book(third).await.unwrap(), moved(0, 0, 0));
+    assert_eq!(ledger.authorizations(None, 100_000).await.unwrap(), before);
+    assert_eq!(conflicts(&world, here).await, []);
+    // The id of one that was never heard of stays free.
+    let free = ledger.hold(vec![unknown]).await.unwrap();
+    assert!(matches!(free[..], [HoldReply::Held { .. }]));
+    let many = vec![rewording(&isolated(&later), 2, 9); 1_001];
+    let many = ledger.book(rewording_step(here, 4, many)).await;
+    assert_eq!(many.unwrap_err().retry, Retry::Never);
 }
 
 pub(super) async fn a_payment_twice_in_one_step_is_final_once(world: World) {
