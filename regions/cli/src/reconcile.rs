@@ -1,8 +1,8 @@
 //! `standin reconcile`: makes sure that everything was drained, and says what does not fit.
 //!
-//! Read in this order: [`source`] (a ledger, its logs, and one run on them), [`run`], [`files`] (where
-//! reports go), [`shown`] (what people read), [`watch`] (run after run), [`report`] (the last run again),
-//! [`findings`], [`settlement`].
+//! Read in this order: `source` (a ledger, its logs, and one run on them), `run`, `files` (where
+//! reports go), `shown` (what people read), `watch` (run after run), `report` (the last run again),
+//! `findings`, `settlement`.
 
 mod books;
 mod files;
