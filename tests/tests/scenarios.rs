@@ -27,6 +27,7 @@ mod partitions;
 mod platforms;
 mod policies;
 mod primary;
+mod reconciles;
 mod secrets;
 mod trip_cache;
 

@@ -23,6 +23,8 @@ use crate::money::{Currency, Money};
 pub const CLEARING_ROWS_MAX: usize = 5_000;
 /// Most cases kept or told in one call.
 pub const CASE_ROWS_MAX: usize = 1_000;
+/// Most runs told in one call: a report may be long.
+pub const RUN_ROWS_MAX: usize = 20;
 /// Longest word an operator may give, in bytes: a name, a reason.
 pub const CASE_WORD_BYTES_MAX: usize = 1_000;
 
@@ -85,6 +87,30 @@ pub trait ClearingBooks: Ledger {
 
     /// Does something to a case, and writes down who did it.
     fn act_on_case(&self, action: CaseAction) -> BoxFuture<'_, Result<Acted, LedgerError>>;
+
+    /// Runs that were kept, of the log's job and of clearing files, the last that ended first: those
+    /// before `before`, at most `limit` and [`RUN_ROWS_MAX`].
+    fn runs(
+        &self,
+        before: Option<RunPlace>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<KeptRun>, LedgerError>>;
+}
+
+/// Where a run stands among the others: when it ended, and its id.
+pub type RunPlace = (Timestamp, Uuid);
+
+/// A run as it was kept.
+#[derive(Clone, PartialEq, Debug)]
+pub struct KeptRun {
+    /// Its id.
+    pub id: Uuid,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Its report.
+    pub report: serde_json::Value,
 }
 
 /// A bank's clearing file under one mapping.
@@ -431,6 +457,15 @@ impl LineKind {
             Self::Capture | Self::ForcePost => true,
             Self::Refund | Self::Reversal | Self::Declined => false,
         }
+    }
+}
+
+// === impl KeptRun ===
+
+impl KeptRun {
+    /// Its place among the others.
+    pub const fn place(&self) -> RunPlace {
+        (self.ended_at, self.id)
     }
 }
 

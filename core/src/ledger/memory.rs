@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::clearing::{
     Acted, Beside, BesideAsk, CLEARING_ROWS_MAX, Case, CaseAction, CaseFilter, CaseStanding,
-    CaseTrail, ClearingBooks, ClearingFile, ClearingLine, FoundCase, StageStep,
+    CaseTrail, ClearingBooks, ClearingFile, ClearingLine, FoundCase, KeptRun, RunPlace, StageStep,
 };
 use super::{
     Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
@@ -598,6 +598,14 @@ impl ClearingBooks for MemoryLedger {
             state.payments.audit_action(audit);
             Ok(acted)
         })
+    }
+
+    fn runs(
+        &self,
+        before: Option<RunPlace>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<KeptRun>, LedgerError>> {
+        self.with(|state| Ok(state.payments.runs(before, limit)))
     }
 }
 

@@ -44,7 +44,7 @@ use uuid::Uuid;
 
 use super::clearing::{
     Acted, Beside, BesideAsk, Case, CaseAction, CaseFilter, CaseStanding, CaseTrail, ClearingBooks,
-    ClearingFile, ClearingLine, FoundCase, StageStep,
+    ClearingFile, ClearingLine, FoundCase, KeptRun, RunPlace, StageStep,
 };
 use super::{
     Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
@@ -624,5 +624,15 @@ impl ClearingBooks for PostgresLedger {
 
     fn act_on_case(&self, action: CaseAction) -> BoxFuture<'_, Result<Acted, LedgerError>> {
         on!(self.background, |lease| cases::act(&mut lease, &action))
+    }
+
+    fn runs(
+        &self,
+        before: Option<RunPlace>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<KeptRun>, LedgerError>> {
+        on!(self.background, |lease| reports::runs(
+            &lease, before, limit
+        ))
     }
 }

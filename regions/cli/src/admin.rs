@@ -169,7 +169,7 @@ impl StandInArgs {
 }
 
 /// A day is 24 hours here.
-fn lasts(text: &str) -> Result<Duration, String> {
+pub(crate) fn lasts(text: &str) -> Result<Duration, String> {
     let span: jiff::Span = text
         .parse()
         .map_err(|_| "a time, as 90s, 45m, 2h 30m or 1d".to_owned())?;

@@ -3,8 +3,8 @@
 //!
 //! Read in this order: [`history`] (what every client saw), [`log`] (what a region's log holds),
 //! [`totals`] (counts and sums), [`checker`] (pure functions from facts to verdicts), [`drain`] (what
-//! is left in a log goes to the ledger), [`reconcile`] (the job), [`report`] (what people and
-//! programs read). Nothing here decides about a payment, and nothing here speaks HTTP.
+//! is left in a log goes to the ledger), [`reconcile`] (the job), [`turns`] (when it runs), [`report`]
+//! (what people and programs read). Nothing here decides about a payment, and nothing here speaks HTTP.
 
 pub mod checker;
 pub mod clearing;
@@ -15,3 +15,4 @@ pub mod reconcile;
 pub mod report;
 pub mod thresholds;
 pub mod totals;
+pub mod turns;

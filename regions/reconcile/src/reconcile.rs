@@ -5,7 +5,9 @@
 //! next run's. It repairs two things only: it books what was not yet drained, and it releases a hold
 //! when a tombstone came first for it in every log. Everything else is a finding for somebody.
 
+pub mod cases;
 mod holds;
+pub mod kept;
 mod matching;
 mod outages;
 mod sums;

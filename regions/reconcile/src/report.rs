@@ -10,6 +10,7 @@
 )]
 
 pub mod chart;
+pub mod csv;
 pub mod drill;
 pub mod html;
 pub mod reconciliation;

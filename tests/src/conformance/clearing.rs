@@ -16,7 +16,7 @@ use standin_core::ledger::clearing::{
     ClearingBooks, ClearingFile, ClearingLine, FileState, FoundCase, Kept, LineKind, NamedBy,
     StageStep, StagedLine,
 };
-use standin_core::ledger::{Card, DrainStep, Retry, SettlementRow};
+use standin_core::ledger::{Card, DrainStep, ReconcileRun, Retry, SettlementRow};
 use standin_core::money::{Currency, Money};
 use standin_core::trip::TripChange;
 use uuid::Uuid;
@@ -34,6 +34,7 @@ pub async fn every_case(books: Books) {
     cases_keep_their_state_until_their_facts_change(&books).await;
     cases_are_worked_on_and_audited(&books).await;
     cases_are_listed_in_pages_and_by_filter(&books).await;
+    runs_are_told_the_last_first(&books).await;
 }
 
 fn file(sha256: &str, mapping: &str) -> ClearingFile {
@@ -431,4 +432,35 @@ async fn cases_are_listed_in_pages_and_by_filter(books: &Books) {
         ..CaseFilter::default()
     };
     assert_eq!(count(bank).await, 0);
+}
+
+async fn runs_are_told_the_last_first(books: &Books) {
+    let run = |ended: i64| ReconcileRun {
+        id: uuid(),
+        started_at: at(ended - 1),
+        ended_at: at(ended),
+        report: serde_json::json!({ "ended": ended }),
+        findings: Vec::new(),
+    };
+    let [first, last, same] = [run(1_000_000), run(1_000_002), run(1_000_002)];
+    for kept in [&last, &first, &same, &last] {
+        books.record_run(kept.clone()).await.unwrap();
+    }
+    let told = books.runs(None, 2).await.unwrap();
+    let mut expected = [last.id, same.id];
+    expected.sort_by_key(|id| std::cmp::Reverse(*id));
+    let ids: Vec<Uuid> = told.iter().map(|run| run.id).collect();
+    assert_eq!(ids, expected, "by their ids where they ended at once");
+    let before = told.last().map(|run| run.place());
+    let earlier = books.runs(before, 10).await.unwrap();
+    let next = earlier.first().unwrap();
+    assert_eq!(next.id, first.id);
+    assert_eq!(next.report, first.report);
+    assert_eq!(
+        (next.started_at, next.ended_at),
+        (first.started_at, first.ended_at)
+    );
+    let before_all = Some((at(0), Uuid::nil()));
+    assert_eq!(books.runs(before_all, 10).await.unwrap(), []);
+    assert_eq!(books.runs(None, 0).await.unwrap(), []);
 }

@@ -254,6 +254,7 @@ async fn reconcile_tells_clean_from_findings_from_could_not_run() {
     let out = stage.folder().join("report");
     let reconcile = |url: &str, wal: &Path| {
         let (wal, out) = (wal.to_str().unwrap(), out.to_str().unwrap());
+        // Without a word it is `run`.
         let output = standin(&["reconcile", "--postgres", url, "--wal", wal, "--out", out]);
         output.status.code()
     };
@@ -289,7 +290,7 @@ async fn reconcile_releases_a_stale_hold_through_the_running_edge() {
     println!("injected: a hold one hour old that no log answers");
     let (url, wal) = (stage.postgres_url(), edge.wal());
     let (wal, out) = (wal.to_str().unwrap(), stage.folder().join("report"));
-    let mut arguments = vec!["reconcile", "--postgres", &url, "--wal", wal];
+    let mut arguments = vec!["reconcile", "run", "--postgres", &url, "--wal", wal];
     arguments.extend(["--out", out.to_str().unwrap()]);
     let held = async || {
         let rows = stage.ledger.authorizations(None, 10).await.unwrap();

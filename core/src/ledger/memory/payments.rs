@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use uuid::Uuid;
 
+use super::super::clearing::{KeptRun, RUN_ROWS_MAX, RunPlace};
 use super::super::{
     Advice, Advised, AuditRow, AuthorizationRow, AuthorizationState, Booked, BookedCounts,
     ConflictRow, DrainStep, HoldReply, LedgerError, OpenTrip, ReconcileRun, ReversalRow, Rewording,
@@ -489,6 +490,20 @@ impl Payments {
             self.runs.pop_front();
         }
         self.runs.push_back(run);
+    }
+
+    pub(super) fn runs(&self, before: Option<RunPlace>, limit: u32) -> Vec<KeptRun> {
+        let kept = self.runs.iter().map(|run| KeptRun {
+            id: run.id,
+            started_at: run.started_at,
+            ended_at: run.ended_at,
+            report: run.report.clone(),
+        });
+        let is_before = |run: &KeptRun| before.is_none_or(|before| run.place() < before);
+        let mut kept: Vec<KeptRun> = kept.filter(is_before).collect();
+        kept.sort_by_key(|run| std::cmp::Reverse(run.place()));
+        kept.truncate(many(limit).min(RUN_ROWS_MAX));
+        kept
     }
 }
 

@@ -4,6 +4,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::super::clearing::{KeptRun, RUN_ROWS_MAX, RunPlace};
 use super::super::rows::without_nul;
 use super::super::{AuditRow, AuthorizationRow, ConflictRow, ReconcileRun, StaleHold};
 use super::decode::{
@@ -140,6 +141,35 @@ pub(super) async fn audit(client: &Object, limit: u32) -> Result<Vec<AuditRow>, 
     };
     let rows = query(client, sql, &[&i64::from(limit)]).await?;
     rows.iter().map(row).collect()
+}
+
+/// Runs that were kept, the last that ended first.
+pub(super) async fn runs(
+    client: &Object,
+    before: Option<RunPlace>,
+    limit: u32,
+) -> Result<Vec<KeptRun>, Failure> {
+    let (ended_at, id) = before.unzip();
+    let sql = "select run_id, started_at, ended_at, report from reconcile_runs \
+         where $1::timestamptz is null or (ended_at, run_id) < ($1, $2::uuid) \
+         order by ended_at desc, run_id desc limit $3";
+    let run = |row: &Row| -> Result<KeptRun, Failure> {
+        let report = serde_json::from_str(get(row, "report")?);
+        Ok(KeptRun {
+            id: get(row, "run_id")?,
+            started_at: time(row, "started_at")?,
+            ended_at: time(row, "ended_at")?,
+            report: report.map_err(|_| unreadable("report"))?,
+        })
+    };
+    let most = u32::try_from(RUN_ROWS_MAX).unwrap_or(u32::MAX);
+    let params: Params<'_> = &[
+        &ended_at.map(nearest_time),
+        &id,
+        &i64::from(limit.min(most)),
+    ];
+    let rows = query(client, sql, params).await?;
+    rows.iter().map(run).collect()
 }
 
 /// Keeps a run and its findings; a run that is there stays as it is.

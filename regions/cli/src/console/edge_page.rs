@@ -44,6 +44,18 @@ pub struct StandIn {
     pub mode: String,
     /// The outage under way.
     pub outage: Option<Outage>,
+    /// Recent outages, the oldest first; that one among them.
+    pub outages: Vec<PastOutage>,
+}
+
+/// An outage of the primary as the log has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PastOutage {
+    /// Where in the log it began.
+    pub from_index: u64,
+    /// Where it ended, and when; absent while it is on.
+    pub until: Option<(u64, u64)>,
 }
 
 /// An outage of the primary.

@@ -29,6 +29,11 @@ pub(crate) struct BooksArgs {
 // === impl BooksArgs ===
 
 impl BooksArgs {
+    /// Whether a ledger is named.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.postgres.is_some()
+    }
+
     /// Sets the connections up.
     pub(crate) fn connect(&self) -> anyhow::Result<PostgresLedger> {
         let Some(url) = &self.postgres else {

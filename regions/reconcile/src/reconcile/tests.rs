@@ -14,6 +14,7 @@ use standin_core::decide::Limits;
 use standin_core::entry::{Advice, Entry, Proposal};
 use standin_core::id::{OrderId, ShopperId, StoreId, TripId};
 use standin_core::identity::{self, Operation};
+use standin_core::ledger::clearing::{CaseFilter, ClearingBooks};
 use standin_core::ledger::memory::MemoryLedger;
 use standin_core::ledger::{self, Booked, DrainStep, StartTrip, Started};
 use standin_core::merchant::Store;
@@ -258,20 +259,24 @@ async fn a_second_run_finds_nothing_left_and_says_the_same() {
     assert_eq!(second.findings, []);
 }
 
-#[tokio::test]
-async fn a_cursor_that_skipped_outcomes_shows_as_missing_rows() {
-    let inputs = inputs(batches());
-    let skip = DrainStep {
+/// Moves the cursor past outcomes that it does not book.
+fn skip_to(to: u64) -> DrainStep {
+    DrainStep {
         log: log_id(),
         from: 0,
-        to: 7,
+        to,
         outcomes: Vec::new(),
         rewordings: Vec::new(),
         reversals: Vec::new(),
         settlements: Vec::new(),
         actions: Vec::new(),
-    };
-    inputs.ledger.book(skip).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_that_skipped_outcomes_shows_as_missing_rows() {
+    let inputs = inputs(batches());
+    inputs.ledger.book(skip_to(7)).await.unwrap();
     let report = run(&inputs, options()).await.unwrap();
     assert_eq!(report.exit_code(), 2);
     assert_eq!(report.logs[0].missing, 8);
@@ -282,6 +287,73 @@ async fn a_cursor_that_skipped_outcomes_shows_as_missing_rows() {
             .iter()
             .all(|kind| *kind == FindingKind::Missing)
     );
+}
+
+#[tokio::test]
+async fn what_is_found_is_a_case_until_somebody_settles_it_and_the_last_run_is_told_again() {
+    let books = Arc::new(MemoryLedger::new(
+        Arc::new(ManualClock::at(Timestamp::from_millis(NOW))),
+        None,
+    ));
+    assert_eq!(kept::last(books.as_ref(), CALL).await.unwrap(), None);
+    let inputs = Inputs {
+        ledger: books.clone(),
+        ..inputs(batches())
+    };
+    books.book(skip_to(4)).await.unwrap();
+    let at = Timestamp::from_millis(NOW);
+    let mut filed = Vec::new();
+    let run_as = async |id: u128| {
+        let options = Options {
+            run: Uuid::from_u128(id),
+            ..options()
+        };
+        run(&inputs, options).await.unwrap()
+    };
+    for id in [1, 2] {
+        let report = run_as(id).await;
+        let last = kept::last(books.as_ref(), CALL).await.unwrap();
+        assert_eq!(last.as_ref(), Some(&report));
+        filed.push(
+            cases::file(books.as_ref(), &report, at, CALL)
+                .await
+                .unwrap(),
+        );
+    }
+    let all = filed[0].new;
+    assert!(all > 1);
+    let known = cases::Filed {
+        known: all,
+        ..cases::Filed::default()
+    };
+    assert_eq!(filed[1], known, "the same finding is the same case");
+    let missing = CaseFilter {
+        kind: Some("missing".to_owned()),
+        ..CaseFilter::default()
+    };
+    let missing = books.cases(missing, None, 100).await.unwrap();
+    let report = run_as(3).await;
+    let named: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.kind == FindingKind::Missing)
+        .filter_map(|finding| finding.transaction_id)
+        .collect();
+    assert_eq!(missing.len(), named.len());
+    for case in missing {
+        assert!(named.contains(&case.found.transaction_id.unwrap()));
+    }
+    // What another job kept meanwhile is passed over.
+    let other = ReconcileRun {
+        id: Uuid::from_u128(9),
+        started_at: at,
+        ended_at: at.plus(Duration::from_secs(60)),
+        report: serde_json::json!({ "bank": "first" }),
+        findings: Vec::new(),
+    };
+    books.record_run(other).await.unwrap();
+    let last = kept::last(books.as_ref(), CALL).await.unwrap();
+    assert_eq!(last.map(|last| last.findings), Some(report.findings));
 }
 
 #[tokio::test]
