@@ -90,7 +90,7 @@ struct Door {
     far: bool,
     /// Milliseconds since the bank began until which others are asked first: it was slow.
     slow_until: AtomicU64,
-    /// The same, and it is asked last: nothing came from it.
+    /// The same, and it is asked last: nothing came from it, or it took no signature.
     down_until: AtomicU64,
 }
 
@@ -274,7 +274,9 @@ impl Bank {
                 Some(attempt) = under_way.next(), if !under_way.is_empty() => {
                     let now = Instant::now();
                     next = match &attempt.outcome {
-                        Outcome::NoReply => next.map(|at| at.min(now)),
+                        Outcome::NoReply | Outcome::Refused { status: 401, .. } => {
+                            next.map(|at| at.min(now))
+                        }
                         Outcome::Refused { status: 409 | 429 | 503, .. } => {
                             next.and_then(|at| Some(at.min(now.checked_add(REST)?)))
                         }
@@ -315,10 +317,14 @@ impl Bank {
         let call = Call::post(self.0.path.clone(), payment.body.clone()).signed(&self.0.signer);
         self.0.sent.fetch_add(1, Ordering::Relaxed);
         let outcome = door.pool.call(call, deadline).await;
-        if outcome.is_err() {
+        let outcome = outcome_of(&outcome);
+        // One that does not take a signature that others take is of no more use than one that is gone.
+        if matches!(
+            outcome,
+            Outcome::NoReply | Outcome::Refused { status: 401, .. }
+        ) {
             self.rests(&door.down_until);
         }
-        let outcome = outcome_of(&outcome);
         if let Some(rung) = rung_of(&outcome) {
             self.0.told.fetch_add(1, Ordering::Relaxed);
             let mut rungs = locked(&self.0.rungs);
@@ -343,7 +349,7 @@ impl Bank {
         }
     }
 
-    /// An edge that does not reply, or is slow to, is not asked first for a while.
+    /// An edge that does not reply, is slow to, or takes no signature, is not asked first for a while.
     fn rests(&self, until: &AtomicU64) {
         let end = self.now_ms().saturating_add(DOWN_FOR_MS);
         until.store(end, Ordering::Relaxed);
