@@ -12,6 +12,9 @@ use crate::clock::Timestamp;
 use crate::id::{ShopperId, TripId};
 use crate::trip::{Approval, Position, Trip, TripSheet};
 
+/// A writer's heart may beat so far ahead of a reader's clock, milliseconds: clocks differ a little.
+const BEAT_AHEAD_MAX_MS: u64 = 2_000;
+
 /// The replicated trip cache.
 pub trait TripCache: Send + Sync + 'static {
     /// The shopper's current trip (the one its pointer names, whatever its status), its approvals
@@ -88,4 +91,38 @@ pub enum CacheError {
     /// It answered with an error.
     #[error("trip cache refused: {0}")]
     Refused(String),
+}
+
+// === impl Look ===
+
+impl Look {
+    /// How old this copy is by a clock that shows `now`, milliseconds. `None` when its writer never beat,
+    /// or beats well ahead of that clock: one of the two clocks is wrong, and the age anything.
+    pub fn age_ms(&self, now: Timestamp) -> Option<u64> {
+        let beat = self.beat?;
+        let ahead_ms = beat.millis_since(now);
+        (ahead_ms <= BEAT_AHEAD_MAX_MS).then(|| now.millis_since(beat))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_whose_writer_beats_ahead_of_the_clock_is_of_no_known_age() {
+        let now = Timestamp::from_millis(10_000_000);
+        let age = |beat: Option<i64>| {
+            let look = Look {
+                beat: beat.map(Timestamp::from_millis),
+                ..Look::default()
+            };
+            look.age_ms(now)
+        };
+        assert_eq!(age(None), None);
+        assert_eq!(age(Some(9_999_600)), Some(400));
+        assert_eq!(age(Some(10_002_000)), Some(0), "clocks differ a little");
+        assert_eq!(age(Some(10_002_001)), None);
+        assert_eq!(age(Some(6_400_000)), Some(3_600_000));
+    }
 }

@@ -18,12 +18,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use standin_core::clock::{Clock, SystemClock};
+use standin_core::clock::{Clock, SystemClock, Timestamp};
 use standin_core::ledger::Ledger;
 use standin_core::merchant::Store;
 use standin_core::policy::Policy;
 use standin_core::trip_cache::TripCache;
-use standin_wal::{SystemTimeSource, Transport, Wal};
+use standin_wal::{Transport, Wal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,7 @@ use crate::secrets::{BankSecrets, SecretsError};
 use crate::server;
 use crate::shadow::Shadow;
 use crate::stores::{Stores, StoresError};
+use crate::time::Times;
 use crate::tls::TlsError;
 use crate::told::{Proposed, Told};
 use crate::watched::Watched;
@@ -89,6 +90,8 @@ pub struct Hooks {
     pub adapter: Option<Arc<dyn Adapter>>,
     /// Sees what became of each request of a bank, for a sandbox.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Tells the time instead of the machine's clock.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
 /// A running edge.
@@ -204,9 +207,9 @@ struct Tables {
 impl Edge {
     /// Opens the log, builds ledger and cache, binds, and serves.
     pub async fn start(config: Config, hooks: Hooks) -> Result<Self, StartError> {
-        let (policy, files) = policies(&config).await?;
+        let clock = hooks.clock.unwrap_or_else(|| Arc::new(SystemClock));
+        let (policy, files) = policies(&config, clock.now()).await?;
         let seed = wiring::stores(config.stores.as_deref())?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let journal = LogJournal::default();
         let backends = backends::open(&config, Arc::clone(&clock), &journal).await?;
         let (tasks, stop_workers) = (TaskTracker::new(), CancellationToken::new());
@@ -214,8 +217,8 @@ impl Edge {
         let alarms = Arc::new(Alarms::new(Arc::clone(&metrics), Arc::clone(&clock)));
         let links = wiring::links(&config, Arc::clone(&clock), Arc::clone(&alarms)).await?;
         let founders = wiring::founders(&config, links.as_deref());
-        let log = open_log(&config, links.as_ref()).await?;
-        let advices = Arc::new(open_advices(&config, &log).await?);
+        let log = open_log(&config, &clock, links.as_ref()).await?;
+        let advices = Arc::new(open_advices(&config, &clock, &log).await?);
         come_in(&log, founders.as_ref(), backends.is_embedded()).await?;
         keep(&log, founders, &tasks, &stop_workers);
         journal.connect(Arc::clone(&log));
@@ -528,11 +531,12 @@ fn wrapped(wrap: Option<WrapLedger>, ledger: &Arc<dyn Ledger>) -> Arc<dyn Ledger
 /// The policy in force, and its files; `None`: it is the built-in one.
 async fn policies(
     config: &Config,
+    now: Timestamp,
 ) -> Result<(Policy, Option<Watched<PolicyFiles>>), PoliciesError> {
     let Some(file) = &config.policy else {
         return Ok((Policy::example(), None));
     };
-    let files = Watched::open(PolicyFiles::of(file), SystemClock.now()).await?;
+    let files = Watched::open(PolicyFiles::of(file), now).await?;
     Ok((files.current().active.clone(), Some(files)))
 }
 
@@ -543,12 +547,18 @@ fn primary(config: &Config, log: &Log) -> Arc<Primary> {
 }
 
 /// Opens this node's part of the region's log, and answers the other nodes.
-async fn open_log(config: &Config, links: Option<&Arc<Links>>) -> Result<Arc<Log>, StartError> {
+async fn open_log(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    links: Option<&Arc<Links>>,
+) -> Result<Arc<Log>, StartError> {
     let transport: Arc<dyn Transport> = match links {
         Some(links) => Arc::<Links>::clone(links),
         None => Arc::new(Nobody),
     };
-    let log = Log::open(wiring::group(config), wiring::register(config), transport).await?;
+    let (group, register) = (wiring::group(config), wiring::register(config));
+    let time = Box::new(Times::new(Arc::clone(clock)));
+    let log = Log::open(group, time, register, transport).await?;
     let log = Arc::new(log);
     if let Some(links) = links {
         links.serve(Arc::<Log>::clone(&log))?;
@@ -557,11 +567,14 @@ async fn open_log(config: &Config, links: Option<&Arc<Links>>) -> Result<Arc<Log
 }
 
 /// Opens this edge's own log on a thread of its own: recovery reads the whole disk.
-async fn open_advices(config: &Config, log: &Arc<Log>) -> Result<Advices, StartError> {
+async fn open_advices(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    log: &Arc<Log>,
+) -> Result<Advices, StartError> {
     let own = wiring::advices(config);
-    let opening = tokio::task::spawn_blocking(move || {
-        Wal::open(own, Box::new(SystemTimeSource::default()), Kept::default())
-    });
+    let time = Box::new(Times::new(Arc::clone(clock)));
+    let opening = tokio::task::spawn_blocking(move || Wal::open(own, time, Kept::default()));
     let kept = opening.await.map_err(|_gone| StartError::Runtime)??;
     Ok(Advices::new(kept, Arc::clone(log), Uuid::new_v4()))
 }

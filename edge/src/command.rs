@@ -96,12 +96,13 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs an edge on a configuration file in this process' own runtime, as the program does; gives its
-/// exit code. For whoever starts edges as processes of a program of theirs.
-pub async fn serve_file(file: &Path) -> u8 {
+/// exit code. For whoever starts edges as processes of a program of theirs, `hooks` between them and their
+/// world.
+pub async fn serve_file(file: &Path, hooks: Hooks) -> u8 {
     match load(Some(file)) {
         Ok((config, _)) => {
             raise_descriptors();
-            serve(config).await
+            serve(config, hooks).await
         }
         Err(fault) => {
             eprintln!("the edge's configuration is wrong\n{fault}");
@@ -198,7 +199,7 @@ fn print(page: &str, code: u8) -> ExitCode {
 
 fn run(config: Config) -> ExitCode {
     raise_descriptors();
-    on_runtime(serve(config))
+    on_runtime(serve(config, Hooks::default()))
 }
 
 /// As many file descriptors as may be had: a connection takes one, and the usual limit is below ours.
@@ -248,7 +249,7 @@ fn on_runtime(work: impl Future<Output = u8>) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn serve(config: Config) -> u8 {
+async fn serve(config: Config, hooks: Hooks) -> u8 {
     let (telemetry, signals) = match (Telemetry::start(&config), Signals::listen()) {
         (Ok(telemetry), Ok(signals)) => (telemetry, signals),
         (Err(error), _) => {
@@ -261,7 +262,7 @@ async fn serve(config: Config) -> u8 {
         }
     };
     // Boxed: what it takes to start an edge is large, and needed once.
-    let code = match Box::pin(Edge::start(config, Hooks::default())).await {
+    let code = match Box::pin(Edge::start(config, hooks)).await {
         Ok(edge) => until_stopped(edge, signals).await,
         Err(error) => {
             tracing::error!(%error, "the edge did not start");

@@ -50,6 +50,7 @@ pub mod server;
 pub mod shadow;
 pub mod stores;
 pub mod telemetry;
+mod time;
 pub mod tls;
 pub mod told;
 pub mod watched;

@@ -11,8 +11,8 @@ use standin_core::entry::{Entry, EntryError};
 use standin_core::register::{Outcome, Register, RegisterConfig};
 use standin_wal::{
     Batch, Change, Committed, EnrollError, Fate, Group, GroupConfig, GroupStatus, Member,
-    MemberError, NodeId, OpenError, ProposeError, ReadError, ScrubReport, Stopped,
-    SystemTimeSource, Transport, TransportError,
+    MemberError, NodeId, OpenError, ProposeError, ReadError, ScrubReport, Stopped, TimeSource,
+    Transport, TransportError,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -80,17 +80,17 @@ impl Transport for Nobody {
 // === impl Log ===
 
 impl Log {
-    /// Opens or creates this node's log.
+    /// Opens or creates this node's log; `time` is what it stamps entries by.
     ///
     /// # Errors
     /// When it does not open.
     pub async fn open(
         config: GroupConfig,
+        time: Box<dyn TimeSource>,
         register: RegisterConfig,
         transport: Arc<dyn Transport>,
     ) -> Result<Self, OpenError> {
         let edge = config.log.node.0;
-        let time = Box::new(SystemTimeSource::default());
         let machine = Machine::new(register);
         let group = Group::open(config, time, machine, transport).await?;
         Ok(Self::of(group, edge))
@@ -217,6 +217,11 @@ impl Log {
     /// The node and its group, now.
     pub fn status(&self) -> GroupStatus {
         self.group.status()
+    }
+
+    /// Log time as this node would stamp it now.
+    pub fn time_ms(&self) -> u64 {
+        self.group.log_time_ms()
     }
 
     /// Every member of the group, and whether it votes.

@@ -467,9 +467,7 @@ impl Path {
         let now = self.clock.now();
         match looked {
             Ok(Ok(look)) => {
-                let age_ms = look
-                    .beat
-                    .map_or(UNKNOWN_AGE_MS, |beat| now.millis_since(beat));
+                let age_ms = look.age_ms(now).unwrap_or(UNKNOWN_AGE_MS);
                 let fresh = age_ms <= self.policy.load().stand_in.trip_age_max_ms;
                 // A fresh cache without the trip that the log saw is a cache that lost it.
                 let lost = look.trip.is_none() && self.has_open_trip(request.shopper);

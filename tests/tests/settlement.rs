@@ -22,6 +22,8 @@ use serde_json::Value;
 use standin_core::ledger::postgres::{PostgresConfig, PostgresLedger};
 use standin_drill::proxy::{Direction, Proxy, Tap, Verdict};
 use standin_drill::servers::{Postgres, PostgresOptions};
+use standin_tests::harness::Browser;
+use standin_tests::harness::browser::file_url;
 use standin_tests::month::{AS_OF, BANK, Expected, MAPPING, Month};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -34,6 +36,15 @@ const LINES_KILLED: u64 = 12_000;
 const KILLS: usize = 20;
 /// Kills before the command is let run to its end.
 const KILLS_A_LIFE: usize = 4;
+/// What its page shows.
+const WORDS: [&str; 6] = [
+    "Proof",
+    "the sums add up",
+    "Findings, one by one",
+    "more, in findings.csv",
+    "Bad lines",
+    "what is wrong",
+];
 /// Most memory of the command, whatever the size of the file.
 const PEAK_KIB_MAX: u64 = 256 * 1024;
 /// Longest run of the command.
@@ -227,6 +238,8 @@ async fn a_month_with_every_discrepancy_planted_finds_exactly_those() {
         peak_kib / 1_024
     );
     assert!(peak_kib > 0 && peak_kib < PEAK_KIB_MAX, "{peak_kib} KiB");
+    let page = file_url(&world.out("first").join("settlement.html"));
+    Browser::start().check("settlement", &page, &WORDS).await;
 
     // The same file again changes nothing.
     let rows = "select (select count(*) from clearing_lines) || ' ' || \

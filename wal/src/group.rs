@@ -440,6 +440,11 @@ impl<M: Replicable> Group<M> {
         }
     }
 
+    /// Log time as this node would stamp it now, if it led: no earlier than what it has applied.
+    pub fn log_time_ms(&self) -> u64 {
+        self.inner.stamp()
+    }
+
     /// What this node knows of itself and its group.
     pub fn status(&self) -> GroupStatus {
         let inner = &self.inner;

@@ -150,13 +150,13 @@ impl Desk {
         Ok(())
     }
 
-    /// How old the trip cache is; `None` when it gave no answer or never beat.
+    /// How old the trip cache is; `None` when it gave no answer, never beat, or beats
+    /// ahead of this edge's clock.
     pub async fn trip_cache_age_ms(&self) -> Option<u64> {
         // Any shopper serves: a look brings the heartbeat whether or not there is a trip.
         let shopper = 1_u64.try_into().ok()?;
         let looked = tokio::time::timeout(LOOK_WITHIN, self.shared.cache.look(shopper)).await;
-        let beat = looked.ok()?.ok()?.beat?;
-        Some(self.shared.clock.now().millis_since(beat))
+        looked.ok()?.ok()?.age_ms(self.shared.clock.now())
     }
 
     /// The configuration's word on standing in, unless an operator has spoken.

@@ -6,6 +6,7 @@
 
 mod bank;
 mod catalogue;
+mod clock;
 mod edges;
 mod faults;
 mod judge;
@@ -15,10 +16,12 @@ mod watch;
 mod world;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
-use standin_core::clock::{Clock as _, SystemClock};
+use standin_core::clock::{Clock, SystemClock};
+use standin_edge::app::Hooks;
 use standin_reconcile::history::{self, Attempt};
 use standin_reconcile::report::drill::DrillReport;
 use standin_reconcile::report::html;
@@ -26,6 +29,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::out::{align_right, live_line, say, say_json, table};
 use catalogue::Drill;
+use clock::SteppedClock;
 use run::Settings;
 use seed::Seed;
 
@@ -135,6 +139,10 @@ pub struct EdgeArgs {
     /// The edge's configuration.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Holds how many milliseconds the edge's clock is ahead of the machine's (-N: behind); may change at
+    /// any time.
+    #[arg(long, value_name = "FILE")]
+    clock: Option<PathBuf>,
 }
 
 /// A drill, for programs.
@@ -167,7 +175,12 @@ impl Args {
 impl EdgeArgs {
     /// Runs until a signal; gives the edge's exit code.
     pub async fn run(self) -> u8 {
-        standin_edge::command::serve_file(&self.config).await
+        let stepped = |file| -> Arc<dyn Clock> { Arc::new(SteppedClock::new(file)) };
+        let hooks = Hooks {
+            clock: self.clock.map(stepped),
+            ..Hooks::default()
+        };
+        standin_edge::command::serve_file(&self.config, hooks).await
     }
 }
 

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use standin_core::ledger::Ledger;
 use standin_core::policy::Policy;
+use standin_tests::harness::browser::file_url;
 use standin_tests::harness::stage::WIDE_POLICY;
-use standin_tests::harness::{Edge, EdgeOptions, Payment, Stage, verdict};
+use standin_tests::harness::{Browser, Edge, EdgeOptions, Payment, Stage, verdict};
 
 use super::operators::standin;
 use super::{PROGRAMS, SOON};
@@ -37,6 +38,7 @@ async fn thresholds_are_advised_from_what_the_ledger_has_booked() {
     let hours = "update authorizations set final_at = '2026-01-01Z'::timestamptz + shopper_id * interval '1 hour'";
     stage.sql(hours).await;
     let url = stage.postgres_url();
+    let out = tempfile::tempdir().unwrap();
     let arguments = [
         "thresholds",
         "advise",
@@ -45,6 +47,8 @@ async fn thresholds_are_advised_from_what_the_ledger_has_booked() {
         "--cover",
         "80",
         "--json",
+        "--out",
+        out.path().to_str().unwrap(),
     ];
     let advised = standin(&arguments);
     assert_eq!(advised.status.code(), Some(0));
@@ -57,6 +61,13 @@ async fn thresholds_are_advised_from_what_the_ledger_has_booked() {
     let percent_bp = default["percent_bp"].as_i64().unwrap();
     assert!(tolerated.max(percent_bp) >= 5_000, "{default}");
     assert_eq!(advice["judged"]["covered"], 5);
+    let words = [
+        "Approval rate against exposure",
+        "Advised rules",
+        "Charged above picked",
+    ];
+    let page = file_url(&out.path().join("advice.html"));
+    Browser::start().check("thresholds", &page, &words).await;
     // At 99 percent so few are too few, and it says how many it takes.
     let refused = standin(&["thresholds", "advise", "--from-ledger", &url]);
     assert_eq!(refused.status.code(), Some(1));

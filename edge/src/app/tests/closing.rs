@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex};
 use standin_core::entry::Entry;
 use standin_core::register::RegisterConfig;
 use standin_wal as wal;
+use standin_wal::SystemTimeSource;
 use standin_wal::disk::real::RealDir;
 use standin_wal::disk::{SegmentDir, SegmentFile};
 

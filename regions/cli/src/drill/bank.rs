@@ -21,7 +21,7 @@ use super::seed::{STORE_ADDRESS, STORE_NAME};
 use crate::bank::format::native;
 use crate::bank::{Charged, path_of};
 use crate::chance::Chance;
-use crate::client::{Call, CallError, Pool, Signer};
+use crate::client::{Call, CallError, Pool, Reply, Signer};
 use crate::demo::payments::{outcome_of, rung_of};
 use crate::open_loop::{Fired, fire, moment};
 
@@ -90,7 +90,7 @@ struct Door {
     far: bool,
     /// Milliseconds since the bank began until which others are asked first: it was slow.
     slow_until: AtomicU64,
-    /// The same, and it is asked last: nothing came from it.
+    /// The same, and it is asked last: nothing came from it, or it took no signature.
     down_until: AtomicU64,
 }
 
@@ -274,7 +274,9 @@ impl Bank {
                 Some(attempt) = under_way.next(), if !under_way.is_empty() => {
                     let now = Instant::now();
                     next = match &attempt.outcome {
-                        Outcome::NoReply => next.map(|at| at.min(now)),
+                        Outcome::NoReply | Outcome::Refused { status: 401, .. } => {
+                            next.map(|at| at.min(now))
+                        }
                         Outcome::Refused { status: 409 | 429 | 503, .. } => {
                             next.and_then(|at| Some(at.min(now.checked_add(REST)?)))
                         }
@@ -316,9 +318,10 @@ impl Bank {
         self.0.sent.fetch_add(1, Ordering::Relaxed);
         let outcome = door.pool.call(call, deadline).await;
         match &outcome {
-            Ok(_) => {}
             Err(CallError::AllInUse) => self.rests(&door.slow_until),
-            Err(_) => self.rests(&door.down_until),
+            // One that does not take a signature that others take is of no more use than one that is gone.
+            Ok(Reply { status: 401, .. }) | Err(_) => self.rests(&door.down_until),
+            Ok(_) => {}
         }
         let outcome = outcome_of(&outcome);
         if let Some(rung) = rung_of(&outcome) {
@@ -345,7 +348,7 @@ impl Bank {
         }
     }
 
-    /// An edge that does not reply, or is slow to, is not asked first for a while.
+    /// An edge that does not reply, is slow to, or takes no signature, is not asked first for a while.
     fn rests(&self, until: &AtomicU64) {
         let end = self.now_ms().saturating_add(DOWN_FOR_MS);
         until.store(end, Ordering::Relaxed);

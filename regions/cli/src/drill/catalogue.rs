@@ -164,6 +164,7 @@ pub(super) fn all() -> Vec<Drill> {
     all.extend(of_the_ledger());
     all.extend(of_the_trip_cache());
     all.extend(of_the_log());
+    all.extend(of_clocks());
     all.extend(of_links());
     all.extend(of_load());
     all.extend(of_two());
@@ -394,6 +395,25 @@ fn of_the_log() -> Vec<Drill> {
             vec![Fault::CertificateExpired],
         )
         .expects(prompt(99.0)),
+    ]
+}
+
+fn of_clocks() -> Vec<Drill> {
+    vec![
+        Drill::new(
+            "clock-stepped",
+            "Two edges' clocks jump an hour, one ahead and one back",
+            "Log time and budgets go by the steady clock: the leader goes on leading and stamping, and \
+             log time jumps nowhere. Both edges refuse every request whose signature has a time (401), \
+             so they answer nobody, though they say that they are ready: the bank, which asks another \
+             edge then, has all its answers from the one that is right.",
+            vec![Fault::ClocksStepped],
+        )
+        // Those that meet a refusal are asked for once more, at once.
+        .expects(Limits {
+            rungs: vec![Rung::Primary],
+            ..prompt(99.0)
+        }),
     ]
 }
 

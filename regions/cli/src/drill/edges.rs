@@ -20,6 +20,7 @@ use standin_edge::links::EdgeName;
 use standin_wal::NodeId;
 use tokio::time::Instant;
 
+use super::clock;
 use crate::client::{Call, ClientTls, Pool, Target};
 use crate::secret;
 
@@ -261,6 +262,7 @@ impl Edge {
         std::fs::create_dir(&folder)?;
         common.papers.sign_edge(id, Good::Still)?;
         std::fs::write(folder.join("policy.toml"), POLICY)?;
+        clock::step(&folder.join(clock::FILE), 0)?;
         let config = folder.join("edge.toml");
         std::fs::write(&config, common.config(id, &folder, [door, admin, link]))?;
         // It holds secrets.
@@ -310,6 +312,7 @@ impl Edge {
         };
         command.arg("drill-edge").arg("--config");
         command.arg(self.folder.join("edge.toml"));
+        command.arg("--clock").arg(self.folder.join(clock::FILE));
         let log = self.folder.join("edge.log");
         self.process = Some(Process::spawn("edge", command, &log)?);
         Ok(())
@@ -353,6 +356,17 @@ impl Edge {
     /// Its status page, if it answers.
     pub(super) async fn look(&self) -> Option<Value> {
         look(&self.desk).await
+    }
+
+    /// Its metrics as they are scraped, if it answers.
+    pub(super) async fn metrics(&self) -> Option<String> {
+        let asked = self.desk.ask(Call::get("/metrics"), LOOK_WITHIN).await;
+        Some(String::from_utf8_lossy(&asked.ok()?.body).into_owned())
+    }
+
+    /// Steps its clock to so many milliseconds ahead of the machine's; it sees that in a moment.
+    pub(super) fn step_clock(&self, off_ms: i64) -> anyhow::Result<()> {
+        Ok(clock::step(&self.folder.join(clock::FILE), off_ms)?)
     }
 
     /// Kills it at once (SIGKILL) and waits until it is gone; gives how it ended.

@@ -1,5 +1,6 @@
 //! What a drill breaks, how it is known to be broken, and how it is put right.
 
+mod clocks;
 mod edges;
 mod links;
 mod postgres;
@@ -51,6 +52,8 @@ pub(super) enum Fault {
     RegionLost,
     /// An edge starts with a certificate that is good no more.
     CertificateExpired,
+    /// The clock of the edge that leads the log goes an hour ahead, another edge's an hour back.
+    ClocksStepped,
     /// The leader is cut off from the other edges.
     LeaderCut {
         /// It does not hear them either.
@@ -71,6 +74,7 @@ enum Place {
     PostgresLink(Trouble),
     Redis,
     Edges,
+    Clocks,
     CutLeader { both_ways: bool },
     Swizzle,
     Load { times: u64 },
@@ -99,6 +103,8 @@ pub(super) struct Broken {
     /// What hosts had dropped, and the bank had sent, before.
     counted: u64,
     cut: Vec<(End, End)>,
+    /// Edges whose clock was stepped, and by how many milliseconds.
+    pub(super) stepped: Vec<(u64, i64)>,
     chance: Chance,
     /// Final rows that the old primary had and the new one had not, by payment.
     pub(super) lost: Vec<String>,
@@ -126,6 +132,7 @@ impl Broken {
             },
             counted: 0,
             cut: Vec::new(),
+            stepped: Vec::new(),
             chance: Chance::new(seed),
             lost: Vec::new(),
             notes: Vec::new(),
@@ -159,6 +166,7 @@ impl Fault {
             | Self::KeeperDiskLost
             | Self::RegionLost
             | Self::CertificateExpired => Place::Edges,
+            Self::ClocksStepped => Place::Clocks,
             Self::LeaderCut { both_ways } => Place::CutLeader { both_ways },
             Self::Swizzle => Place::Swizzle,
             Self::Flood { times } => Place::Load { times },
@@ -180,6 +188,7 @@ impl Fault {
             }
             Place::Redis => redis::inject(self, world, broken).await,
             Place::Edges => edges::inject(self, world, broken).await,
+            Place::Clocks => clocks::inject(world, broken).await,
             Place::CutLeader { both_ways } => links::cut_leader(world, both_ways, broken).await,
             Place::Swizzle => links::swizzle(world, broken).await,
             Place::Load { .. } => {
@@ -206,6 +215,7 @@ impl Fault {
             Place::Edges => {
                 edges::prove(self, world, broken).await?;
             }
+            Place::Clocks => clocks::prove(world, broken).await?,
             Place::CutLeader { .. } | Place::Swizzle => links::prove_cut(world, broken)?,
             Place::Load { times } => {
                 let sent = bank.sent().saturating_sub(broken.counted);
@@ -229,6 +239,7 @@ impl Fault {
             }
             Place::Redis => redis::heal(self, world).await,
             Place::Edges => edges::heal(self, world, broken).await,
+            Place::Clocks => clocks::heal(world, broken).await,
             Place::CutLeader { .. } | Place::Swizzle => links::heal_cut(world, broken).await,
             Place::Load { .. } => Ok(()),
         }

@@ -1,11 +1,12 @@
 //! The end of a drill: everything is drained, the edges stop in order, and the checker judges what the
 //! bank saw against every keeper's log and the ledger.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
+use standin_core::id::TransactionId;
 use standin_core::ledger::{AuthorizationRow, Ledger};
 use standin_reconcile::checker::{
     Check, Copy, Evidence, Recovery, judge as judge_all, judge_group,
@@ -27,6 +28,9 @@ use crate::killed::recovery;
 /// For each call to the ledger.
 const CALL_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(200);
+/// Log time may be so far from the moment at which the bank first asked, milliseconds: far more than any
+/// answer takes, and far less than a clock is stepped.
+const LOG_TIME_OFF_MAX: u64 = 60_000;
 
 /// Waits until every answer is in the ledger and every edge has applied the same; gives how far the log
 /// goes then.
@@ -130,6 +134,9 @@ pub(super) async fn judge(
         },
     });
     checks.extend(put_back(&broken.lost, &rows));
+    if !broken.stepped.is_empty() {
+        checks.push(log_time(history, &keepers));
+    }
     Ok(checks)
 }
 
@@ -187,6 +194,34 @@ fn put_back(lost: &[String], rows: &[AuthorizationRow]) -> Option<Check> {
             lost.len()
         ),
     })
+}
+
+/// Whether log time went on as the bank's own clock did, whatever the edges' clocks did.
+fn log_time(history: &[Attempt], keepers: &[(u64, LogContents)]) -> Check {
+    let mut asked: HashMap<TransactionId, i64> = HashMap::new();
+    for attempt in history {
+        if let Some(id) = attempt.transaction_id {
+            let first = asked.entry(id).or_insert(attempt.sent_at);
+            *first = attempt.sent_at.min(*first);
+        }
+    }
+    let (mut payments, mut most_ms) = (0_u64, 0_u64);
+    for record in keepers.iter().flat_map(|(_, log)| &log.records) {
+        let answer = record.first_answer();
+        let Some(at) = answer.and_then(|answer| asked.get(&answer.transaction_id)) else {
+            continue;
+        };
+        let log_time = i64::try_from(record.log_time_ms).unwrap_or(i64::MAX);
+        payments = payments.saturating_add(1);
+        most_ms = most_ms.max(log_time.abs_diff(*at));
+    }
+    Check {
+        id: "log time".to_owned(),
+        ok: payments > 0 && most_ms <= LOG_TIME_OFF_MAX,
+        detail: format!(
+            "{payments} answers in the keepers' logs, at most {most_ms} ms from when the bank first asked"
+        ),
+    }
 }
 
 async fn read(edge: &Edge) -> anyhow::Result<LogContents> {

@@ -281,6 +281,12 @@ fn meaning(word: &str) -> String {
         .unwrap_or_default()
 }
 
+/// Whether a column of a [`Table`] holds counts or money.
+fn is_figure(head: &str) -> bool {
+    let words = ["sort", "age", "whose", "standing", "kind", "meaning"];
+    !words.contains(&head)
+}
+
 fn number(count: u64) -> String {
     grouped(&count.to_string())
 }

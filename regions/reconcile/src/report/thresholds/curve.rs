@@ -19,8 +19,8 @@ const LEFT: f64 = 46.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
-/// Axes of shares begin at a multiple of this, percent.
-const FLOOR_STEP: f64 = 5.0;
+/// Where axes of shares begin, percent: a quarter of what is above is a whole number, whose label fits.
+const FLOORS: [f64; 7] = [96.0, 92.0, 80.0, 60.0, 40.0, 20.0, 0.0];
 
 struct Plot {
     width: f64,
@@ -38,7 +38,8 @@ pub(super) fn draw(curve: &[Point], policies: &[Point]) -> String {
     }
     let most = all().map(tolerated).fold(0.0, f64::max);
     let least = all().map(approved).fold(100.0, f64::min);
-    let low = ((least / FLOOR_STEP).floor() * FLOOR_STEP).min(100.0 - FLOOR_STEP);
+    let low = FLOORS.into_iter().find(|floor| *floor <= least);
+    let low = low.unwrap_or_default();
     WIDTHS
         .iter()
         .map(|(class, width)| {

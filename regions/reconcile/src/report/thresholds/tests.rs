@@ -59,6 +59,19 @@ fn the_page_says_in_text_what_the_curve_shows() {
 }
 
 #[test]
+fn the_labels_of_shares_are_whole_numbers_which_fit_beside_the_axis() {
+    let html = super::advice(&made()).unwrap();
+    let beside_the_axis = r#"<text class="tick end" x="40.0""#;
+    let labels = html.split(beside_the_axis).skip(1).map(|rest| {
+        let text = rest.split_once('>').unwrap().1;
+        text.split_once(" %</text>").unwrap().0
+    });
+    let shares: Vec<u32> = labels.map(|label| label.parse().unwrap()).collect();
+    assert_eq!(shares.len(), 10, "five on each of two drawings");
+    assert!(shares.iter().all(|share| *share <= 100), "{shares:?}");
+}
+
+#[test]
 fn advice_that_missed_by_more_than_chance_says_so() {
     let mut made = made();
     made.judged.covered_bp = 9_000;
