@@ -52,8 +52,8 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Turns a hold into the final row of an answer that no log commits (rung `primary_only`), in
     /// a transaction of its own that is durable wherever the server makes commits durable, whatever
-    /// holds wait for. The row names no log, until a log that gave the same answer is drained over it
-    /// with words of its own. Asked again it says [`Advised::Stored`].
+    /// holds wait for. The row names no log, until a log that gave the same answer is drained over it,
+    /// in the log's words. Asked again it says [`Advised::Stored`].
     fn advise(&self, advice: Advice) -> BoxFuture<'_, Result<Advised, LedgerError>>;
 
     /// The shopper's trip that is not COMPLETE, with its approvals (held and final), each less what

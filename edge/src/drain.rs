@@ -5,8 +5,8 @@
 //! commit is unknown is simply tried again. The node that leads the log drains; the others look how
 //! far it is. (An embedded ledger is each edge's own, and each edge drains into it.) A leader that came
 //! by a snapshot may not have what is to be drained: where the cursor stands still though there is
-//! something to book, the others do it. It yields to live traffic: after each step it rests as long as
-//! the step took.
+//! something to book, the others do it. It yields to live traffic: after each step it rests (see
+//! `drain/pace.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,10 +30,12 @@ use crate::log::{Log, soon};
 use crate::metrics::{DrainResult, Metrics};
 use crate::primary::Primary;
 
+mod pace;
+
+use self::pace::Pace;
+
 /// Kept beyond the window.
 const TRIM_MARGIN_MS: u64 = 10 * 60 * 1_000;
-/// Longest rest between two steps that went well.
-const REST_MAX: Duration = Duration::from_millis(50);
 /// How often a node that has nothing to drain looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Batches after which a log whose budget is half spent hears of the cursor.
@@ -166,6 +168,7 @@ struct Place {
     cursor: Option<u64>,
     /// What the log was told of it.
     told: u64,
+    pace: Pace,
     seen: Seen,
 }
 
@@ -262,6 +265,7 @@ impl Drain {
         let mut place = Place {
             cursor: None,
             told: 0,
+            pace: Pace::default(),
             seen: Seen::at(0),
         };
         let mut trimmed_at = Instant::now();
@@ -278,7 +282,7 @@ impl Drain {
                     place.seen.see(now_at);
                     place.cursor = Some(now_at);
                     place.told = self.tell(place.told, now_at).await;
-                    began.elapsed().min(REST_MAX)
+                    place.pace.rest(began.elapsed(), self.left())
                 }
                 (Ok(now_at), _) => {
                     let left = self.log.status().applied_index > now_at;
@@ -286,7 +290,7 @@ impl Drain {
                         // It stays this node's until somebody else moves it.
                         Role::StandsIn if left => {
                             place.seen.cursor = now_at;
-                            began.elapsed().min(REST_MAX)
+                            place.pace.rest(began.elapsed(), self.left())
                         }
                         _ if left => LOOK_AGAIN,
                         _ => {
@@ -342,7 +346,8 @@ impl Drain {
             // A primary that failed over may have lost what was drained last.
             Err(_nothing) => return self.find_cursor().await,
         }
-        self.step(from).await
+        self.step(from, place.pace.bytes(self.config.step_bytes))
+            .await
     }
 
     /// How long to rest after a turn that failed.
@@ -373,6 +378,10 @@ impl Drain {
         }
     }
 
+    fn left(&self) -> u64 {
+        Self::backlog(&self.log, &self.progress)
+    }
+
     /// Batches that are not in the ledger yet.
     pub fn backlog(log: &Log, progress: &Progress) -> u64 {
         log.status()
@@ -399,11 +408,11 @@ impl Drain {
         Ok(cursor)
     }
 
-    /// Books what follows `from`; says where the cursor is now.
-    async fn step(&self, from: u64) -> Result<u64, DrainError> {
+    /// Books what follows `from`, of so many bytes; says where the cursor is now.
+    async fn step(&self, from: u64, bytes: usize) -> Result<u64, DrainError> {
         let log = self.log.incarnation().ok_or(DrainError::NoName)?;
         let next = from.saturating_add(1);
-        let batches = self.log.read_batches(next, self.config.step_bytes).await?;
+        let batches = self.log.read_batches(next, bytes).await?;
         let haul = self.haul(from, &batches)?;
         if haul.to == from {
             return Ok(from);
@@ -426,8 +435,7 @@ impl Drain {
             Booked::Raced { cursor } => cursor,
         };
         self.progress.cursor.store(cursor, Ordering::Relaxed);
-        self.metrics
-            .drain_backlog(Self::backlog(&self.log, &self.progress));
+        self.metrics.drain_backlog(self.left());
         Ok(cursor)
     }
 

@@ -397,6 +397,57 @@ async fn redis_that_lost_its_keys_is_not_believed_while_another_has_them() {
 }
 
 #[tokio::test]
+async fn redis_that_hears_nothing_any_more_is_not_believed_while_another_does() {
+    let primary = Redis::start(RedisOptions::default()).await.unwrap();
+    let follows = || RedisOptions {
+        replica_of: Some(primary.port()),
+        ..RedisOptions::default()
+    };
+    let near = Redis::start(follows()).await.unwrap();
+    let far = Redis::start(follows()).await.unwrap();
+    let cache = connected(patient(&primary, &[&near, &far])).await;
+    let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+    let shopper = sheet.trip.shopper;
+    cache.put(sheet.clone()).await.unwrap();
+    let old = Timestamp::from_millis(1_000);
+    cache.beat(old).await.unwrap();
+    let key = format!("trip:{}", sheet.trip.id);
+    eventually("both replicas have the trip and the beat", || async {
+        for replica in [&near, &far] {
+            for key in [&key, "heartbeat"] {
+                if replica.command(&["EXISTS", key]).await.ok()? != Reply::Number(1) {
+                    return None;
+                }
+            }
+        }
+        Some(())
+    })
+    .await;
+    near.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    let mut newer = sheet.clone();
+    newer.trip.version = newer.trip.version.checked_add(1).unwrap();
+    newer.trip.picked = newer.trip.picked.checked_add(1).unwrap();
+    cache.put(newer.clone()).await.unwrap();
+    let young = Timestamp::from_millis(2_000);
+    cache.beat(young).await.unwrap();
+    // At first the near one's heart may still beat; then it has stood still for long.
+    let look = eventually("the far one is asked", || async {
+        let look = cache.look(shopper).await.ok()?;
+        (look.beat == Some(young)).then_some(look)
+    })
+    .await;
+    assert_eq!(look.trip.unwrap().trip, newer.trip);
+    // Where nobody knows more, it says what it knows, and how old that is.
+    far.kill().await.unwrap();
+    let look = eventually("the near one is asked", || async {
+        let look = cache.look(shopper).await.ok()?;
+        (look.beat == Some(old)).then_some(look)
+    })
+    .await;
+    assert_eq!(look.trip.unwrap().trip, sheet.trip);
+}
+
+#[tokio::test]
 async fn redis_cache_needs_no_server_to_begin_with() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     redis.kill().await.unwrap();

@@ -2,7 +2,8 @@
 //!
 //! Writes go to the primary; a look goes to the local replica, else to another one, else gives up,
 //! all inside one budget, in one round trip each. A node that failed repeatedly is passed over, so
-//! that a hung one is not paid for by every request. A value that is damaged, of the wrong type or
+//! that a hung one is not paid for by every request; one whose heartbeat stands still is not believed
+//! while another shows a trip and a younger one. A value that is damaged, of the wrong type or
 //! too large is a miss and counted, never an error.
 //!
 //! Expects `maxmemory-policy volatile-lru` (or `noeviction`): an open trip has no expiry and is
@@ -44,6 +45,8 @@ const APPROVAL_BYTES_MAX: usize = 64;
 /// Fields of a trip's hash that are not approvals.
 const OTHER_FIELDS: usize = 8;
 const HEARTBEAT: &str = "heartbeat";
+/// A heart that has stood still for so long in one replica may beat in another.
+const STILL_MAX: Duration = Duration::from_secs(1);
 /// How long a server may leave a command unanswered before it is connected to anew.
 const SILENCE_MAX: Duration = Duration::from_millis(500);
 
@@ -170,7 +173,7 @@ impl RedisTripCache {
         let deadline = Instant::now().checked_add(self.read_budget);
         let mut last = CacheError::Unreachable("every node rests after failures".to_owned());
         let mut left = nodes.len();
-        let mut nothing = None;
+        let mut best: Option<Look> = None;
         for node in nodes {
             let budget = deadline.map_or(self.read_budget, |deadline| {
                 deadline.saturating_duration_since(Instant::now())
@@ -189,15 +192,22 @@ impl RedisTripCache {
                 number(APPROVAL_BYTES_MAX),
             ];
             match node.run(&scripts::LOOK, keys, limits, share).await {
-                Ok(reply) => match self.read_look(shopper, reply) {
-                    look if look.trip.is_some() => return Ok(look),
-                    // A replica that lost its keys does not know that it did: another may have them.
-                    look => drop(nothing.get_or_insert(look)),
-                },
+                Ok(reply) => {
+                    let look = self.read_look(shopper, reply);
+                    // A replica that lost its keys, or hears nothing any more, does not know that it
+                    // did: another may know more.
+                    let is_enough = look.trip.is_some() && !node.stands_still(look.beat, STILL_MAX);
+                    if best.as_ref().is_none_or(|best| rank(best) < rank(&look)) {
+                        best = Some(look);
+                    }
+                    if is_enough {
+                        break;
+                    }
+                }
                 Err(error) => last = error,
             }
         }
-        nothing.ok_or(last)
+        best.ok_or(last)
     }
 
     fn read_look(&self, shopper: ShopperId, reply: Value) -> Look {
@@ -419,6 +429,11 @@ fn trip_key(trip: TripId) -> String {
 
 fn items_key(trip: TripId) -> String {
     format!("items:{trip}")
+}
+
+/// Of two looks the one with a trip counts, of two with one the younger.
+fn rank(look: &Look) -> (bool, Option<Timestamp>) {
+    (look.trip.is_some(), look.beat)
 }
 
 fn shopper_key(shopper: ShopperId) -> String {

@@ -100,7 +100,7 @@ struct RunArgs {
     /// Names of drills, or `all`. As one that is not root, `all` leaves out what needs root.
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
-    /// Payments a second, over all edges.
+    /// Payments a second, over all edges; half of it where edges run in network namespaces.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=10_000))]
     rate: u64,
     /// Answers that are to wait for the ledger at the end of a long outage.

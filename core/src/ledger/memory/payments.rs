@@ -232,7 +232,7 @@ impl Payments {
                 self.add_again(answer);
                 return Finalized::Now;
             }
-            Some(row) if rows::log_rewords(row, answer) => None,
+            Some(row) if rows::log_takes(row, answer) => None,
             Some(row) if rows::same_answer(&row.answer, answer) => return Finalized::Before,
             Some(_) => Some("other_answer"),
         };

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use deadpool_postgres::{Object, Transaction};
 use uuid::Uuid;
 
-use super::super::rows::{audit_row, log_rewords, outcome_json, same_answer, wrong};
+use super::super::rows::{audit_row, log_takes, outcome_json, same_answer, wrong};
 use super::super::{
     AuthorizationRow, AuthorizationState, Booked, BookedCounts, DrainStep, LedgerError,
 };
@@ -246,7 +246,7 @@ fn classify(stored: Option<&Stored>, answer: &Answer) -> Class {
     match row.state {
         AuthorizationState::Held | AuthorizationState::Released => Class::Write,
         // Its reversals are counted on it again with those of every row of the step.
-        AuthorizationState::Final | AuthorizationState::Reversed if log_rewords(row, answer) => {
+        AuthorizationState::Final | AuthorizationState::Reversed if log_takes(row, answer) => {
             Class::Write
         }
         AuthorizationState::Final | AuthorizationState::Reversed

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::super::CacheError;
 use crate::authorities::Authorities;
+use crate::clock::Timestamp;
 
 /// Commands of one node waiting to be written; one more is [`CacheError::Unreachable`].
 const BUFFERED_COMMANDS_MAX: usize = 16_384;
@@ -69,7 +70,15 @@ pub(super) struct Node {
     /// Ends with the client; kept so that it is not detached.
     router: ConnectHandle,
     breaker: Mutex<Breaker>,
+    pulse: Mutex<Pulse>,
     counters: Arc<Counters>,
+}
+
+/// The last heartbeat that a node showed, and since when.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pulse {
+    beat: Option<Timestamp>,
+    since: Option<Instant>,
 }
 
 /// Whether the node is worth a try. One request probes it each time its rest is over.
@@ -152,6 +161,7 @@ impl Node {
             client,
             router,
             breaker: Mutex::default(),
+            pulse: Mutex::default(),
             counters,
         })
     }
@@ -163,6 +173,14 @@ impl Node {
             self.counters.passed_over.fetch_add(1, Ordering::Relaxed);
         }
         worth
+    }
+
+    /// Whether the heart that this node shows has stood still for so long: the node may hear nothing any
+    /// more, and another may hear more. Of one that shows none, or was not looked at before, nothing is
+    /// known.
+    pub(super) fn stands_still(&self, beat: Option<Timestamp>, still_max: Duration) -> bool {
+        let mut pulse = self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
+        pulse.stands_still(beat, Instant::now(), still_max)
     }
 
     /// Runs a script, loading it first where the server does not know it.
@@ -289,6 +307,23 @@ impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The address may hold a password.
         f.write_str("Node(..)")
+    }
+}
+
+// === impl Pulse ===
+
+impl Pulse {
+    fn stands_still(&mut self, beat: Option<Timestamp>, now: Instant, still_max: Duration) -> bool {
+        match self.since.filter(|_| beat.is_some() && beat == self.beat) {
+            Some(since) => now.saturating_duration_since(since) > still_max,
+            None => {
+                *self = Self {
+                    beat,
+                    since: Some(now),
+                };
+                false
+            }
+        }
     }
 }
 

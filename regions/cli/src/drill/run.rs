@@ -24,7 +24,7 @@ use super::edges::BANK;
 use super::faults::Broken;
 use super::judge::{judge, settled};
 use super::seed::Seed;
-use super::watch::{Looks, Watch};
+use super::watch::{Looks, STALL_MS, Watch};
 use super::world::World;
 use crate::client::Signer;
 use crate::demo::outcome::machine;
@@ -36,6 +36,8 @@ const WARM_UP: Duration = Duration::from_secs(4);
 const RUN_UP: Duration = Duration::from_millis(300);
 /// How long the drain may take after the load.
 const DRAIN_WITHIN: Duration = Duration::from_secs(240);
+/// Slow disks that are told one by one.
+const STALLS_TOLD: usize = 8;
 /// Steps of the timeline, milliseconds.
 const TICK_MS: u64 = 500;
 
@@ -83,6 +85,17 @@ struct Seen {
 // === impl Settings ===
 
 impl Settings {
+    /// The same for a drill: where everything goes through namespaces and proxies, which have no more
+    /// cores than the rest, half as many payments come.
+    fn of(self, drill: &Drill) -> Self {
+        let rate = if drill.shape.hosts {
+            self.rate.div_euclid(2).max(1)
+        } else {
+            self.rate
+        };
+        Self { rate, ..self }
+    }
+
     fn plan(&self, drill: &Drill) -> Plan {
         let pace = if self.quick {
             drill.pace.quick()
@@ -136,6 +149,7 @@ pub(super) async fn run(
     live: &ProgressBar,
 ) -> anyhow::Result<(DrillReport, Vec<Attempt>)> {
     let began = Instant::now();
+    let settings = settings.of(drill);
     live.set_message(format!("{}: building its world", drill.name));
     let mut world = Box::pin(World::start(drill.shape, seed)).await?;
     let bank = open_bank(&world, seed)?;
@@ -346,8 +360,27 @@ fn report(
             until_ms: marks.healed_ms,
             label: drill.title.to_owned(),
         }],
-        notes: broken.notes,
+        notes: broken.notes.into_iter().chain(stalls(seen)).collect(),
     }
+}
+
+/// What there is to say of slow disks: they explain late answers that no fault does.
+fn stalls(seen: &Seen) -> Vec<String> {
+    let told = seen.looks.stalls.iter().take(STALLS_TOLD);
+    let mut notes: Vec<String> = told
+        .map(|stall| {
+            let since = stall.at.saturating_sub(seen.epoch.as_millis());
+            format!(
+                "By {since} ms the disk had taken longer than {STALL_MS} ms for {} of edge {}'s syncs.",
+                stall.syncs, stall.edge
+            )
+        })
+        .collect();
+    let more = seen.looks.stalls.len().saturating_sub(STALLS_TOLD);
+    if more > 0 {
+        notes.push(format!("Slow syncs were seen {more} times more."));
+    }
+    notes
 }
 
 fn options(settings: Settings) -> BTreeMap<String, String> {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use standin_core::clock::{Clock, SystemClock};
 use standin_reconcile::report::BacklogSample;
 use standin_reconcile::report::drill::Sample;
+use standin_wal::LATENCY_BOUNDS_US;
 use tokio::time::Instant;
 
 use super::bank::Bank;
@@ -21,6 +22,8 @@ use crate::client::Pool;
 const EVERY: Duration = Duration::from_millis(250);
 /// How often the live line says something else.
 const LINE_EVERY: Duration = Duration::from_secs(1);
+/// A sync that takes longer says that the disk, not Standin, was slow. One of the histogram's bounds.
+pub(super) const STALL_MS: u64 = 100;
 
 /// Looks at edges; what it saw is shared.
 #[derive(Clone)]
@@ -34,6 +37,19 @@ struct Seen {
     backlog: Backlog,
     samples: Vec<Sample>,
     currency: Option<String>,
+    /// Slow syncs that each edge has counted since it was started.
+    slow: BTreeMap<u64, u64>,
+    stalls: Vec<Stall>,
+}
+
+/// A disk that was slow between two looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stall {
+    /// When that was seen, milliseconds since 1970.
+    pub(super) at: i64,
+    pub(super) edge: u64,
+    /// Syncs of the log that took longer than [`STALL_MS`].
+    pub(super) syncs: u64,
 }
 
 /// What was seen.
@@ -41,6 +57,7 @@ pub(super) struct Looks {
     pub(super) samples: Vec<Sample>,
     pub(super) backlog: Vec<BacklogSample>,
     pub(super) currency: Option<String>,
+    pub(super) stalls: Vec<Stall>,
 }
 
 // === impl Watch ===
@@ -102,6 +119,7 @@ impl Watch {
                 continue;
             };
             let sample = sample(now.as_millis(), edge, &page, &merged, backlog);
+            seen.slow_syncs(now.as_millis(), edge, &page);
             rungs.push(sample.rung.clone());
             if seen.currency.is_none() {
                 let currency = page.pointer("/exposure/currency").and_then(Value::as_str);
@@ -119,6 +137,29 @@ impl Watch {
             samples: std::mem::take(&mut seen.samples),
             backlog: std::mem::take(&mut seen.backlog.samples),
             currency: seen.currency.clone(),
+            stalls: std::mem::take(&mut seen.stalls),
+        }
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn slow_syncs(&mut self, at: i64, edge: u64, page: &Value) {
+        let counts = page.pointer("/wal/counters/sync_latency/buckets");
+        let counts = counts.and_then(Value::as_array).into_iter().flatten();
+        // One more bucket takes what is beyond all bounds.
+        let longer_than = std::iter::once(&0).chain(&LATENCY_BOUNDS_US);
+        let slow = counts
+            .zip(longer_than)
+            .filter(|(_, bound)| **bound >= STALL_MS.saturating_mul(1_000))
+            .filter_map(|(count, _)| count.as_u64())
+            .fold(0, u64::saturating_add);
+        let before = self.slow.insert(edge, slow).unwrap_or(slow);
+        // One that was started anew counts from zero.
+        let syncs = slow.saturating_sub(before);
+        if syncs > 0 {
+            self.stalls.push(Stall { at, edge, syncs });
         }
     }
 }
@@ -173,4 +214,24 @@ fn sample(at: i64, edge: u64, page: &Value, merged: &Value, backlog: u64) -> Sam
 fn counted(rungs: &BTreeMap<&'static str, u64>) -> String {
     let most = rungs.iter().max_by_key(|(_, count)| **count);
     most.map_or("no rung", |(rung, _)| rung).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_sync_is_seen_once_and_not_after_a_new_start() {
+        let page = |slow: u64| {
+            let mut buckets = vec![7; 11];
+            buckets.extend([slow, 0, 0, 1]);
+            json!({ "wal": { "counters": { "sync_latency": { "buckets": buckets } } } })
+        };
+        let mut seen = Seen::default();
+        for (at, slow) in [(1, 4), (2, 4), (3, 6), (4, 6), (5, 0), (6, 1)] {
+            seen.slow_syncs(at, 9, &page(slow));
+        }
+        let stall = |at, syncs| Stall { at, edge: 9, syncs };
+        assert_eq!(seen.stalls, [stall(3, 2), stall(6, 1)]);
+    }
 }
