@@ -60,7 +60,7 @@ Examples:
   standin drill list
   standin drill run primary-killed
   standin drill run primary-killed leader-killed --rate 500 --out /tmp/drills
-  standin drill run all --out drills          about an hour; open drills/index.html
+  standin drill run all --out drills          half an hour; open drills/index.html
   standin drill report drills                 the pages once more, from what was measured")]
 pub struct Args {
     #[command(subcommand)]
