@@ -136,6 +136,16 @@ pub struct Answer {
     pub policy_version: u32,
 }
 
+// === impl Answer ===
+
+impl Answer {
+    /// Whether another answer to the same request is the same to the bank and to the money, however it
+    /// was reached.
+    pub fn is_the_same(&self, other: &Self) -> bool {
+        self.verdict == other.verdict && self.amount == other.amount && self.code == other.code
+    }
+}
+
 // === impl Verdict ===
 
 impl Verdict {

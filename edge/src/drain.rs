@@ -12,9 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use standin_core::entry::{
-    Advice, Booking, Entry, EntryError, LogPosition, OperatorAction, Proposal, Reversal,
-};
+use standin_core::entry::{Advice, Booking, Entry, EntryError, LogPosition, Proposal, Reversal};
 use standin_core::ledger::{
     BOOK_ROWS_MAX, Booked, BookedCounts, DrainStep, Ledger, LedgerError, ReversalRow, Rewording,
     SettlementRow,
@@ -134,17 +132,6 @@ pub enum DrainError {
     },
 }
 
-/// What some batches hold for the ledger.
-#[derive(Default)]
-struct Haul {
-    outcomes: Vec<Booking>,
-    rewordings: Vec<Rewording>,
-    reversals: Vec<ReversalRow>,
-    settlements: Vec<SettlementRow>,
-    actions: Vec<OperatorAction>,
-    to: u64,
-}
-
 /// An entry that a payment is answered by.
 enum Paying {
     Authorize(Box<Proposal>),
@@ -210,21 +197,6 @@ impl Seen {
 
     fn stands(&self) -> bool {
         self.since.elapsed() >= STANDS_MAX
-    }
-}
-
-// === impl Haul ===
-
-impl Haul {
-    /// Rows that the ledger writes of it.
-    fn rows(&self) -> usize {
-        let lists = [
-            self.outcomes.len(),
-            self.rewordings.len(),
-            self.reversals.len(),
-            self.settlements.len(),
-        ];
-        lists.into_iter().fold(0, usize::saturating_add)
     }
 }
 
@@ -413,24 +385,21 @@ impl Drain {
         let log = self.log.incarnation().ok_or(DrainError::NoName)?;
         let next = from.saturating_add(1);
         let batches = self.log.read_batches(next, bytes).await?;
-        let haul = self.haul(from, &batches)?;
-        if haul.to == from {
-            return Ok(from);
-        }
-        let step = DrainStep {
+        let empty = DrainStep {
             log,
             from,
-            to: haul.to,
-            outcomes: haul.outcomes,
-            rewordings: haul.rewordings,
-            reversals: haul.reversals,
-            settlements: haul.settlements,
-            actions: haul.actions,
+            to: from,
+            ..DrainStep::default()
         };
+        let step = self.collect(empty, &batches)?;
+        let to = step.to;
+        if to == from {
+            return Ok(from);
+        }
         let cursor = match within(self.config.step_max, self.ledger.book(step)).await? {
             Booked::Moved(counts) => {
                 self.count(counts);
-                haul.to
+                to
             }
             Booked::Raced { cursor } => cursor,
         };
@@ -440,23 +409,19 @@ impl Drain {
     }
 
     /// Collects whole batches while they fit one transaction of the ledger.
-    fn haul(&self, from: u64, batches: &[Batch]) -> Result<Haul, DrainError> {
-        let mut haul = Haul {
-            to: from,
-            ..Haul::default()
-        };
+    fn collect(&self, mut step: DrainStep, batches: &[Batch]) -> Result<DrainStep, DrainError> {
         for batch in batches {
-            let room = self.config.rows_max.saturating_sub(haul.rows());
-            if batch.proposals.len() > room && haul.to > from {
+            let room = self.config.rows_max.saturating_sub(step.rows());
+            if batch.proposals.len() > room && step.to > step.from {
                 break;
             }
-            self.gather(batch, &mut haul)?;
-            haul.to = batch.index;
+            self.gather(batch, &mut step)?;
+            step.to = batch.index;
         }
-        Ok(haul)
+        Ok(step)
     }
 
-    fn gather(&self, batch: &Batch, haul: &mut Haul) -> Result<(), DrainError> {
+    fn gather(&self, batch: &Batch, step: &mut DrainStep) -> Result<(), DrainError> {
         let index = batch.index;
         let mut payments: Vec<(LogPosition, Paying)> = Vec::new();
         let mut reversals: Vec<Reversal> = Vec::new();
@@ -469,11 +434,11 @@ impl Drain {
                     payments.push((LogPosition { index, slot }, Paying::Advice(advice)));
                 }
                 Entry::Reverse(reversal) => reversals.push(reversal),
-                Entry::Settled(settlement) => haul.settlements.push(SettlementRow {
+                Entry::Settled(settlement) => step.settlements.push(SettlementRow {
                     settlement: *settlement,
                     at: LogPosition { index, slot },
                 }),
-                Entry::Operator(action) => haul.actions.push(action),
+                Entry::Operator(action) => step.actions.push(action),
                 Entry::TripClosed(_)
                 | Entry::OutageStarted { .. }
                 | Entry::OutageEnded { .. }
@@ -493,11 +458,11 @@ impl Drain {
             let rows = reversals
                 .iter()
                 .filter_map(|one| ReversalRow::of(register, one, batch.log_time_ms));
-            haul.reversals.extend(rows);
+            step.reversals.extend(rows);
             for (at, entry) in payments {
                 let id = entry.proposal().transaction_id;
                 match register.answer_at(id, at) {
-                    Some(answer) => haul.outcomes.push(Booking {
+                    Some(answer) => step.outcomes.push(Booking {
                         answer,
                         proposal: entry.into_proposal(),
                         at,
@@ -506,7 +471,7 @@ impl Drain {
                     // An entry that met an earlier answer has none of its own to book, but may have had
                     // its words put in the place of the earlier ones.
                     None if register.knows(id) => {
-                        haul.rewordings.extend(entry.rewording(register, at));
+                        step.rewordings.extend(entry.rewording(register, at));
                     }
                     None => return Err(DrainError::Forgotten { index }),
                 }

@@ -14,6 +14,7 @@ use standin_core::clock::Timestamp;
 use standin_core::id::TripId;
 use standin_core::queue::memory::MemoryQueue;
 use standin_core::queue::{EventQueue, QueueError};
+use standin_core::trip::TripSheet;
 use standin_core::trip_cache::memory::MemoryTripCache;
 use standin_core::trip_cache::redis::{
     RedisConfig, RedisEventQueue, RedisQueueConfig, RedisTripCache,
@@ -68,6 +69,52 @@ async fn connected(config: RedisConfig) -> Arc<RedisTripCache> {
     })
     .await;
     cache
+}
+
+/// Two replicas of a Redis, a cache that looks in the near one first, and a trip that both have.
+struct Replicated {
+    near: Redis,
+    far: Redis,
+    cache: Arc<RedisTripCache>,
+    sheet: TripSheet,
+}
+
+impl Replicated {
+    async fn of(primary: &Redis) -> Self {
+        let follows = || RedisOptions {
+            replica_of: Some(primary.port()),
+            ..RedisOptions::default()
+        };
+        let near = Redis::start(follows()).await.unwrap();
+        let far = Redis::start(follows()).await.unwrap();
+        let cache = connected(patient(primary, &[&near, &far])).await;
+        let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+        cache.put(sheet.clone()).await.unwrap();
+        let replicated = Self {
+            near,
+            far,
+            cache,
+            sheet,
+        };
+        let key = format!("trip:{}", replicated.sheet.trip.id);
+        replicated
+            .both_say(&["EXISTS", &key], &Reply::Number(1))
+            .await;
+        replicated
+    }
+
+    /// Waits until both replicas answer a command so.
+    async fn both_say(&self, command: &[&str], reply: &Reply) {
+        eventually("both replicas have it", || async {
+            for replica in [&self.near, &self.far] {
+                if replica.command(command).await.ok()? != *reply {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
 }
 
 fn small_queue(redis: &Redis) -> RedisQueueConfig {
@@ -320,26 +367,13 @@ async fn redis_gone_or_hung_never_holds_a_look_up() {
 #[tokio::test]
 async fn redis_looks_in_another_replica_and_sees_a_beat_stop() {
     let primary = Redis::start(RedisOptions::default()).await.unwrap();
-    let following = RedisOptions {
-        replica_of: Some(primary.port()),
-        ..RedisOptions::default()
-    };
-    let near = Redis::start(following.clone()).await.unwrap();
-    let far = Redis::start(following).await.unwrap();
-    let cache = connected(patient(&primary, &[&near, &far])).await;
-    let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+    let Replicated {
+        near,
+        far: _far,
+        cache,
+        sheet,
+    } = Replicated::of(&primary).await;
     let shopper = sheet.trip.shopper;
-    cache.put(sheet.clone()).await.unwrap();
-    eventually("both replicas have the trip", || async {
-        let key = format!("trip:{}", sheet.trip.id);
-        for replica in [&near, &far] {
-            if replica.command(&["EXISTS", &key]).await.ok()? != Reply::Number(1) {
-                return None;
-            }
-        }
-        Some(())
-    })
-    .await;
     near.pause().unwrap();
     for _ in 0..20 {
         let seen = cache.look(shopper).await.unwrap().trip.unwrap();
@@ -364,26 +398,13 @@ async fn redis_looks_in_another_replica_and_sees_a_beat_stop() {
 #[tokio::test]
 async fn redis_that_lost_its_keys_is_not_believed_while_another_has_them() {
     let primary = Redis::start(RedisOptions::default()).await.unwrap();
-    let follows = || RedisOptions {
-        replica_of: Some(primary.port()),
-        ..RedisOptions::default()
-    };
-    let near = Redis::start(follows()).await.unwrap();
-    let far = Redis::start(follows()).await.unwrap();
-    let cache = connected(patient(&primary, &[&near, &far])).await;
-    let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+    let Replicated {
+        near,
+        far,
+        cache,
+        sheet,
+    } = Replicated::of(&primary).await;
     let shopper = sheet.trip.shopper;
-    cache.put(sheet.clone()).await.unwrap();
-    let key = format!("trip:{}", sheet.trip.id);
-    eventually("both replicas have the trip", || async {
-        for replica in [&near, &far] {
-            if replica.command(&["EXISTS", &key]).await.ok()? != Reply::Number(1) {
-                return None;
-            }
-        }
-        Some(())
-    })
-    .await;
     let writable = ["CONFIG", "SET", "replica-read-only", "no"];
     near.command(&writable).await.unwrap();
     near.command(&["FLUSHALL"]).await.unwrap();
@@ -399,30 +420,19 @@ async fn redis_that_lost_its_keys_is_not_believed_while_another_has_them() {
 #[tokio::test]
 async fn redis_that_hears_nothing_any_more_is_not_believed_while_another_does() {
     let primary = Redis::start(RedisOptions::default()).await.unwrap();
-    let follows = || RedisOptions {
-        replica_of: Some(primary.port()),
-        ..RedisOptions::default()
-    };
-    let near = Redis::start(follows()).await.unwrap();
-    let far = Redis::start(follows()).await.unwrap();
-    let cache = connected(patient(&primary, &[&near, &far])).await;
-    let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
-    let shopper = sheet.trip.shopper;
-    cache.put(sheet.clone()).await.unwrap();
+    let replicated = Replicated::of(&primary).await;
     let old = Timestamp::from_millis(1_000);
-    cache.beat(old).await.unwrap();
-    let key = format!("trip:{}", sheet.trip.id);
-    eventually("both replicas have the trip and the beat", || async {
-        for replica in [&near, &far] {
-            for key in [&key, "heartbeat"] {
-                if replica.command(&["EXISTS", key]).await.ok()? != Reply::Number(1) {
-                    return None;
-                }
-            }
-        }
-        Some(())
-    })
-    .await;
+    replicated.cache.beat(old).await.unwrap();
+    replicated
+        .both_say(&["GET", "heartbeat"], &Reply::Text("1000".to_owned()))
+        .await;
+    let Replicated {
+        near,
+        far,
+        cache,
+        sheet,
+    } = replicated;
+    let shopper = sheet.trip.shopper;
     near.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
     let mut newer = sheet.clone();
     newer.trip.version = newer.trip.version.checked_add(1).unwrap();

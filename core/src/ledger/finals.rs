@@ -171,6 +171,17 @@ const fn reason(cause: ReversalCause) -> &'static str {
 // === impl DrainStep ===
 
 impl DrainStep {
+    /// Rows of payments and of movements of money that the ledger writes for it.
+    pub fn rows(&self) -> usize {
+        let lists = [
+            self.outcomes.len(),
+            self.rewordings.len(),
+            self.reversals.len(),
+            self.settlements.len(),
+        ];
+        lists.into_iter().fold(0, usize::saturating_add)
+    }
+
     /// Whether one transaction takes it.
     pub(super) fn fits(&self) -> bool {
         self.outcomes.len() <= BOOK_ROWS_MAX

@@ -44,17 +44,12 @@ pub(super) fn held_row(proposal: &Proposal, now: Timestamp) -> AuthorizationRow 
     }
 }
 
-/// Whether two answers to one request are the same to the bank and to the money, however reached.
-pub(super) fn same_answer(one: &Answer, other: &Answer) -> bool {
-    one.verdict == other.verdict && one.amount == other.amount && one.code == other.code
-}
-
 /// Whether the log's answer is written over a final row: the primary made the row final by itself, and
 /// the answer is the same, however it was reached. The row names the log from then on, and the log's word
 /// stands. (A row in the same words, too: else it would wait for words to differ when the log is
 /// drained again.)
 pub(super) fn log_takes(row: &AuthorizationRow, answer: &Answer) -> bool {
-    row.log.is_none() && same_answer(&row.answer, answer)
+    row.log.is_none() && row.answer.is_the_same(answer)
 }
 
 /// What the bank said more of a payment; `None` if nothing.

@@ -132,7 +132,7 @@ fn next_step(log: &LogContents, from: u64) -> DrainStep {
     let rest = log.records.get(begin..).unwrap_or_default();
     for batch in rest.chunk_by(|one, other| one.at.index == other.at.index) {
         let more = of_batch(log, batch);
-        if step.to > from && rows(&step).saturating_add(rows(&more)) > BOOK_ROWS_MAX {
+        if step.to > from && step.rows().saturating_add(more.rows()) > BOOK_ROWS_MAX {
             return step;
         }
         step.outcomes.extend(more.outcomes);
@@ -169,17 +169,6 @@ fn of_batch(log: &LogContents, batch: &[LogRecord]) -> DrainStep {
         }
     }
     step
-}
-
-/// Rows that the ledger writes of a step.
-fn rows(step: &DrainStep) -> usize {
-    let lists = [
-        step.outcomes.len(),
-        step.rewordings.len(),
-        step.reversals.len(),
-        step.settlements.len(),
-    ];
-    lists.into_iter().fold(0, usize::saturating_add)
 }
 
 fn add(counts: &mut BookedCounts, booked: BookedCounts) {

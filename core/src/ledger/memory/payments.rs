@@ -233,7 +233,7 @@ impl Payments {
                 return Finalized::Now;
             }
             Some(row) if rows::log_takes(row, answer) => None,
-            Some(row) if rows::same_answer(&row.answer, answer) => return Finalized::Before,
+            Some(row) if row.answer.is_the_same(answer) => return Finalized::Before,
             Some(_) => Some("other_answer"),
         };
         if let Some(cause) = clash {
@@ -270,7 +270,7 @@ impl Payments {
             is_final(row.state)
                 && row.log.is_some_and(|(of, place)| of == log && place < *at)
                 && row.answer.fingerprint == answer.fingerprint
-                && rows::same_answer(&row.answer, answer)
+                && row.answer.is_the_same(answer)
         }) else {
             return;
         };

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use deadpool_postgres::{Object, Transaction};
 use uuid::Uuid;
 
-use super::super::rows::{audit_row, log_takes, outcome_json, same_answer, wrong};
+use super::super::rows::{audit_row, log_takes, outcome_json, wrong};
 use super::super::{
     AuthorizationRow, AuthorizationState, Booked, BookedCounts, DrainStep, LedgerError,
 };
@@ -250,7 +250,7 @@ fn classify(stored: Option<&Stored>, answer: &Answer) -> Class {
             Class::Write
         }
         AuthorizationState::Final | AuthorizationState::Reversed
-            if same_answer(&row.answer, answer) =>
+            if row.answer.is_the_same(answer) =>
         {
             Class::Before
         }

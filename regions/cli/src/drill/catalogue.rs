@@ -357,8 +357,8 @@ fn of_the_log() -> Vec<Drill> {
         Drill::new(
             "leader-killed",
             "The edge that leads the log is killed",
-            "Another one leads within an election (after 210 to 300 ms of silence); what was under way is answered by \
-             another edge, and what was acknowledged is on its disk.",
+            "Another one leads within an election (after 210 to 300 ms of silence); what was under way is \
+             answered by another edge, and what was acknowledged is on its disk.",
             vec![Fault::LeaderKilled],
         )
         .expects(prompt(99.0)),

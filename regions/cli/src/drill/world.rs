@@ -318,7 +318,13 @@ impl World {
     }
 
     /// The edge of this number.
-    pub(super) fn edge(&mut self, id: u64) -> anyhow::Result<&mut Edge> {
+    pub(super) fn edge(&self, id: u64) -> anyhow::Result<&Edge> {
+        let found = self.edges.iter().find(|edge| edge.id == id);
+        found.context("there is no such edge")
+    }
+
+    /// The same, to do something with it.
+    pub(super) fn edge_mut(&mut self, id: u64) -> anyhow::Result<&mut Edge> {
         let found = self.edges.iter_mut().find(|edge| edge.id == id);
         found.context("there is no such edge")
     }

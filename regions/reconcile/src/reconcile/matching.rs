@@ -73,10 +73,9 @@ pub(super) fn fate(facts: &Facts, log: Uuid, record: &LogRecord, answer: &Answer
 /// their place.
 fn says(facts: &Facts, log: Uuid, row: &AuthorizationRow, answer: &Answer) -> bool {
     let booked = &row.answer;
-    let same = (booked.verdict, booked.amount, booked.code)
-        == (answer.verdict, answer.amount, answer.code);
     let reworded = facts.reworded.get(&(log, answer.transaction_id));
-    booked == answer || (same && reworded.is_some_and(|words| words.contains(booked)))
+    booked == answer
+        || (booked.is_the_same(answer) && reworded.is_some_and(|words| words.contains(booked)))
 }
 
 fn match_log(

@@ -97,7 +97,7 @@ async fn alarms(world: &World, edge: u64) -> anyhow::Result<String> {
 
 /// How many requests it did not take for the bank's, by cause.
 async fn refused(world: &World, edge: u64) -> anyhow::Result<String> {
-    let metrics = find(world, edge)?.metrics().await;
+    let metrics = world.edge(edge)?.metrics().await;
     let metrics = metrics.with_context(|| format!("edge {edge} does not show its metrics"))?;
     let causes: Vec<String> = metrics
         .lines()
@@ -114,13 +114,8 @@ async fn refused(world: &World, edge: u64) -> anyhow::Result<String> {
 }
 
 async fn page(world: &World, edge: u64) -> anyhow::Result<Value> {
-    let page = find(world, edge)?.look().await;
+    let page = world.edge(edge)?.look().await;
     page.with_context(|| format!("edge {edge} does not answer"))
-}
-
-fn find(world: &World, edge: u64) -> anyhow::Result<&crate::drill::edges::Edge> {
-    let found = world.edges.iter().find(|other| other.id == edge);
-    found.context("there is no such edge")
 }
 
 fn in_words(ahead_ms: i64) -> String {

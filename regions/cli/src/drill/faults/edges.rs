@@ -35,7 +35,7 @@ pub(super) async fn inject(
             // Whoever follows the leader in number.
             let victim = leader.rem_euclid(KEEPERS).saturating_add(1);
             let at = SystemClock.now();
-            let edge = world.edge(victim)?;
+            let edge = world.edge_mut(victim)?;
             let ended = edge.kill().await?;
             std::fs::remove_dir_all(edge.wal())?;
             let gone = !edge.wal().exists();
@@ -48,7 +48,7 @@ pub(super) async fn inject(
         Fault::CertificateExpired => {
             let victim = leader.rem_euclid(KEEPERS).saturating_add(1);
             world.common.papers.sign_edge(victim, Good::NoMore)?;
-            let edge = world.edge(victim)?;
+            let edge = world.edge_mut(victim)?;
             edge.stop().await?;
             edge.spawn()?;
             broken.notes.push(format!(
@@ -58,7 +58,7 @@ pub(super) async fn inject(
         }
         _ => {
             let at = SystemClock.now();
-            let ended = world.edge(leader)?.kill().await?;
+            let ended = world.edge_mut(leader)?.kill().await?;
             broken.saw(
                 ended.contains("signal: 9"),
                 format!("edge {leader}, which led the log, ended with {ended}"),
@@ -94,7 +94,7 @@ pub(super) async fn prove(
     if fault == Fault::CertificateExpired {
         return prove_unheard(world, down, broken).await;
     }
-    let runs = world.edge(down)?.runs();
+    let runs = world.edge_mut(down)?.runs();
     broken.saw(!runs, format!("edge {down} is down"));
     if fault == Fault::LeaderKilled {
         let next = world.leader_but(Some(down)).await?;
@@ -109,7 +109,7 @@ pub(super) async fn heal(
     broken: &mut Broken,
 ) -> anyhow::Result<()> {
     if let Some(leader) = broken.hung.take() {
-        let edge = world.edge(leader)?;
+        let edge = world.edge_mut(leader)?;
         edge.resume()?;
         return edge.ready().await;
     }
@@ -125,7 +125,7 @@ pub(super) async fn heal(
     }
     if fault == Fault::CertificateExpired {
         world.common.papers.sign_edge(down, Good::Still)?;
-        let edge = world.edge(down)?;
+        let edge = world.edge_mut(down)?;
         // Edges look at their files by themselves; one that gave up is started again.
         if !edge.runs() {
             edge.spawn()?;
@@ -135,7 +135,7 @@ pub(super) async fn heal(
         }
         return edge.ready().await;
     }
-    let edge = world.edge(down)?;
+    let edge = world.edge_mut(down)?;
     let log = contents(&DirectoryLog::new(edge.wal())).await;
     let log = log.context("reading the killed edge's log")?;
     broken.killed.push(Killed {
@@ -185,11 +185,7 @@ async fn prove_unheard(world: &World, edge: u64, broken: &mut Broken) -> anyhow:
         .unwrap_or_default();
     let connected = link.get("connected").and_then(Value::as_bool);
     let why = link.get("last_error").and_then(Value::as_str);
-    let itself = world.edges.iter().find(|other| other.id == edge);
-    let ready = match itself {
-        Some(itself) => itself.is_ready().await,
-        None => true,
-    };
+    let ready = world.edge(edge)?.is_ready().await;
     broken.saw(
         connected == Some(false) && !ready,
         format!(
