@@ -6,7 +6,7 @@
 )]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use standin_core::BoxFuture;
@@ -43,20 +43,55 @@ pub(crate) enum Mode {
     ReplyLost = 2,
 }
 
+/// Splitmix64: enough randomness for a test, replayed from its seed.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
 /// A mode that can be changed while others use it.
 #[derive(Debug, Default)]
-pub(crate) struct Switch(AtomicU8);
+pub(crate) struct Switch {
+    mode: AtomicU8,
+    /// Seeds how often a call lets others run first; 0 is never.
+    dawdling: AtomicU64,
+}
 
 impl Switch {
     pub(crate) fn set(&self, mode: Mode) {
-        self.0.store(mode as u8, Ordering::SeqCst);
+        self.mode.store(mode as u8, Ordering::SeqCst);
+    }
+
+    /// Lets other tasks run before and after what a call does, as a server would.
+    pub(crate) fn dawdle(&self, seed: u64) {
+        self.dawdling.store(seed | 1, Ordering::SeqCst);
     }
 
     fn get(&self) -> Mode {
-        match self.0.load(Ordering::SeqCst) {
+        match self.mode.load(Ordering::SeqCst) {
             0 => Mode::Up,
             1 => Mode::Away,
             _ => Mode::ReplyLost,
+        }
+    }
+
+    async fn turn(&self) {
+        let seed = self.dawdling.load(Ordering::SeqCst);
+        if seed == 0 {
+            return;
+        }
+        let mut random = Random(seed);
+        let turns = random.below(6);
+        self.dawdling.store(random.0 | 1, Ordering::SeqCst);
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -86,14 +121,17 @@ macro_rules! ledger_calls {
         impl Ledger for SwitchedLedger {
             $(fn $name(&self, $($arg: $kind),*) -> BoxFuture<'_, Result<$out, LedgerError>> {
                 Box::pin(async move {
-                    match self.switch.get() {
+                    self.switch.turn().await;
+                    let done = match self.switch.get() {
                         Mode::Up => self.inner.$name($($arg),*).await,
                         Mode::Away => Err(LedgerError::unreachable("switched off")),
                         Mode::ReplyLost => {
                             drop(self.inner.$name($($arg),*).await);
                             Err(LedgerError::lost("switched"))
                         }
-                    }
+                    };
+                    self.switch.turn().await;
+                    done
                 })
             })*
 
@@ -149,17 +187,22 @@ macro_rules! cache_calls {
         impl TripCache for SwitchedCache {
             fn put(&self, sheet: TripSheet) -> BoxFuture<'_, Result<Put, CacheError>> {
                 Box::pin(async move {
+                    self.switch.turn().await;
                     self.switch.check()?;
                     let put = self.inner.put(sheet).await;
                     self.puts.fetch_add(1, Ordering::SeqCst);
+                    self.switch.turn().await;
                     if self.switch.get() == Mode::ReplyLost { Err(CacheError::Timeout) } else { put }
                 })
             }
 
             $(fn $name(&self, $($arg: $kind),*) -> BoxFuture<'_, Result<$out, CacheError>> {
                 Box::pin(async move {
+                    self.switch.turn().await;
                     self.switch.check()?;
-                    self.inner.$name($($arg),*).await
+                    let done = self.inner.$name($($arg),*).await;
+                    self.switch.turn().await;
+                    done
                 })
             })*
         }

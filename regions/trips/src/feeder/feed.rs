@@ -189,6 +189,7 @@ impl Feed {
                 by_trip.entry(event.trip).or_default().push(at);
             }
         }
+        self.handover.begin(by_trip.keys().copied());
         self.show_positions(positions).await?;
         for fed in self.feed_trips(deliveries, by_trip, pass).await? {
             for (at, mark) in fed.marks {
@@ -369,6 +370,7 @@ impl Feed {
         let counters = &self.platform.counters;
         let mut refused = 0_usize;
         let batch = usize::try_from(BATCH_EVENTS_MAX).unwrap_or(usize::MAX);
+        let mut all = Vec::new();
         for (deliveries, marks) in deliveries.chunks(batch).zip(marks.chunks(batch)) {
             let mut fed = Fed {
                 count: deliveries.len(),
@@ -396,8 +398,9 @@ impl Feed {
                 }
             }
             self.fed_to = Some(fed.upto.clone());
-            self.handover.push(fed);
+            all.push(fed);
         }
+        self.handover.push(all);
         counters.refused.add(refused);
         counters.fed.add(deliveries.len());
         counters.backlog_now.add(deliveries.len());

@@ -1,6 +1,6 @@
 //! What a shard's feed has done and its booker has still to do.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use standin_core::id::{ShopperId, TripId};
@@ -26,6 +26,8 @@ struct Inner {
     spilled: bool,
     fed_to: Option<String>,
     laggards: BTreeMap<TripId, Laggard>,
+    /// Trips of the batch that the feed is at: the cache may have their events, the ledger has not.
+    in_feed: BTreeSet<TripId>,
 }
 
 type Arcs = std::sync::Arc<Fed>;
@@ -49,7 +51,7 @@ pub(super) struct Laggard {
     pub(super) shopper: ShopperId,
     /// The cache does not hold it: the feed leaves it alone.
     pub(super) absent: bool,
-    /// An event of it passed by since its repair began.
+    /// The feed began with an event of it since its repair began.
     touched: bool,
 }
 
@@ -67,14 +69,33 @@ pub(super) enum Next {
 // === impl Handover ===
 
 impl Handover {
-    /// Takes a batch over, or, at the bound, only that it exists.
-    pub(super) fn push(&self, fed: Fed) {
+    /// The feed begins to show the cache events of these trips. Until it hands them over, nobody may
+    /// take the ledger's state of such a trip for the newest.
+    pub(super) fn begin(&self, trips: impl IntoIterator<Item = TripId>) {
         let mut inner = self.lock();
-        inner.fed_to = Some(fed.upto.clone());
-        if inner.spilled || inner.batches.len() >= BATCHES_MAX {
-            inner.spilled = true;
-        } else {
-            inner.batches.push_back(Arcs::new(fed));
+        inner.in_feed = trips.into_iter().collect();
+        let Inner {
+            laggards, in_feed, ..
+        } = &mut *inner;
+        for trip in in_feed.iter() {
+            if let Some(laggard) = laggards.get_mut(trip) {
+                laggard.touched = true;
+            }
+        }
+    }
+
+    /// Takes over what the feed has done since it began: batches, or, at the bound, only that they
+    /// exist.
+    pub(super) fn push(&self, all: Vec<Fed>) {
+        let mut inner = self.lock();
+        inner.in_feed.clear();
+        for fed in all {
+            inner.fed_to = Some(fed.upto.clone());
+            if inner.spilled || inner.batches.len() >= BATCHES_MAX {
+                inner.spilled = true;
+            } else {
+                inner.batches.push_back(Arcs::new(fed));
+            }
         }
         drop(inner);
         self.bell.notify_one();
@@ -126,31 +147,37 @@ impl Handover {
         true
     }
 
-    /// Whether the feed has to leave the trip alone; notes that an event of it passes by.
+    /// Whether the feed has to leave the trip alone.
     pub(super) fn passes_by(&self, trip: TripId) -> bool {
-        let mut inner = self.lock();
-        let Some(laggard) = inner.laggards.get_mut(&trip) else {
-            return false;
-        };
-        laggard.touched = true;
-        laggard.absent
+        let inner = self.lock();
+        inner
+            .laggards
+            .get(&trip)
+            .is_some_and(|laggard| laggard.absent)
     }
 
-    /// Trips to repair now, if everything fed is booked; at most `max`.
+    /// Trips to repair now: everything that was fed of them is booked; at most `max`.
     pub(super) fn laggards(&self, max: usize) -> Vec<(TripId, Laggard)> {
         let mut inner = self.lock();
         if inner.spilled || !inner.batches.is_empty() {
             return Vec::new();
         }
+        let Inner {
+            laggards, in_feed, ..
+        } = &mut *inner;
+        let ripe = laggards
+            .iter_mut()
+            .filter(|(trip, _)| !in_feed.contains(trip));
         let mut some = Vec::new();
-        for (trip, laggard) in inner.laggards.iter_mut().take(max) {
+        for (trip, laggard) in ripe.take(max) {
             laggard.touched = false;
             some.push((*trip, *laggard));
         }
         some
     }
 
-    /// Forgets a trip that was repaired, unless an event of it passed by meanwhile.
+    /// Forgets a trip that was repaired, unless the feed came to an event of it meanwhile: the repair
+    /// may have undone that in the cache.
     pub(super) fn repaired(&self, trip: TripId) {
         let mut inner = self.lock();
         if inner
