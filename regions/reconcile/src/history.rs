@@ -79,6 +79,9 @@ pub enum Outcome {
         status: u16,
         /// Whether `Idempotent-Replayed: true` came with it, which it never should.
         replayed: bool,
+        /// The `cause` that a problem's body gave, if it gave one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
     },
     /// No reply, or half of one.
     NoReply,
@@ -240,9 +243,20 @@ impl Outcome {
                 replayed,
             }
         } else {
-            Self::Refused { status, replayed }
+            let cause = serde_json::from_slice(body).ok();
+            Self::Refused {
+                status,
+                replayed,
+                cause: cause.and_then(|problem: ProblemBody| problem.cause),
+            }
         }
     }
+}
+
+/// What of a problem says why there is no answer.
+#[derive(Deserialize)]
+struct ProblemBody {
+    cause: Option<String>,
 }
 
 // === impl Said ===

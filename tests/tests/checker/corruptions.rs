@@ -132,6 +132,7 @@ pub(super) const CORRUPTIONS: &[Corruption] = &[
                     attempt.outcome = Outcome::Refused {
                         status: 401,
                         replayed: false,
+                        cause: None,
                     };
                 }
             }
@@ -237,6 +238,7 @@ pub(super) const CORRUPTIONS: &[Corruption] = &[
         attempt.outcome = Outcome::Refused {
             status: 503,
             replayed: true,
+            cause: None,
         };
     }),
     corruption(
@@ -261,6 +263,7 @@ pub(super) const CORRUPTIONS: &[Corruption] = &[
         replay_of(world).outcome = Outcome::Refused {
             status: 422,
             replayed: false,
+            cause: None,
         };
     }),
     corruption(

@@ -273,6 +273,7 @@ fn ask(n: u64, proposal: &Proposal, answer: &Answer, random: &mut Random) -> Vec
     let refused = |status| Outcome::Refused {
         status,
         replayed: false,
+        cause: None,
     };
     let mut attempts = Vec::new();
     match random.below(12) {

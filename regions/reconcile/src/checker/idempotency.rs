@@ -114,6 +114,7 @@ impl Payment<'_> {
             if let Outcome::Refused {
                 status,
                 replayed: true,
+                ..
             } = attempt.outcome
             {
                 offences.add(who, format_args!("got a stored {status}"));

@@ -147,3 +147,29 @@ fn a_500_is_an_answer_only_when_it_is_replayed() {
         Outcome::Answered { status: 500, .. }
     ));
 }
+
+#[test]
+fn a_refusal_keeps_the_cause_that_a_problem_gave() {
+    let body = br#"{"type":"urn:standin:problem:unavailable","status":503,"cause":"log_full"}"#;
+    for (body, cause) in [
+        (&body[..], Some("log_full")),
+        (b"{}", None),
+        (b"<html>", None),
+    ] {
+        let refused = Outcome::of_reply(503, body, None);
+        let expected = Outcome::Refused {
+            status: 503,
+            replayed: false,
+            cause: cause.map(str::to_owned),
+        };
+        assert_eq!(refused, expected);
+        let written = serde_json::to_string(&refused).unwrap();
+        assert_eq!(serde_json::from_str::<Outcome>(&written).unwrap(), refused);
+    }
+    // A history from before causes were kept.
+    let old = r#"{"refused":{"status":503,"replayed":false}}"#;
+    assert_eq!(
+        serde_json::from_str::<Outcome>(old).unwrap(),
+        Outcome::of_reply(503, b"", None)
+    );
+}

@@ -191,6 +191,9 @@ pub struct Figures {
     pub fault_minutes: u64,
     /// Answers by rung from the fault until it was taken back.
     pub rungs_in_fault: BTreeMap<String, u64>,
+    /// Requests that were refused meanwhile, by status and cause; `no reply` are those that got none.
+    #[serde(default)]
+    pub refusals_in_fault: BTreeMap<String, u64>,
     /// The most money approved without the primary, minor units, in the whole drill.
     pub exposed_minor: i64,
     /// What was known in advance to be the most that could be.
@@ -393,6 +396,7 @@ pub fn figures(history: &[Attempt], samples: &[Sample], marks: &Marks, load: Loa
         mode_changes: mode_changes(samples, marks),
         fault_minutes: healed.saturating_sub(fault).div_ceil(60_000),
         rungs_in_fault: due.rungs(fault, healed),
+        refusals_in_fault: refusals(&history, marks),
         exposed_minor: exposed.max().unwrap_or(0),
         worst_case_minor: samples.first().map_or(0, |sample| sample.worst_case_minor),
     }
@@ -571,6 +575,28 @@ fn goodput(figures: &Figures, limits: GoodputLimits) -> Check {
     )
 }
 
+fn refusals(history: &[Attempt], marks: &Marks) -> BTreeMap<String, u64> {
+    let at = |ms: u64| marks.epoch.saturating_add_unsigned(ms);
+    let fault = at(marks.fault_ms)..at(marks.healed_ms);
+    let mut refusals = BTreeMap::new();
+    for attempt in history
+        .iter()
+        .filter(|attempt| fault.contains(&attempt.intended_at))
+    {
+        let word = match &attempt.outcome {
+            Outcome::Answered { .. } => continue,
+            Outcome::NoReply => "no reply".to_owned(),
+            Outcome::Refused { status, cause, .. } => match cause {
+                Some(cause) => format!("{status} {cause}"),
+                None => status.to_string(),
+            },
+        };
+        let count: &mut u64 = refusals.entry(word).or_default();
+        *count = count.saturating_add(1);
+    }
+    refusals
+}
+
 fn rungs(figures: &Figures, wanted: &[Rung]) -> Check {
     let seen = &figures.rungs_in_fault;
     let missing: Vec<&str> = wanted
@@ -584,10 +610,20 @@ fn rungs(figures: &Figures, wanted: &[Rung]) -> Check {
     } else {
         format!("; never on {}", missing.join(", "))
     };
+    let refusals: Vec<String> = figures
+        .refusals_in_fault
+        .iter()
+        .map(|(why, n)| format!("{n} {why}"))
+        .collect();
+    let refused = if refusals.is_empty() {
+        String::new()
+    } else {
+        format!("; requests without an answer: {}", refusals.join(", "))
+    };
     check(
         "rungs",
         missing.is_empty(),
-        format!("in the fault: {}{words}", counts.join(", ")),
+        format!("in the fault: {}{words}{refused}", counts.join(", ")),
     )
 }
 

@@ -179,6 +179,21 @@ fn answers_past_300_ms_and_past_the_deadline_break_l1() {
 }
 
 #[test]
+fn refusals_in_the_fault_are_counted_by_cause() {
+    let mut history = good();
+    // Before the fault, in it, and after it.
+    for at in [50, 150, 160, 170, 350] {
+        history[at].outcome = Outcome::of_reply(503, br#"{"cause":"log_timeout"}"#, None);
+    }
+    history[160].outcome = Outcome::of_reply(401, b"", None);
+    history[170].outcome = Outcome::NoReply;
+    let figures = figures(&history, &samples(), &MARKS, LOAD);
+    let counted: Vec<_> = figures.refusals_in_fault.into_iter().collect();
+    let expected = ["401", "503 log_timeout", "no reply"].map(|why| (why.to_owned(), 1));
+    assert_eq!(counted, expected);
+}
+
+#[test]
 fn a_payment_without_an_answer_breaks_l1() {
     let mut history = good();
     history[150].outcome = Outcome::NoReply;
