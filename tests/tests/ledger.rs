@@ -19,6 +19,7 @@ use standin_core::ledger::{
 };
 use standin_core::money::{Currency, Money};
 use standin_core::trip::TripChange;
+use standin_drill::proxy::Proxy;
 use standin_drill::servers::{Postgres, PostgresOptions};
 use standin_tests::conformance::clearing;
 use standin_tests::conformance::ledger::{World, approve, event, every_case, outcome, step, uuid};
@@ -169,6 +170,66 @@ async fn a_server_that_hangs_leaves_no_connection_wedged() {
             Ok(HoldReply::Held { .. })
         ));
     }
+}
+
+/// The bench's database behind a proxy, which counts connections.
+async fn counted(bench: &Bench) -> (Proxy, PostgresConfig) {
+    let port = bench.server.port();
+    let proxy = Proxy::start(port).await.unwrap();
+    let (here, there) = (format!(":{port}/"), format!(":{}/", proxy.port()));
+    assert!(bench.url.contains(&here), "the address names its port");
+    let mut config = PostgresConfig::new(bench.url.replace(&here, &there));
+    (config.foreground.connections, config.probe.connections) = (1, 1);
+    // Longer than anything here takes, however busy the machine is.
+    config.create_timeout = Duration::from_secs(20);
+    config.salvage_timeout = Duration::from_secs(20);
+    (proxy, config)
+}
+
+/// Were each one closed, a slow server would have to serve new connections instead of statements.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_give_up_cost_no_connection() {
+    let bench = Bench::new(PostgresConfig::new).await;
+    let sheet = bench.world.trip().await;
+    let (proxy, config) = counted(&bench).await;
+    let ledger = PostgresLedger::connect(&config).unwrap();
+    let first = approve(&sheet, 1, 1_000);
+    assert_eq!(hold_again(&ledger, &first).await, held(0));
+    let before = proxy.counts().connections;
+    let session = bench.session().await;
+    let lock = "begin; select * from trips for update";
+    session.batch_execute(lock).await.unwrap();
+    for _ in 0..20 {
+        let next = approve(&sheet, 1, 1_000);
+        let waited = timeout(Duration::from_millis(20), hold(&ledger, next)).await;
+        assert!(!matches!(waited, Ok(Ok(_))), "the trip is locked");
+    }
+    session.batch_execute("commit").await.unwrap();
+    // The last one that was given up may have got the lock.
+    let after = hold_again(&ledger, &approve(&sheet, 1, 1_000)).await;
+    assert!(matches!(after, HoldReply::Held { approved_before } if approved_before >= 1));
+    assert_eq!(proxy.counts().connections, before, "connections were made");
+}
+
+/// Each one that is given up would be served by a process of its own once the server goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_says_nothing_is_dialled_once() {
+    let bench = Bench::new(PostgresConfig::new).await;
+    let (proxy, config) = counted(&bench).await;
+    let ledger = PostgresLedger::connect(&config).unwrap();
+    bench.server.pause().unwrap();
+    for _ in 0..10 {
+        let tried = timeout(Duration::from_millis(50), ledger.probe()).await;
+        assert!(!matches!(tried, Ok(Ok(()))), "a stopped server answered");
+    }
+    bench.server.resume().unwrap();
+    let back = async {
+        while ledger.probe().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(30), back).await.unwrap();
+    assert_eq!(proxy.counts().connections, 1, "it was dialled again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,8 @@
 //! server that is down is an error of the call, not of [`PostgresLedger::connect`].
 //!
 //! Promises: uniqueness and row locks alone keep the invariants (READ COMMITTED); a commit is never
-//! cancelled, its wait is the caller's; a future dropped half-way closes its connection. Lock order
+//! cancelled, its wait is the caller's; the connection of a future dropped half-way goes back when it
+//! has answered what was sent on it, or is closed. Lock order
 //! everywhere: epoch, cursor, transaction ids, orders, trips, authorizations, each in id order.
 //!
 //! Of several hosts the one that takes writes is found anew for every connection (`hosts`); a
@@ -82,6 +83,9 @@ pub struct PostgresConfig {
     /// For a whole new connection: TCP, login, and the questions whether it takes writes and of what
     /// epoch it is. All hosts are tried at once, each for three quarters of this.
     pub create_timeout: Duration,
+    /// How long a connection whose caller gave up may take to answer what was sent on it, before it is
+    /// closed. Of a server that was left for another, connections go after this.
+    pub salvage_timeout: Duration,
     /// How long sent bytes may stay without an acknowledgement.
     pub tcp_user_timeout: Duration,
     /// Idle time before a keepalive probe, and between probes; three unanswered close it.
@@ -182,6 +186,7 @@ impl PostgresConfig {
             authorities: None,
             connect_timeout: Duration::from_millis(500),
             create_timeout: Duration::from_secs(1),
+            salvage_timeout: Duration::from_millis(500),
             tcp_user_timeout: Duration::from_secs(2),
             keepalive: Duration::from_secs(5),
             idle_in_transaction: Duration::from_secs(5),
@@ -250,9 +255,10 @@ impl PostgresLedger {
             return Err(self.background.settle(lease, Err(failure))?);
         }
         let client: &mut tokio_postgres::Client = &mut lease;
-        embedded::migrations::runner().run_async(client).await?;
+        let migrated = embedded::migrations::runner().run_async(client).await;
         // Not settled: the session's timeouts were changed, so its connection is closed.
-        drop(lease);
+        lease.close();
+        migrated?;
         Ok(())
     }
 

@@ -5,16 +5,23 @@
 //! nothing costs its whole patience (its timeout ends with TCP), and a primary of the past that
 //! stands first in the list wins for ever. Before any epoch is known, the answers of all hosts are
 //! waited for and the highest epoch wins.
+//!
+//! A host that accepts and says nothing is not dialled again and again: each connection that was given
+//! up would be served first once it goes on, by a process of its own, in the middle of its first
+//! payments. Whoever asks next waits for the connection that is under way.
 
+use std::collections::VecDeque;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
@@ -24,15 +31,48 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::epoch::Epoch;
 use crate::authorities::Authorities;
 
+/// How long a connection that nobody waits for any more may be under way. Of a host that does not
+/// even accept, the bound for TCP is reached much earlier.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(30);
+/// How long one that was made meanwhile waits to be wanted. Longer, and the server may be another.
+const MADE_MAX: Duration = Duration::from_secs(5);
+
 /// The hosts of a connection string.
 #[derive(Clone)]
 pub(super) struct Hosts {
-    /// One configuration a host, in the order of the string.
-    each: Vec<Config>,
+    /// In the order of the string.
+    each: Vec<OneHost>,
     /// For one host to let us in, login and questions included.
     patience: Duration,
     tls: Option<MakeRustlsConnect>,
     epoch: Epoch,
+}
+
+/// One of them.
+#[derive(Clone)]
+struct OneHost {
+    config: Config,
+    under_way: UnderWay,
+}
+
+/// Connections to one host that their askers gave up, at most as many as the pool may have; one more
+/// is not kept.
+#[derive(Clone)]
+struct UnderWay {
+    tasks: Arc<Mutex<VecDeque<Dialling>>>,
+    max: usize,
+}
+
+/// A connection that is being made; ends with whoever holds it.
+struct Dialling {
+    task: JoinHandle<Option<Result<Opened, Error>>>,
+    wanted: watch::Sender<bool>,
+}
+
+/// One that somebody waits for; given up, it is kept for the next.
+struct Dialled {
+    dialling: Option<Dialling>,
+    under_way: UnderWay,
 }
 
 /// A connection that nobody drives yet.
@@ -57,6 +97,7 @@ impl Hosts {
         all: &Config,
         authorities: Option<&Authorities>,
         limit: Duration,
+        connections: usize,
         epoch: Epoch,
     ) -> Self {
         let number = all.get_hosts().len().max(all.get_hostaddrs().len());
@@ -69,7 +110,13 @@ impl Hosts {
             if tls.is_some() {
                 one.ssl_mode(SslMode::Require);
             }
-            one
+            OneHost {
+                config: one,
+                under_way: UnderWay {
+                    tasks: Arc::default(),
+                    max: connections,
+                },
+            }
         };
         Self {
             each: (0..number).map(one).collect(),
@@ -83,17 +130,18 @@ impl Hosts {
     /// Connects to the primary. When no host is one, the error is the last host's; when none said
     /// a word, this never returns: whoever asked has a limit for the whole.
     async fn connect_primary(&self, least: u64) -> Result<Opened, Error> {
-        let asked = self.each.iter().enumerate().map(|(at, host)| async move {
-            let opened = tokio::time::timeout(self.patience, self.open(host, least)).await;
-            (at, opened)
-        });
+        let asked = self
+            .each
+            .iter()
+            .enumerate()
+            .map(|(at, host)| async move { (at, self.open(host, least).await) });
         let mut asked: FuturesUnordered<_> = asked.collect();
         let mut best: Option<(usize, Opened)> = None;
         let mut failed = None;
         while let Some((at, opened)) = asked.next().await {
             match opened {
-                Ok(Ok(opened)) if least > 0 => return Ok(opened),
-                Ok(Ok(opened)) => {
+                Ok(Some(opened)) if least > 0 => return Ok(opened),
+                Ok(Some(opened)) => {
                     let better = best.as_ref().is_none_or(|(first, known)| {
                         opened.epoch > known.epoch || (opened.epoch == known.epoch && at < *first)
                     });
@@ -102,12 +150,12 @@ impl Hosts {
                     }
                 }
                 // What a server said of itself tells more than a port that is closed.
-                Ok(Err(error)) => {
+                Err(error) => {
                     if failed.is_none() || error.code().is_some() {
                         failed = Some(error);
                     }
                 }
-                Err(_elapsed) => {}
+                Ok(None) => {}
             }
         }
         match (best, failed) {
@@ -117,16 +165,102 @@ impl Hosts {
         }
     }
 
-    async fn open(&self, host: &Config, least: u64) -> Result<Opened, Error> {
-        match &self.tls {
-            None => open(host, NoTls, least).await,
-            Some(tls) => open(host, tls.clone(), least).await,
+    /// A connection to one host of this epoch at least; `None` when it said nothing in time.
+    async fn open(&self, host: &OneHost, least: u64) -> Result<Option<Opened>, Error> {
+        let until = Instant::now().checked_add(self.patience);
+        let until = until.unwrap_or_else(Instant::now);
+        loop {
+            let kept = host.under_way.take();
+            let is_new = kept.is_none();
+            let dialling = kept.unwrap_or_else(|| self.dial(host.config.clone(), least));
+            let mut dialled = Dialled::new(dialling, host.under_way.clone());
+            match timeout_at(until, dialled.done()).await {
+                Err(_elapsed) => return Ok(None),
+                Ok(Some(Ok(opened))) if opened.epoch >= least => return Ok(Some(opened)),
+                Ok(Some(Err(error))) if is_new => return Err(error),
+                Ok(None) if is_new => return Ok(None),
+                // What was said to another, or a while ago, is asked again.
+                Ok(_) => {}
+            }
         }
+    }
+
+    fn dial(&self, host: Config, least: u64) -> Dialling {
+        let tls = self.tls.clone();
+        let (wanted, mut is_wanted) = watch::channel(true);
+        let task = tokio::spawn(async move {
+            let opening = async {
+                match tls {
+                    None => open(&host, NoTls, least).await,
+                    Some(tls) => open(&host, tls, least).await,
+                }
+            };
+            let opened = timeout(UNDER_WAY_MAX, opening).await.ok()?;
+            let asked = timeout(MADE_MAX, is_wanted.wait_for(|wanted| *wanted)).await;
+            asked.is_ok_and(|asked| asked.is_ok()).then_some(opened)
+        });
+        Dialling { task, wanted }
     }
 
     /// A connection of its own to the primary of the highest epoch, be it of the past.
     pub(super) async fn connect_any(&self) -> Result<(Client, JoinHandle<()>), Error> {
         Ok(drive(self.connect_primary(0).await?))
+    }
+}
+
+// === impl UnderWay ===
+
+impl UnderWay {
+    fn take(&self) -> Option<Dialling> {
+        self.lock().pop_front()
+    }
+
+    fn keep(&self, dialling: Dialling) {
+        let mut tasks = self.lock();
+        tasks.retain(|kept| !kept.task.is_finished());
+        if tasks.len() < self.max && !dialling.task.is_finished() {
+            dialling.wanted.send_replace(false);
+            tasks.push_back(dialling);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Dialling>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Dialling ===
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+// === impl Dialled ===
+
+impl Dialled {
+    fn new(dialling: Dialling, under_way: UnderWay) -> Self {
+        dialling.wanted.send_replace(true);
+        Self {
+            dialling: Some(dialling),
+            under_way,
+        }
+    }
+
+    /// What the host said; `None` when it was over its time.
+    async fn done(&mut self) -> Option<Result<Opened, Error>> {
+        let said = (&mut self.dialling.as_mut()?.task).await;
+        self.dialling = None;
+        said.ok().flatten()
+    }
+}
+
+impl Drop for Dialled {
+    fn drop(&mut self) {
+        if let Some(dialling) = self.dialling.take() {
+            self.under_way.keep(dialling);
+        }
     }
 }
 
@@ -253,7 +387,8 @@ mod tests {
 
     fn hosts(text: &str) -> Vec<Config> {
         let all: Config = text.parse().unwrap();
-        Hosts::new(&all, None, Duration::from_secs(4), Epoch::new(0)).each
+        let hosts = Hosts::new(&all, None, Duration::from_secs(4), 1, Epoch::new(0));
+        hosts.each.into_iter().map(|host| host.config).collect()
     }
 
     #[test]

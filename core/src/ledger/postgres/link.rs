@@ -1,4 +1,9 @@
 //! Connections: three small pools, and leases that never give a half-used connection back.
+//!
+//! A caller that gives up in the middle of a statement does not close its connection: when a server
+//! is slow all callers give up, and new connections would cost it more than the statements did. The
+//! connection is *salvaged*: it answers what was sent, ends what was begun, and goes back; one that
+//! takes too long is closed.
 
 use std::time::Duration;
 
@@ -7,6 +12,8 @@ use deadpool_postgres::{
 };
 use secrecy::ExposeSecret;
 use tokio_postgres::{Config, Row};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::super::sqlstate::{Keep, Phase, Ruling, broken, ruling};
 use super::super::{Fate, LedgerError, Retry};
@@ -27,12 +34,23 @@ pub(super) struct Link {
     pool: Pool,
     hosts: Hosts,
     create_timeout: Duration,
+    salvage: Salvage,
 }
 
-/// A connection on loan. Dropped before [`Lease::settle`] it is closed: a caller that gave up must
+/// A connection on loan. Dropped before [`Link::settle`] it is salvaged: a caller that gave up must
 /// not hand a connection with statements in flight to the next one.
 pub(super) struct Lease {
     object: Option<Object>,
+    salvage: Salvage,
+}
+
+/// Waits for connections whose callers gave up. Each is one of its pool all the while, so that there
+/// are never more of them than the pool may have.
+#[derive(Clone)]
+struct Salvage {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    limit: Duration,
 }
 
 /// Why a call gave no answer, before it becomes a [`LedgerError`].
@@ -76,7 +94,13 @@ impl Link {
             .keepalives_interval(config.keepalive)
             .keepalives_retries(3);
         let authorities = config.authorities.as_ref();
-        let hosts = Hosts::new(&server, authorities, config.create_timeout, epoch);
+        let hosts = Hosts::new(
+            &server,
+            authorities,
+            config.create_timeout,
+            pool.connections,
+            epoch,
+        );
         let manager = Manager::from_connect(
             server,
             hosts.clone(),
@@ -97,6 +121,11 @@ impl Link {
             pool,
             hosts,
             create_timeout: config.create_timeout,
+            salvage: Salvage {
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+                limit: config.salvage_timeout,
+            },
         })
     }
 
@@ -105,6 +134,7 @@ impl Link {
         let object = self.pool.get().await.map_err(no_connection)?;
         Ok(Lease {
             object: Some(object),
+            salvage: self.salvage.clone(),
         })
     }
 
@@ -120,6 +150,7 @@ impl Link {
 
     /// Closes the pool: waiting and later calls fail at once.
     pub(super) fn close(&self) {
+        self.salvage.stop.cancel();
         self.pool.close();
     }
 
@@ -142,9 +173,9 @@ impl Link {
                 let ruled = rule(&error, phase);
                 match ruled.connection {
                     Keep::Keep => lease.keep(),
-                    Keep::Drop => drop(lease),
+                    Keep::Drop => lease.close(),
                     Keep::DropAll => {
-                        drop(lease);
+                        lease.close();
                         // The others lead to the same server, most likely: each would cost a call.
                         self.pool.retain(|_, _| false);
                     }
@@ -193,6 +224,13 @@ impl Lease {
     fn keep(mut self) {
         drop(self.object.take());
     }
+
+    /// Closes the connection.
+    pub(super) fn close(mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
 }
 
 impl std::ops::Deref for Lease {
@@ -211,8 +249,40 @@ impl std::ops::DerefMut for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
-            drop(Object::take(object));
+            self.salvage.begin(object);
         }
+    }
+}
+
+// === impl Salvage ===
+
+impl Salvage {
+    fn begin(&self, object: Object) {
+        if self.stop.is_cancelled() || tokio::runtime::Handle::try_current().is_err() {
+            drop(Object::take(object));
+            return;
+        }
+        let (stop, limit) = (self.stop.clone(), self.limit);
+        self.tasks.spawn(async move {
+            let sound = tokio::select! {
+                biased;
+                () = stop.cancelled() => false,
+                // The reply comes after those to all that was sent before; a transaction that was not
+                // committed is undone.
+                done = tokio::time::timeout(limit, object.batch_execute("ROLLBACK")) => {
+                    matches!(done, Ok(Ok(())))
+                }
+            };
+            if !sound {
+                drop(Object::take(object));
+            }
+        });
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.salvage.stop.cancel();
     }
 }
 
