@@ -309,7 +309,7 @@ async fn redis_damaged_parts_are_left_out() {
         .await
         .unwrap();
     redis.command(&["SET", "heartbeat", "never"]).await.unwrap();
-    let Look { trip, beat } = cache.look(shopper).await.unwrap();
+    let Look { trip, beat, .. } = cache.look(shopper).await.unwrap();
     let seen = trip.unwrap();
     assert_eq!(seen.trip, sheet.trip);
     assert_eq!((seen.approvals.len(), seen.position.is_none()), (0, true));
@@ -455,6 +455,159 @@ async fn redis_that_hears_nothing_any_more_is_not_believed_while_another_does() 
     })
     .await;
     assert_eq!(look.trip.unwrap().trip, sheet.trip);
+}
+
+/// R3: two primaries. The near replica is one of the past with a heart that beats.
+#[tokio::test]
+async fn redis_that_went_back_is_not_believed_and_noticed_until_it_is_new_again() {
+    let primary = Redis::start(RedisOptions::default()).await.unwrap();
+    let replicated = Replicated::of(&primary).await;
+    let newer = trip_cache::picked(replicated.sheet.clone(), 1);
+    replicated.cache.put(newer.clone()).await.unwrap();
+    let beats = |at: i64| Reply::Text(at.to_string());
+    let beat = ["GET", "heartbeat"];
+    replicated
+        .cache
+        .beat(Timestamp::from_millis(10_000))
+        .await
+        .unwrap();
+    replicated.both_say(&beat, &beats(10_000)).await;
+    let Replicated {
+        near,
+        far,
+        cache,
+        sheet,
+    } = replicated;
+    let shopper = sheet.trip.shopper;
+    assert_eq!(
+        cache.look(shopper).await.unwrap().trip.unwrap().trip,
+        newer.trip
+    );
+    let lapses = cache.check().await;
+    assert!(!lapses.went_back() && lapses.missing == 0, "{lapses:?}");
+
+    near.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    near.command(&["FLUSHALL"]).await.unwrap();
+    let past = connected(patient(&near, &[])).await;
+    past.put(sheet.clone()).await.unwrap();
+    let now = Timestamp::from_millis(20_000);
+    past.beat(now).await.unwrap();
+    cache.beat(now).await.unwrap();
+    eventually("the far one has the beat", || async {
+        (far.command(&beat).await.ok()? == beats(20_000)).then_some(())
+    })
+    .await;
+    let look = cache.look(shopper).await.unwrap();
+    assert_eq!(look.age_ms(now), Some(0), "the far one knows");
+    assert_eq!(look.trip.unwrap().trip, newer.trip);
+    let lapses = cache.check().await;
+    assert!(lapses.went_back() && lapses.older == 1, "{lapses:?}");
+    assert!(cache.counters().went_back > 0);
+
+    // A shopper that was never looked at: the node that went back is passed over for him too.
+    let stranger = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+    let picked = trip_cache::picked(stranger.clone(), 1);
+    past.put(stranger).await.unwrap();
+    cache.put(picked.clone()).await.unwrap();
+    let key = format!("trip:{}", picked.trip.id);
+    eventually("the far one has his trip", || async {
+        let exists = far.command(&["EXISTS", &key]).await.ok()?;
+        (exists == Reply::Number(1)).then_some(())
+    })
+    .await;
+    let look = cache.look(picked.trip.shopper).await.unwrap();
+    assert_eq!(look.trip.unwrap().trip, picked.trip);
+
+    // Where nobody knows more, what is shown is of no known age.
+    far.kill().await.unwrap();
+    let look = eventually("the near one is asked", || async {
+        let look = cache.look(shopper).await.ok()?;
+        look.behind.then_some(look)
+    })
+    .await;
+    assert_eq!((look.beat, look.age_ms(now)), (Some(now), None));
+    assert_eq!(look.trip.unwrap().trip, sheet.trip);
+
+    let home = primary.port().to_string();
+    near.command(&["REPLICAOF", "127.0.0.1", &home])
+        .await
+        .unwrap();
+    eventually("it is well again", || async {
+        let lapses = cache.check().await;
+        (!lapses.went_back()).then_some(())
+    })
+    .await;
+    let look = cache.look(shopper).await.unwrap();
+    assert!(!look.behind);
+    assert_eq!(look.trip.unwrap().trip, newer.trip);
+}
+
+/// R3: the primary is emptied, and with it every replica; the heart beats on.
+#[tokio::test]
+async fn redis_that_loses_its_trips_is_noticed_until_they_are_back() {
+    let primary = Redis::start(RedisOptions::default()).await.unwrap();
+    let Replicated {
+        near: _near,
+        far: _far,
+        cache,
+        sheet,
+    } = Replicated::of(&primary).await;
+    let mut sheets = vec![sheet];
+    for _ in 0..9 {
+        let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+        cache.put(sheet.clone()).await.unwrap();
+        sheets.push(sheet);
+    }
+    let beat_at = |at| cache.beat(Timestamp::from_millis(at));
+    beat_at(10_000).await.unwrap();
+    for sheet in &sheets {
+        let shopper = sheet.trip.shopper;
+        eventually("each is seen", || async {
+            cache.look(shopper).await.ok()?.trip
+        })
+        .await;
+    }
+    // Some end by right: they are seen to be over, or only gone with too few others.
+    for sheet in &sheets[..3] {
+        let (shopper, trip) = (sheet.trip.shopper, sheet.trip.id);
+        cache.close(shopper, trip).await.unwrap();
+    }
+    beat_at(20_000).await.unwrap();
+    eventually("the closes are seen", || async {
+        let look = cache.look(sheets[2].trip.shopper).await.ok()?;
+        let lapses = cache.check().await;
+        assert!(!lapses.vanished(), "{lapses:?}");
+        (look.trip?.trip.status == standin_core::trip::TripStatus::Complete).then_some(())
+    })
+    .await;
+
+    primary.command(&["FLUSHALL"]).await.unwrap();
+    let now = Timestamp::from_millis(30_000);
+    beat_at(30_000).await.unwrap();
+    let lapses = eventually("that they are gone", || async {
+        let lapses = cache.check().await;
+        lapses.vanished().then_some(lapses)
+    })
+    .await;
+    assert!(lapses.missing <= 7, "{lapses:?}");
+    let look = eventually("the beat is there", || async {
+        let look = cache.look(sheets[9].trip.shopper).await.ok()?;
+        (look.beat == Some(now)).then_some(look)
+    })
+    .await;
+    assert_eq!((look.trip.as_ref(), look.age_ms(now)), (None, None));
+    assert!(cache.counters().lost > 0);
+
+    for sheet in &sheets[3..] {
+        cache.put(sheet.clone()).await.unwrap();
+    }
+    eventually("they are back", || async {
+        let lapses = cache.check().await;
+        (lapses.missing == 0).then_some(())
+    })
+    .await;
+    let look = cache.look(sheets[9].trip.shopper).await.unwrap();
+    assert_eq!(look.age_ms(now), Some(0));
 }
 
 #[tokio::test]

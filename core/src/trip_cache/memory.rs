@@ -141,6 +141,7 @@ impl State {
         Look {
             trip,
             beat: self.beat,
+            behind: false,
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Writes go to the primary; a look goes to the local replica, else to another one, else gives up,
 //! all inside one budget, in one round trip each. A node that failed repeatedly is passed over, so
-//! that a hung one is not paid for by every request; one whose heartbeat stands still is not believed
-//! while another shows a trip and a younger one. A value that is damaged, of the wrong type or
+//! that a hung one is not paid for by every request; one whose heartbeat stands still, or that shows less
+//! than was seen before, is not believed while another shows a trip and more. A value that is damaged, of the wrong type or
 //! too large is a miss and counted, never an error.
 //!
 //! Expects `maxmemory-policy volatile-lru` (or `noeviction`): an open trip has no expiry and is
@@ -16,12 +16,14 @@ mod queue;
 mod scripts;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fred::prelude::Value;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::hindsight::{Hindsight, Lapses, Standing};
 use super::{CacheError, CachedTrip, Look, Put, TripCache};
 use crate::BoxFuture;
 use crate::authorities::Authorities;
@@ -47,6 +49,9 @@ const OTHER_FIELDS: usize = 8;
 const HEARTBEAT: &str = "heartbeat";
 /// A heart that has stood still for so long in one replica may beat in another.
 const STILL_MAX: Duration = Duration::from_secs(1);
+/// Trips looked at again by one check, in each copy: all that are remembered in about two minutes, and
+/// they stay for longer than that once they are closed.
+const CHECKED_MAX: usize = 16;
 /// How long a server may leave a command unanswered before it is connected to anew.
 const SILENCE_MAX: Duration = Duration::from_millis(500);
 
@@ -74,6 +79,8 @@ pub struct RedisConfig {
 pub struct RedisTripCache {
     primary: Node,
     replicas: Vec<Node>,
+    /// What was seen of the nodes that are looked in.
+    hindsight: Mutex<Hindsight>,
     counters: Arc<Counters>,
     read_budget: Duration,
     write_budget: Duration,
@@ -133,8 +140,10 @@ impl RedisTripCache {
                 Arc::clone(&counters),
             )
         };
+        let copies = replicas.len().max(1);
         Ok(Self {
             primary: open(&primary)?,
+            hindsight: Mutex::new(Hindsight::new(copies, closed_life)),
             replicas: replicas.iter().map(open).collect::<Result<_, _>>()?,
             counters,
             read_budget,
@@ -165,16 +174,21 @@ impl RedisTripCache {
         true
     }
 
-    async fn look_now(&self, shopper: ShopperId) -> Result<Look, CacheError> {
-        let nodes = match self.replicas.as_slice() {
+    /// Where to look, the nearest first.
+    fn copies(&self) -> &[Node] {
+        match self.replicas.as_slice() {
             [] => std::slice::from_ref(&self.primary),
             replicas => replicas,
-        };
+        }
+    }
+
+    async fn look_now(&self, shopper: ShopperId) -> Result<Look, CacheError> {
+        let nodes = self.copies();
         let deadline = Instant::now().checked_add(self.read_budget);
         let mut last = CacheError::Unreachable("every node rests after failures".to_owned());
         let mut left = nodes.len();
-        let mut best: Option<Look> = None;
-        for node in nodes {
+        let mut best: Option<(Rank, Look)> = None;
+        for (copy, node) in nodes.iter().enumerate() {
             let budget = deadline.map_or(self.read_budget, |deadline| {
                 deadline.saturating_duration_since(Instant::now())
             });
@@ -185,20 +199,18 @@ impl RedisTripCache {
             if share.is_zero() || !node.is_worth_a_try() {
                 continue;
             }
-            let keys = vec![shopper_key(shopper), HEARTBEAT.to_owned()];
-            let limits = vec![
-                number(SUMMARY_BYTES_MAX),
-                number(APPROVALS_MAX.saturating_add(OTHER_FIELDS)),
-                number(APPROVAL_BYTES_MAX),
-            ];
-            match node.run(&scripts::LOOK, keys, limits, share).await {
-                Ok(reply) => {
-                    let look = self.read_look(shopper, reply);
-                    // A replica that lost its keys, or hears nothing any more, does not know that it
-                    // did: another may know more.
-                    let is_enough = look.trip.is_some() && !node.stands_still(look.beat, STILL_MAX);
-                    if best.as_ref().is_none_or(|best| rank(best) < rank(&look)) {
-                        best = Some(look);
+            match self.look_in(copy, node, shopper, share).await {
+                Ok(look) => {
+                    // A replica that lost its keys, hears nothing any more, or hears of another past,
+                    // does not know that it does: another may know more.
+                    let is_suspect = self.hindsight().is_suspect(copy);
+                    let is_enough = look.trip.is_some()
+                        && !look.behind
+                        && !is_suspect
+                        && !node.stands_still(look.beat, STILL_MAX);
+                    let rank = rank(&look, is_suspect);
+                    if best.as_ref().is_none_or(|(best, _)| *best < rank) {
+                        best = Some((rank, look));
                     }
                     if is_enough {
                         break;
@@ -207,7 +219,50 @@ impl RedisTripCache {
                 Err(error) => last = error,
             }
         }
-        best.ok_or(last)
+        best.map(|(_, look)| look).ok_or(last)
+    }
+
+    /// What one node shows, and whether that is less than was seen.
+    async fn look_in(
+        &self,
+        copy: usize,
+        node: &Node,
+        shopper: ShopperId,
+        budget: Duration,
+    ) -> Result<Look, CacheError> {
+        let keys = vec![shopper_key(shopper), HEARTBEAT.to_owned()];
+        let limits = vec![
+            number(SUMMARY_BYTES_MAX),
+            number(APPROVALS_MAX.saturating_add(OTHER_FIELDS)),
+            number(APPROVAL_BYTES_MAX),
+        ];
+        let reply = node.run(&scripts::LOOK, keys, limits, budget).await?;
+        let mut look = self.read_look(shopper, reply);
+        let standing = self.hindsight().see(copy, shopper, &look, Instant::now());
+        look.behind = standing != Standing::Current;
+        self.counters.count_standing(standing);
+        Ok(look)
+    }
+
+    /// Looks again at trips seen lately, in each node by itself: a look of a request stops at the first
+    /// node that serves, and would never tell of the others.
+    async fn check_now(&self) -> Lapses {
+        let due = self.hindsight().due(CHECKED_MAX, Instant::now());
+        let nodes = self.copies().iter().enumerate();
+        let looks = nodes
+            .filter(|(_, node)| node.is_worth_a_try())
+            .flat_map(|(copy, node)| due.iter().map(move |shopper| (copy, node, *shopper)))
+            .map(|(copy, node, shopper)| self.look_in(copy, node, shopper, self.read_budget));
+        // A node that does not answer shows nothing, which is another alarm's.
+        drop(join_all(looks).await);
+        self.hindsight().lapses(Instant::now())
+    }
+
+    fn hindsight(&self) -> MutexGuard<'_, Hindsight> {
+        // A panic elsewhere leaves at worst one trip half noted.
+        self.hindsight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_look(&self, shopper: ShopperId, reply: Value) -> Look {
@@ -215,7 +270,10 @@ impl RedisTripCache {
         let beat = text(&beat)
             .and_then(|beat| beat.parse().ok())
             .map(Timestamp::from_millis);
-        let mut look = Look { trip: None, beat };
+        let mut look = Look {
+            beat,
+            ..Look::default()
+        };
         match state.as_i64() {
             Some(0) => return look,
             Some(1) => {}
@@ -393,6 +451,10 @@ impl TripCache for RedisTripCache {
         })
     }
 
+    fn check(&self) -> BoxFuture<'_, Lapses> {
+        Box::pin(self.check_now())
+    }
+
     fn troubles(&self) -> Vec<(&'static str, u64)> {
         let CacheCounters {
             garbage,
@@ -400,6 +462,8 @@ impl TripCache for RedisTripCache {
             unreachable,
             refused,
             passed_over,
+            went_back,
+            lost,
         } = self.counters();
         vec![
             ("garbage", garbage),
@@ -407,6 +471,8 @@ impl TripCache for RedisTripCache {
             ("unreachable", unreachable),
             ("refused", refused),
             ("passed_over", passed_over),
+            ("went_back", went_back),
+            ("lost", lost),
         ]
     }
 
@@ -431,9 +497,12 @@ fn items_key(trip: TripId) -> String {
     format!("items:{trip}")
 }
 
-/// Of two looks the one with a trip counts, of two with one the younger.
-fn rank(look: &Look) -> (bool, Option<Timestamp>) {
-    (look.trip.is_some(), look.beat)
+/// Of two looks the one with a trip counts, of two with one that which is not behind, then that of a node
+/// which shows no less of other trips, then the younger.
+type Rank = (bool, bool, bool, Option<Timestamp>);
+
+fn rank(look: &Look, is_suspect: bool) -> Rank {
+    (look.trip.is_some(), !look.behind, !is_suspect, look.beat)
 }
 
 fn shopper_key(shopper: ShopperId) -> String {

@@ -1,8 +1,9 @@
-//! Redis dies, hangs, and holds nonsense.
+//! Redis dies, hangs, holds nonsense, and holds less than it did.
 
 use std::time::Duration;
 
 use standin_core::answer::Rung;
+use standin_core::trip_cache::TripCache;
 use standin_drill::servers::{Redis, RedisOptions};
 use standin_tests::harness::wait::until;
 use standin_tests::harness::{Bank, Edge, EdgeOptions, Payment, Stage, Told, verdict};
@@ -232,4 +233,61 @@ async fn r4_nonsense_in_redis_is_a_miss_and_is_counted() {
 fn approved_on_primary(told: &Told, what: &str) {
     assert_eq!(told.status(), Some(200), "{what}: {:?}", told.0);
     assert_eq!(told.said().rung, Rung::Primary, "{what}");
+}
+
+#[tokio::test]
+async fn r3_a_trip_cache_that_shows_less_than_before_is_alarmed_and_not_decided_from() {
+    const SHOPPERS: u64 = 8;
+    let stage = Stage::set().await;
+    let mut sheets = Vec::new();
+    for shopper in 1..=SHOPPERS {
+        sheets.push(stage.trip(shopper, 1_000_000).await);
+    }
+    let mut edge = Edge::start(PROGRAMS, &stage).await;
+    let bank = edge.bank(2);
+    let everybody = async |name: &str| {
+        for shopper in 1..=SHOPPERS {
+            let payment = Payment::new(format!("r3-{name}-{shopper}"), shopper, 1_000);
+            approved_on_primary(&bank.pay(&payment).await, name);
+        }
+    };
+    everybody("well").await;
+    for alarm in ["trips_vanished", "trip_cache_backwards"] {
+        edge.alarm(alarm, false, SOON).await;
+    }
+
+    // Everything goes, and the heart beats on.
+    stage.redis.command(&["FLUSHALL"]).await.unwrap();
+    edge.alarm("trips_vanished", true, SOON).await;
+    everybody("emptied").await;
+    for sheet in &sheets {
+        stage.cache.put(sheet.clone()).await.unwrap();
+    }
+    edge.alarm("trips_vanished", false, SOON).await;
+    everybody("back").await;
+
+    // One trip is shown as it was a while ago.
+    let first = &sheets[0];
+    let mut older = first.clone();
+    older.trip.version -= 1;
+    older.trip.picked = 10;
+    let held = format!("trip:{}", first.trip.id);
+    stage.redis.command(&["DEL", &held]).await.unwrap();
+    stage.cache.put(older).await.unwrap();
+    edge.alarm("trip_cache_backwards", true, SOON).await;
+    let told = bank.pay(&Payment::new("r3-older", 1, 1_000)).await;
+    approved_on_primary(&told, "the primary shows the trip as it is");
+
+    // Without the primary nobody knows: what is shown serves as a trip that is too old.
+    stage.postgres.pause().unwrap();
+    let told = bank.pay(&Payment::new("r3-sound", 2, 1_000)).await;
+    assert_eq!(told.said().rung, Rung::StandIn, "{:?}", told.0);
+    let told = bank.pay(&Payment::new("r3-older-alone", 1, 500)).await;
+    assert_eq!(told.said().rung, Rung::Isolated, "{:?}", told.0);
+    stage.postgres.resume().unwrap();
+    edge.on_rung("primary", SOON).await;
+
+    stage.cache.put(first.clone()).await.unwrap();
+    edge.alarm("trip_cache_backwards", false, SOON).await;
+    verdict::end(&stage, &mut edge, &[]).await;
 }
