@@ -4,6 +4,10 @@
 //! that something was *not* spent: the register and the primary are. Its age is measured by a
 //! heartbeat key that the writer beats, never by "connected". What a look shows less of than was seen
 //! before ([`hindsight`]) is of no known age.
+//!
+//! One server takes the writes, the *home*; another one is made the home by an operator, who raises an
+//! epoch first. A home of a lower epoch than one knows of is of the past: it takes no write of ours,
+//! and what copies of it show is of no known age.
 
 pub mod hindsight;
 pub mod memory;
@@ -47,6 +51,12 @@ pub trait TripCache: Send + Sync + 'static {
     /// Beats the heart: proves to every replica that it still hears its primary.
     fn beat(&self, now: Timestamp) -> BoxFuture<'_, Result<(), CacheError>>;
 
+    /// The highest epoch of a home that is known here; 0 before the first promotion.
+    fn home_epoch(&self) -> u64;
+
+    /// Says that there is a home of this epoch: one of a lower is of the past from now on.
+    fn require_home_epoch(&self, epoch: u64);
+
     /// Looks again at some trips that were seen lately, in every copy, and says what they show less of. All
     /// is well where there is one copy that forgets nothing by itself.
     fn check(&self) -> BoxFuture<'_, Lapses> {
@@ -66,8 +76,8 @@ pub struct Look {
     pub trip: Option<CachedTrip>,
     /// When the writer last beat, as this copy knows; `None` when it never did.
     pub beat: Option<Timestamp>,
-    /// Whether a look before showed more: a later trip or version of it, or a trip where there is none
-    /// now. How far behind it is nobody knows.
+    /// Whether a look before showed more (a later trip or version of it, or a trip where there is none
+    /// now), or the copy is one of a home of the past. How far behind it is nobody knows.
     pub behind: bool,
 }
 
@@ -103,6 +113,16 @@ pub enum CacheError {
     /// It answered with an error.
     #[error("trip cache refused: {0}")]
     Refused(String),
+    /// It is a home of the past, and was asked for nothing.
+    #[error(
+        "trip cache of the past: its home has epoch {epoch}, and there is one of epoch {known}"
+    )]
+    PastHome {
+        /// Its epoch.
+        epoch: u64,
+        /// The highest known.
+        known: u64,
+    },
 }
 
 // === impl Look ===

@@ -17,7 +17,7 @@ use standin_core::queue::{EventQueue, QueueError};
 use standin_core::trip::TripSheet;
 use standin_core::trip_cache::memory::MemoryTripCache;
 use standin_core::trip_cache::redis::{
-    RedisConfig, RedisEventQueue, RedisQueueConfig, RedisTripCache,
+    RedisConfig, RedisEventQueue, RedisQueueConfig, RedisServer, RedisTripCache,
 };
 use standin_core::trip_cache::{CacheError, Look, Put, TripCache};
 use standin_drill::servers::redis::Reply;
@@ -129,6 +129,93 @@ fn small_queue(redis: &Redis) -> RedisQueueConfig {
 #[tokio::test]
 async fn memory_cache_conforms() {
     trip_cache::all(Arc::new(MemoryTripCache::new())).await;
+}
+
+#[tokio::test]
+async fn memory_homes_conform() {
+    let cache = Arc::new(MemoryTripCache::one_of_several());
+    trip_cache::homes(cache.clone(), async |epoch| cache.promote(epoch)).await;
+    // The only one there is cannot be of the past.
+    let alone = MemoryTripCache::new();
+    alone.require_home_epoch(7);
+    alone.beat(Timestamp::from_millis(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn redis_homes_conform() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let cache = connected(patient(&redis, &[])).await;
+    let server = RedisServer::open(&redis.url(), None).unwrap();
+    trip_cache::homes(cache.clone(), async |epoch| {
+        server.become_home(epoch).await.unwrap();
+    })
+    .await;
+    assert!(cache.counters().past_home > 0);
+    // A lower epoch than a server has is never written into it.
+    let refused = server.become_home(3).await;
+    assert!(
+        matches!(refused, Err(CacheError::PastHome { epoch: 3, known: 6 })),
+        "{refused:?}"
+    );
+    // A damaged epoch is none: the home is of the past until it is promoted again.
+    redis.command(&["SET", "home_epoch", "six"]).await.unwrap();
+    let beat = cache.beat(Timestamp::from_millis(9)).await;
+    assert!(
+        matches!(beat, Err(CacheError::PastHome { epoch: 0, known: 6 })),
+        "{beat:?}"
+    );
+    server.become_home(6).await.unwrap();
+    cache.beat(Timestamp::from_millis(9)).await.unwrap();
+}
+
+/// Another home is promoted: replicas that still follow the old one are passed over.
+#[tokio::test]
+async fn redis_of_a_home_of_the_past_is_not_believed_while_another_follows_the_new() {
+    let old = Redis::start(RedisOptions::default()).await.unwrap();
+    let Replicated {
+        near,
+        far,
+        cache,
+        sheet,
+    } = Replicated::of(&old).await;
+    let shopper = sheet.trip.shopper;
+    let new = RedisServer::open(&far.url(), None).unwrap();
+    let state = new.state().await.unwrap();
+    let home = format!("127.0.0.1:{}", old.port());
+    assert_eq!((state.is_primary, state.follows), (false, Some(home)));
+    assert!(state.keys > 0 && state.beat.is_some() && state.epoch == 0);
+    for _ in 0..2 {
+        new.become_home(1).await.unwrap();
+    }
+    let state = new.state().await.unwrap();
+    assert!(state.is_primary && state.follows.is_none() && state.epoch == 1);
+    let written = connected(patient(&far, &[])).await;
+    let newer = trip_cache::picked(sheet.clone(), 1);
+    written.put(newer.clone()).await.unwrap();
+    let now = Timestamp::from_millis(3_000);
+    written.beat(now).await.unwrap();
+    // The old one goes on, for whoever has not heard, and beats as loudly.
+    cache.beat(now).await.unwrap();
+    cache.require_home_epoch(1);
+    let look = cache.look(shopper).await.unwrap();
+    assert_eq!(look.age_ms(now), Some(0));
+    assert_eq!(look.trip.unwrap().trip, newer.trip);
+    let lapses = cache.check().await;
+    assert_eq!((lapses.past_homes, lapses.went_back()), (1, true));
+    let refused = cache.put(newer.clone()).await;
+    assert!(
+        matches!(refused, Err(CacheError::PastHome { epoch: 0, known: 1 })),
+        "{refused:?}"
+    );
+    // Pointed at the new one, it is as good as that.
+    let near = RedisServer::open(&near.url(), None).unwrap();
+    let (host, port) = new.place();
+    near.follow(host, port).await.unwrap();
+    eventually("it follows the new home", || async {
+        let look = cache.look(shopper).await.ok()?;
+        (!cache.check().await.went_back() && !look.behind).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -63,6 +63,8 @@ pub struct Lapses {
     pub older: u32,
     /// Copies whose heartbeat went back.
     pub hearts: u32,
+    /// Copies of a home of the past.
+    pub past_homes: u32,
     /// Open trips, seen lately, that are not shown any more …
     pub missing: u32,
     /// … of so many that were looked for.
@@ -74,6 +76,8 @@ struct Heart {
     highest: Option<Timestamp>,
     /// Since when it shows less than that.
     back_since: Option<Instant>,
+    /// Whether the copy is one of a home of the past, by its last look.
+    is_past: bool,
     /// Whether the copy had lapsed when it was last judged.
     suspect: bool,
 }
@@ -99,7 +103,7 @@ struct Seen {
 impl Lapses {
     /// Whether a copy shows an earlier state than before.
     pub const fn went_back(&self) -> bool {
-        self.older > 0 || self.hearts > 0
+        self.older > 0 || self.hearts > 0 || self.past_homes > 0
     }
 
     /// Whether a copy lost more trips than chance explains.
@@ -149,6 +153,13 @@ impl Hindsight {
         standing
     }
 
+    /// Hears whether a copy is one of a home of the past. What such a one shows is held against nothing.
+    pub fn set_past(&mut self, copy: usize, is_past: bool) {
+        if let Some(heart) = self.copies.get_mut(copy) {
+            heart.is_past = is_past;
+        }
+    }
+
     /// Shoppers to look at again, those first that were looked at longest ago.
     pub fn due(&mut self, most: usize, now: Instant) -> Vec<ShopperId> {
         let life = self.life;
@@ -172,10 +183,11 @@ impl Hindsight {
     /// What the copies show less of.
     pub fn lapses(&mut self, now: Instant) -> Lapses {
         let mut worst = Lapses::default();
-        let mut hearts = 0_u32;
+        let (mut hearts, mut past_homes) = (0_u32, 0_u32);
         for copy in 0..self.copies.len() {
             let of_copy = self.lapses_of(copy, now);
             hearts = hearts.saturating_add(of_copy.hearts);
+            past_homes = past_homes.saturating_add(of_copy.past_homes);
             if let Some(heart) = self.copies.get_mut(copy) {
                 heart.suspect = of_copy.is_any();
             }
@@ -185,7 +197,7 @@ impl Hindsight {
                 (worst.missing, worst.looked_for) = (of_copy.missing, of_copy.looked_for);
             }
         }
-        worst.hearts = hearts;
+        (worst.hearts, worst.past_homes) = (hearts, past_homes);
         worst
     }
 
@@ -193,6 +205,7 @@ impl Hindsight {
         let mut lapses = Lapses::default();
         let heart = self.copies.get(copy);
         lapses.hearts = u32::from(heart.is_some_and(|heart| heart.back_since.is_some()));
+        lapses.past_homes = u32::from(heart.is_some_and(|heart| heart.is_past));
         let seen = self.trips.values();
         for seen in seen.filter(|seen| !seen.is_forgotten(now, self.life)) {
             let Some((standing, at)) = seen.by_copy.get(copy).copied().flatten() else {

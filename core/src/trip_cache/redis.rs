@@ -8,14 +8,19 @@
 //!
 //! Expects `maxmemory-policy volatile-lru` (or `noeviction`): an open trip has no expiry and is
 //! never evicted, a closed one has.
-//! Deliberately absent: Redis Cluster and Sentinel (the operator moves the primary's address), and
-//! any belief about freshness: the heartbeat tells.
+//! Every write, and every read of the primary, carries the highest epoch of a home that is known, and is
+//! refused by a server of another: by one of the past for good, by one promoted since until its epoch is
+//! known, which the refusal tells. A look brings the epoch with it.
+//! Deliberately absent: Redis Cluster and Sentinel (an operator promotes another home, see `promote`,
+//! and moves the primary's address), and any belief about freshness: the heartbeat tells.
 
 mod connection;
+mod promote;
 mod queue;
 mod scripts;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +39,7 @@ use crate::trip::{Position, Trip, TripSheet, TripStatus};
 
 pub use connection::CacheCounters;
 use connection::{Counters, Node, Script, list, text};
+pub use promote::{RedisServer, ServerState};
 pub use queue::{RedisEventQueue, RedisQueueConfig};
 
 /// Approvals of one trip; one more is refused.
@@ -47,6 +53,8 @@ const APPROVAL_BYTES_MAX: usize = 64;
 /// Fields of a trip's hash that are not approvals.
 const OTHER_FIELDS: usize = 8;
 const HEARTBEAT: &str = "heartbeat";
+/// Which home a server is, or is a copy of.
+const HOME_EPOCH: &str = "home_epoch";
 /// A heart that has stood still for so long in one replica may beat in another.
 const STILL_MAX: Duration = Duration::from_secs(1);
 /// Trips looked at again by one check, in each copy: all that are remembered in about two minutes, and
@@ -81,6 +89,8 @@ pub struct RedisTripCache {
     replicas: Vec<Node>,
     /// What was seen of the nodes that are looked in.
     hindsight: Mutex<Hindsight>,
+    /// The highest epoch of a home that is known.
+    home_epoch: AtomicU64,
     counters: Arc<Counters>,
     read_budget: Duration,
     write_budget: Duration,
@@ -144,6 +154,7 @@ impl RedisTripCache {
         Ok(Self {
             primary: open(&primary)?,
             hindsight: Mutex::new(Hindsight::new(copies, closed_life)),
+            home_epoch: AtomicU64::new(0),
             replicas: replicas.iter().map(open).collect::<Result<_, _>>()?,
             counters,
             read_budget,
@@ -230,15 +241,25 @@ impl RedisTripCache {
         shopper: ShopperId,
         budget: Duration,
     ) -> Result<Look, CacheError> {
-        let keys = vec![shopper_key(shopper), HEARTBEAT.to_owned()];
+        let keys = [shopper_key(shopper), HEARTBEAT.into(), HOME_EPOCH.into()].into();
         let limits = vec![
             number(SUMMARY_BYTES_MAX),
             number(APPROVALS_MAX.saturating_add(OTHER_FIELDS)),
             number(APPROVAL_BYTES_MAX),
         ];
         let reply = node.run(&scripts::LOOK, keys, limits, budget).await?;
-        let mut look = self.read_look(shopper, reply);
-        let standing = self.hindsight().see(copy, shopper, &look, Instant::now());
+        let (mut look, epoch) = self.read_look(shopper, reply);
+        // A home that was promoted since is how one learns of it.
+        self.require_home_epoch(epoch);
+        let is_past = epoch < self.home_epoch();
+        let mut hindsight = self.hindsight();
+        hindsight.set_past(copy, is_past);
+        if is_past {
+            look.behind = true;
+            self.counters.count_past_home();
+            return Ok(look);
+        }
+        let standing = hindsight.see(copy, shopper, &look, Instant::now());
         look.behind = standing != Standing::Current;
         self.counters.count_standing(standing);
         Ok(look)
@@ -265,9 +286,17 @@ impl RedisTripCache {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_look(&self, shopper: ShopperId, reply: Value) -> Look {
-        let [beat, state, trip, position, fields] = parts(reply);
-        let beat = text(&beat)
+    /// What a look shows, and of which home its copy is.
+    fn read_look(&self, shopper: ShopperId, reply: Value) -> (Look, u64) {
+        let [beat, epoch, state, trip, position, fields] = parts(reply);
+        let epoch = text(&epoch).and_then(|epoch| epoch.parse().ok());
+        let shown = [state, trip, position, fields];
+        (self.read_shown(shopper, &beat, shown), epoch.unwrap_or(0))
+    }
+
+    fn read_shown(&self, shopper: ShopperId, beat: &Value, shown: [Value; 4]) -> Look {
+        let [state, trip, position, fields] = shown;
+        let beat = text(beat)
             .and_then(|beat| beat.parse().ok())
             .map(Timestamp::from_millis);
         let mut look = Look {
@@ -337,10 +366,7 @@ impl RedisTripCache {
             number(LINES_BYTES_MAX),
         ];
         let keys = vec![trip_key(trip), items_key(trip)];
-        let reply = self
-            .primary
-            .run(&scripts::SHEET, keys, limits, self.write_budget)
-            .await?;
+        let reply = self.at_home(&scripts::SHEET, keys, limits).await?;
         let [state, summary, closed, items] = parts(reply);
         if state.as_i64() == Some(0) {
             return Ok(None);
@@ -379,20 +405,41 @@ impl RedisTripCache {
             arguments.push(Value::from(json(lines, LINES_BYTES_MAX)?));
         }
         let keys = trip_keys(trip.id, trip.shopper);
-        match self.write(&scripts::PUT, keys, arguments).await?.as_i64() {
+        match self.at_home(&scripts::PUT, keys, arguments).await?.as_i64() {
             Some(1) => Ok(Put::Written),
             _ => Ok(Put::Older),
         }
     }
 
-    async fn write(
+    /// Runs a script on the home, if it is the one of the highest epoch that is known. Twice at most: a home
+    /// of a higher one is believed, and asked again.
+    async fn at_home(
         &self,
         script: &Script,
-        keys: Vec<String>,
+        mut keys: Vec<String>,
         arguments: Vec<Value>,
     ) -> Result<Value, CacheError> {
-        let budget = self.write_budget;
-        self.primary.run(script, keys, arguments, budget).await
+        keys.push(HOME_EPOCH.to_owned());
+        let mut known = self.home_epoch();
+        loop {
+            let mut arguments = arguments.clone();
+            arguments.push(Value::from(known.to_string()));
+            let budget = self.write_budget;
+            let done = self.primary.run(script, keys.clone(), arguments, budget);
+            let refused = match done.await {
+                Err(CacheError::Refused(refused)) => refused,
+                done => return done,
+            };
+            let Some(epoch) = other_epoch(&refused) else {
+                return Err(CacheError::Refused(refused));
+            };
+            self.require_home_epoch(epoch);
+            if epoch <= known {
+                self.counters.count_past_home();
+                return Err(CacheError::PastHome { epoch, known });
+            }
+            known = epoch;
+        }
     }
 }
 
@@ -419,7 +466,7 @@ impl TripCache for RedisTripCache {
         ];
         Box::pin(async move {
             let keys = vec![trip_key(trip)];
-            self.write(&scripts::APPROVE, keys, arguments)
+            self.at_home(&scripts::APPROVE, keys, arguments)
                 .await
                 .map(drop)
         })
@@ -439,7 +486,9 @@ impl TripCache for RedisTripCache {
         ];
         Box::pin(async move {
             let keys = vec![shopper_key(shopper)];
-            self.write(&scripts::MOVED, keys, arguments).await.map(drop)
+            self.at_home(&scripts::MOVED, keys, arguments)
+                .await
+                .map(drop)
         })
     }
 
@@ -447,7 +496,9 @@ impl TripCache for RedisTripCache {
         let arguments = vec![Value::from(trip.to_string()), millis(self.closed_life)];
         Box::pin(async move {
             let keys = trip_keys(trip, shopper);
-            self.write(&scripts::CLOSE, keys, arguments).await.map(drop)
+            self.at_home(&scripts::CLOSE, keys, arguments)
+                .await
+                .map(drop)
         })
     }
 
@@ -464,6 +515,7 @@ impl TripCache for RedisTripCache {
             passed_over,
             went_back,
             lost,
+            past_home,
         } = self.counters();
         vec![
             ("garbage", garbage),
@@ -473,17 +525,26 @@ impl TripCache for RedisTripCache {
             ("passed_over", passed_over),
             ("went_back", went_back),
             ("lost", lost),
+            ("past_home", past_home),
         ]
     }
 
     fn beat(&self, now: Timestamp) -> BoxFuture<'_, Result<(), CacheError>> {
-        let arguments = vec![HEARTBEAT.into(), Value::from(now.as_millis().to_string())];
+        let arguments = vec![Value::from(now.as_millis().to_string())];
         Box::pin(async move {
-            self.primary
-                .command("SET", arguments, self.write_budget)
+            let keys = vec![HEARTBEAT.to_owned()];
+            self.at_home(&scripts::BEAT, keys, arguments)
                 .await
                 .map(drop)
         })
+    }
+
+    fn home_epoch(&self) -> u64 {
+        self.home_epoch.load(Ordering::Acquire)
+    }
+
+    fn require_home_epoch(&self, epoch: u64) {
+        self.home_epoch.fetch_max(epoch, Ordering::AcqRel);
     }
 }
 
@@ -495,6 +556,13 @@ fn trip_key(trip: TripId) -> String {
 
 fn items_key(trip: TripId) -> String {
     format!("items:{trip}")
+}
+
+/// The epoch of a server that refused ours.
+fn other_epoch(refused: &str) -> Option<u64> {
+    let (_, epoch) = refused.split_once(scripts::OTHER_EPOCH)?;
+    let digits = epoch.split(|letter: char| !letter.is_ascii_digit()).next();
+    digits?.parse().ok()
 }
 
 /// Of two looks the one with a trip counts, of two with one that which is not behind, then that of a node

@@ -289,11 +289,16 @@ impl Judge {
 }
 
 fn went_back(lapses: Lapses) -> Option<String> {
-    let Lapses { older, hearts, .. } = lapses;
+    let Lapses {
+        older,
+        hearts,
+        past_homes,
+        ..
+    } = lapses;
     lapses.went_back().then(|| {
         format!(
-            "{older} trips are shown in an earlier state than before, and the heartbeat went back in \
-             {hearts} copies of the trip cache: two primaries, or one filled from an older copy"
+            "of the trip cache, {past_homes} copies are of a home of the past; {older} trips are shown in an \
+             earlier state than before, and the heartbeat went back in {hearts} copies"
         )
     })
 }

@@ -229,6 +229,17 @@ fn a_heart_that_goes_back_is_noticed_by_copy_and_until_it_is_where_it_was() {
 }
 
 #[test]
+fn a_copy_of_a_home_of_the_past_counts_until_it_is_none_any_more() {
+    let mut scene = Scene::new();
+    scene.hindsight.set_past(1, true);
+    let lapses = scene.lapses();
+    assert!(lapses.went_back() && lapses.past_homes == 1, "{lapses:?}");
+    assert!(scene.hindsight.is_suspect(1));
+    scene.hindsight.set_past(1, false);
+    assert_eq!(scene.lapses(), Lapses::default());
+}
+
+#[test]
 fn memory_is_bounded_and_each_trip_has_its_turn() {
     let most = u64::try_from(TRIPS_MAX).unwrap();
     let mut scene = Scene::with_trips(most + 100);

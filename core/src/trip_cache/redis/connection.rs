@@ -55,6 +55,8 @@ pub struct CacheCounters {
     pub went_back: u64,
     /// Looks that showed no trip where there was one that cannot have ended.
     pub lost: u64,
+    /// Looks in copies of a home of the past, and calls that one refused.
+    pub past_home: u64,
 }
 
 /// Where [`CacheCounters`] are counted.
@@ -67,6 +69,7 @@ pub(super) struct Counters {
     passed_over: AtomicU64,
     went_back: AtomicU64,
     lost: AtomicU64,
+    past_home: AtomicU64,
 }
 
 const NO_AUTHORITY: &str = "a rediss:// address needs the authority of its certificate";
@@ -284,6 +287,8 @@ impl Node {
                 self.lock().succeeded();
                 done.is_err().then_some(&self.counters.refused)
             }
+            // Not ours to say: whoever reads the answer does.
+            Err(CacheError::PastHome { .. }) => None,
             Err(CacheError::Timeout) => {
                 self.lock().failed(Instant::now());
                 Some(&self.counters.timeouts)
@@ -379,6 +384,10 @@ impl Counters {
         self.garbage.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn count_past_home(&self) {
+        self.past_home.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn count_standing(&self, standing: Standing) {
         let counter = match standing {
             Standing::Current | Standing::Behind => return,
@@ -398,6 +407,7 @@ impl Counters {
             passed_over: read(&self.passed_over),
             went_back: read(&self.went_back),
             lost: read(&self.lost),
+            past_home: read(&self.past_home),
         }
     }
 }

@@ -74,7 +74,11 @@ fn each_condition_raises_its_own_alarm_and_no_other() {
         hearts: 1,
         ..Lapses::default()
     };
-    for lapses in [older, hearts] {
+    let past = Lapses {
+        past_homes: 1,
+        ..Lapses::default()
+    };
+    for lapses in [older, hearts, past] {
         check(Reading { lapses, ..well }, &[Alarm::TripCacheBackwards]);
     }
     let wal_used_bytes = 71;

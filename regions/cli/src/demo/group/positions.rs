@@ -54,6 +54,14 @@ impl TripCache for Positions {
         self.cache.beat(now)
     }
 
+    fn home_epoch(&self) -> u64 {
+        self.cache.home_epoch()
+    }
+
+    fn require_home_epoch(&self, epoch: u64) {
+        self.cache.require_home_epoch(epoch);
+    }
+
     fn check(&self) -> BoxFuture<'_, Lapses> {
         self.cache.check()
     }
