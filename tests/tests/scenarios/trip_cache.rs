@@ -280,6 +280,12 @@ async fn r3_a_trip_cache_that_shows_less_than_before_is_alarmed_and_not_decided_
     edge.alarm("trip_cache_backwards", true, SOON).await;
     let told = bank.pay(&Payment::new("r3-older", 1, 1_000)).await;
     approved_on_primary(&told, "the primary shows the trip as it is");
+    // One trip that is behind says nothing of the age of the cache.
+    edge.status_until("the cache's age", SOON, |status| {
+        status["trip_cache"]["age_ms"].as_u64()
+    })
+    .await;
+    edge.alarm("trip_cache_stale", false, SOON).await;
 
     // Without the primary nobody knows: what is shown serves as a trip that is too old.
     stage.postgres.pause().unwrap();
