@@ -3,6 +3,7 @@
 //! Two adapters, [`postgres`] and [`memory`], pass one conformance suite (`conformance`). Every call
 //! has a deadline from its caller; an error says whether the call may have taken effect.
 
+mod cache_home;
 mod cards;
 pub mod clearing;
 mod closed;
@@ -23,6 +24,7 @@ use crate::id::{BankId, OrderId, ShopperId, StoreId, TransactionId, TripId};
 use crate::merchant::{MerchantId, MerchantKey, Store};
 use crate::money::Currency;
 use crate::trip::{Approval, Order, TripEvent, TripSheet};
+pub use cache_home::{CacheHome, CachePromotion};
 pub use cards::{CARD_ROWS_MAX, Card, CardHolder};
 pub use closed::{ClosedCursor, ClosedTrip};
 pub use finals::{
@@ -145,6 +147,19 @@ pub trait Ledger: Send + Sync + 'static {
     /// Raises the server's epoch above every one that this client knows of, and gives it: for
     /// whoever promotes a standby, to be called on a ledger that knows only that server.
     fn promote_epoch(&self) -> BoxFuture<'_, Result<u64, LedgerError>>;
+
+    // --- the trip cache's home ---
+
+    /// Which Redis is the home of the trip cache, as its last promotion left it.
+    fn cache_home(&self) -> BoxFuture<'_, Result<CacheHome, LedgerError>>;
+
+    /// Makes another Redis the home: raises the epoch above every one known, unless it is the home
+    /// already, and books the order in `audit`. Gives what is so from then on; to be told to that Redis
+    /// afterwards, never before.
+    fn promote_cache_home(
+        &self,
+        promotion: CachePromotion,
+    ) -> BoxFuture<'_, Result<CacheHome, LedgerError>>;
 
     // --- the platform ---
 

@@ -2,8 +2,14 @@
 //!
 //! Two adapters, [`redis`] and [`memory`], pass one conformance suite. The cache is never evidence
 //! that something was *not* spent: the register and the primary are. Its age is measured by a
-//! heartbeat key that the writer beats, never by "connected".
+//! heartbeat key that the writer beats, never by "connected". What a look shows less of than was seen
+//! before ([`hindsight`]) is of no known age.
+//!
+//! One server takes the writes, the *home*; another one is made the home by an operator, who raises an
+//! epoch first. A home of a lower epoch than one knows of is of the past: it takes no write of ours,
+//! and what copies of it show is of no known age.
 
+pub mod hindsight;
 pub mod memory;
 pub mod redis;
 
@@ -11,6 +17,7 @@ use crate::BoxFuture;
 use crate::clock::Timestamp;
 use crate::id::{ShopperId, TripId};
 use crate::trip::{Approval, Position, Trip, TripSheet};
+use hindsight::Lapses;
 
 /// A writer's heart may beat so far ahead of a reader's clock, milliseconds: clocks differ a little.
 const BEAT_AHEAD_MAX_MS: u64 = 2_000;
@@ -44,6 +51,18 @@ pub trait TripCache: Send + Sync + 'static {
     /// Beats the heart: proves to every replica that it still hears its primary.
     fn beat(&self, now: Timestamp) -> BoxFuture<'_, Result<(), CacheError>>;
 
+    /// The highest epoch of a home that is known here; 0 before the first promotion.
+    fn home_epoch(&self) -> u64;
+
+    /// Says that there is a home of this epoch: one of a lower is of the past from now on.
+    fn require_home_epoch(&self, epoch: u64);
+
+    /// Looks again at some trips that were seen lately, in every copy, and says what they show less of. All
+    /// is well where there is one copy that forgets nothing by itself.
+    fn check(&self) -> BoxFuture<'_, Lapses> {
+        Box::pin(async { Lapses::default() })
+    }
+
     /// What went wrong so far, by kind; each count only grows. Empty where nothing can.
     fn troubles(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
@@ -57,6 +76,9 @@ pub struct Look {
     pub trip: Option<CachedTrip>,
     /// When the writer last beat, as this copy knows; `None` when it never did.
     pub beat: Option<Timestamp>,
+    /// Whether a look before showed more (a later trip or version of it, or a trip where there is none
+    /// now), or the copy is one of a home of the past. How far behind it is nobody knows.
+    pub behind: bool,
 }
 
 /// A cached trip.
@@ -91,14 +113,30 @@ pub enum CacheError {
     /// It answered with an error.
     #[error("trip cache refused: {0}")]
     Refused(String),
+    /// It is a home of the past, and was asked for nothing.
+    #[error(
+        "trip cache of the past: its home has epoch {epoch}, and there is one of epoch {known}"
+    )]
+    PastHome {
+        /// Its epoch.
+        epoch: u64,
+        /// The highest known.
+        known: u64,
+    },
 }
 
 // === impl Look ===
 
 impl Look {
-    /// How old this copy is by a clock that shows `now`, milliseconds. `None` when its writer never beat,
-    /// or beats well ahead of that clock: one of the two clocks is wrong, and the age anything.
+    /// How old what it shows is by a clock that shows `now`, milliseconds. `None` where the copy's age
+    /// is not known, and of a look that is behind one before it, however young its heartbeat.
     pub fn age_ms(&self, now: Timestamp) -> Option<u64> {
+        self.beat_age_ms(now).filter(|_| !self.behind)
+    }
+
+    /// How old this copy is. `None` when its writer never beat, or beats well ahead of that clock: one
+    /// of the two clocks is wrong, and the age anything.
+    pub fn beat_age_ms(&self, now: Timestamp) -> Option<u64> {
         let beat = self.beat?;
         let ahead_ms = beat.millis_since(now);
         (ahead_ms <= BEAT_AHEAD_MAX_MS).then(|| now.millis_since(beat))
@@ -124,5 +162,18 @@ mod tests {
         assert_eq!(age(Some(10_002_000)), Some(0), "clocks differ a little");
         assert_eq!(age(Some(10_002_001)), None);
         assert_eq!(age(Some(6_400_000)), Some(3_600_000));
+    }
+
+    #[test]
+    fn a_look_that_is_behind_another_is_of_no_known_age() {
+        let now = Timestamp::from_millis(10_000_000);
+        let look = |behind| Look {
+            beat: Some(now),
+            behind,
+            ..Look::default()
+        };
+        assert_eq!(look(false).age_ms(now), Some(0));
+        assert_eq!(look(true).age_ms(now), None);
+        assert_eq!(look(true).beat_age_ms(now), Some(0), "its copy's is");
     }
 }

@@ -17,6 +17,10 @@ pub enum Alarm {
     PrimaryAway,
     /// No trip can be read from the cache, or its heartbeat is too old.
     TripCacheStale,
+    /// A copy of the trip cache shows an earlier state than it did.
+    TripCacheBackwards,
+    /// A copy of the trip cache lost trips that are not over.
+    TripsVanished,
     /// The log is close to its budget of space.
     WalNearlyFull,
     /// The log failed; this edge is going down.
@@ -69,9 +73,11 @@ pub struct Alarms {
 
 impl Alarm {
     /// Every alarm.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::PrimaryAway,
         Self::TripCacheStale,
+        Self::TripCacheBackwards,
+        Self::TripsVanished,
         Self::WalNearlyFull,
         Self::WalPoisoned,
         Self::DrainStalled,
@@ -93,6 +99,8 @@ impl Alarm {
         match self {
             Self::PrimaryAway => "primary_away",
             Self::TripCacheStale => "trip_cache_stale",
+            Self::TripCacheBackwards => "trip_cache_backwards",
+            Self::TripsVanished => "trips_vanished",
             Self::WalNearlyFull => "wal_nearly_full",
             Self::WalPoisoned => "wal_poisoned",
             Self::DrainStalled => "drain_stalled",

@@ -37,6 +37,7 @@ use crate::advices::{Advices, Kept};
 use crate::afterwards::Afterwards;
 use crate::alarm::Alarms;
 use crate::authenticate::Authenticator;
+use crate::cache_home::CacheHomeWatch;
 use crate::cards::{Cards, CardsError};
 use crate::chance::Chance;
 use crate::config::Config;
@@ -503,6 +504,15 @@ impl Shared {
             embedded: config.ledger.postgres.is_none(),
         };
         tasks.spawn(duties.run(stop.clone()));
+        // An embedded cache is the only home there is.
+        if !config.trip_cache.redis.is_empty() {
+            let watch = CacheHomeWatch {
+                ledger: Arc::clone(&self.ledger),
+                primary: Arc::clone(&self.primary),
+                cache: Arc::clone(&self.cache),
+            };
+            tasks.spawn(watch.run(stop.clone()));
+        }
         let policies = PolicyWatch {
             files,
             path: Arc::clone(path),

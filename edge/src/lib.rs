@@ -22,6 +22,7 @@ pub mod app;
 pub mod authenticate;
 pub mod breaker;
 pub mod budget;
+pub mod cache_home;
 pub mod cards;
 pub mod chance;
 pub mod command;

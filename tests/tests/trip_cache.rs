@@ -17,7 +17,7 @@ use standin_core::queue::{EventQueue, QueueError};
 use standin_core::trip::TripSheet;
 use standin_core::trip_cache::memory::MemoryTripCache;
 use standin_core::trip_cache::redis::{
-    RedisConfig, RedisEventQueue, RedisQueueConfig, RedisTripCache,
+    RedisConfig, RedisEventQueue, RedisQueueConfig, RedisServer, RedisTripCache,
 };
 use standin_core::trip_cache::{CacheError, Look, Put, TripCache};
 use standin_drill::servers::redis::Reply;
@@ -129,6 +129,93 @@ fn small_queue(redis: &Redis) -> RedisQueueConfig {
 #[tokio::test]
 async fn memory_cache_conforms() {
     trip_cache::all(Arc::new(MemoryTripCache::new())).await;
+}
+
+#[tokio::test]
+async fn memory_homes_conform() {
+    let cache = Arc::new(MemoryTripCache::one_of_several());
+    trip_cache::homes(cache.clone(), async |epoch| cache.promote(epoch)).await;
+    // The only one there is cannot be of the past.
+    let alone = MemoryTripCache::new();
+    alone.require_home_epoch(7);
+    alone.beat(Timestamp::from_millis(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn redis_homes_conform() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let cache = connected(patient(&redis, &[])).await;
+    let server = RedisServer::open(&redis.url(), None).unwrap();
+    trip_cache::homes(cache.clone(), async |epoch| {
+        server.become_home(epoch).await.unwrap();
+    })
+    .await;
+    assert!(cache.counters().past_home > 0);
+    // A lower epoch than a server has is never written into it.
+    let refused = server.become_home(3).await;
+    assert!(
+        matches!(refused, Err(CacheError::PastHome { epoch: 3, known: 6 })),
+        "{refused:?}"
+    );
+    // A damaged epoch is none: the home is of the past until it is promoted again.
+    redis.command(&["SET", "home_epoch", "six"]).await.unwrap();
+    let beat = cache.beat(Timestamp::from_millis(9)).await;
+    assert!(
+        matches!(beat, Err(CacheError::PastHome { epoch: 0, known: 6 })),
+        "{beat:?}"
+    );
+    server.become_home(6).await.unwrap();
+    cache.beat(Timestamp::from_millis(9)).await.unwrap();
+}
+
+/// Another home is promoted: replicas that still follow the old one are passed over.
+#[tokio::test]
+async fn redis_of_a_home_of_the_past_is_not_believed_while_another_follows_the_new() {
+    let old = Redis::start(RedisOptions::default()).await.unwrap();
+    let Replicated {
+        near,
+        far,
+        cache,
+        sheet,
+    } = Replicated::of(&old).await;
+    let shopper = sheet.trip.shopper;
+    let new = RedisServer::open(&far.url(), None).unwrap();
+    let state = new.state().await.unwrap();
+    let home = format!("127.0.0.1:{}", old.port());
+    assert_eq!((state.is_primary, state.follows), (false, Some(home)));
+    assert!(state.keys > 0 && state.beat.is_some() && state.epoch == 0);
+    for _ in 0..2 {
+        new.become_home(1).await.unwrap();
+    }
+    let state = new.state().await.unwrap();
+    assert!(state.is_primary && state.follows.is_none() && state.epoch == 1);
+    let written = connected(patient(&far, &[])).await;
+    let newer = trip_cache::picked(sheet.clone(), 1);
+    written.put(newer.clone()).await.unwrap();
+    let now = Timestamp::from_millis(3_000);
+    written.beat(now).await.unwrap();
+    // The old one goes on, for whoever has not heard, and beats as loudly.
+    cache.beat(now).await.unwrap();
+    cache.require_home_epoch(1);
+    let look = cache.look(shopper).await.unwrap();
+    assert_eq!(look.age_ms(now), Some(0));
+    assert_eq!(look.trip.unwrap().trip, newer.trip);
+    let lapses = cache.check().await;
+    assert_eq!((lapses.past_homes, lapses.went_back()), (1, true));
+    let refused = cache.put(newer.clone()).await;
+    assert!(
+        matches!(refused, Err(CacheError::PastHome { epoch: 0, known: 1 })),
+        "{refused:?}"
+    );
+    // Pointed at the new one, it is as good as that.
+    let near = RedisServer::open(&near.url(), None).unwrap();
+    let (host, port) = new.place();
+    near.follow(host, port).await.unwrap();
+    eventually("it follows the new home", || async {
+        let look = cache.look(shopper).await.ok()?;
+        (!cache.check().await.went_back() && !look.behind).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -309,7 +396,7 @@ async fn redis_damaged_parts_are_left_out() {
         .await
         .unwrap();
     redis.command(&["SET", "heartbeat", "never"]).await.unwrap();
-    let Look { trip, beat } = cache.look(shopper).await.unwrap();
+    let Look { trip, beat, .. } = cache.look(shopper).await.unwrap();
     let seen = trip.unwrap();
     assert_eq!(seen.trip, sheet.trip);
     assert_eq!((seen.approvals.len(), seen.position.is_none()), (0, true));
@@ -455,6 +542,159 @@ async fn redis_that_hears_nothing_any_more_is_not_believed_while_another_does() 
     })
     .await;
     assert_eq!(look.trip.unwrap().trip, sheet.trip);
+}
+
+/// R3: two primaries. The near replica is one of the past with a heart that beats.
+#[tokio::test]
+async fn redis_that_went_back_is_not_believed_and_noticed_until_it_is_new_again() {
+    let primary = Redis::start(RedisOptions::default()).await.unwrap();
+    let replicated = Replicated::of(&primary).await;
+    let newer = trip_cache::picked(replicated.sheet.clone(), 1);
+    replicated.cache.put(newer.clone()).await.unwrap();
+    let beats = |at: i64| Reply::Text(at.to_string());
+    let beat = ["GET", "heartbeat"];
+    replicated
+        .cache
+        .beat(Timestamp::from_millis(10_000))
+        .await
+        .unwrap();
+    replicated.both_say(&beat, &beats(10_000)).await;
+    let Replicated {
+        near,
+        far,
+        cache,
+        sheet,
+    } = replicated;
+    let shopper = sheet.trip.shopper;
+    assert_eq!(
+        cache.look(shopper).await.unwrap().trip.unwrap().trip,
+        newer.trip
+    );
+    let lapses = cache.check().await;
+    assert!(!lapses.went_back() && lapses.missing == 0, "{lapses:?}");
+
+    near.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    near.command(&["FLUSHALL"]).await.unwrap();
+    let past = connected(patient(&near, &[])).await;
+    past.put(sheet.clone()).await.unwrap();
+    let now = Timestamp::from_millis(20_000);
+    past.beat(now).await.unwrap();
+    cache.beat(now).await.unwrap();
+    eventually("the far one has the beat", || async {
+        (far.command(&beat).await.ok()? == beats(20_000)).then_some(())
+    })
+    .await;
+    let look = cache.look(shopper).await.unwrap();
+    assert_eq!(look.age_ms(now), Some(0), "the far one knows");
+    assert_eq!(look.trip.unwrap().trip, newer.trip);
+    let lapses = cache.check().await;
+    assert!(lapses.went_back() && lapses.older == 1, "{lapses:?}");
+    assert!(cache.counters().went_back > 0);
+
+    // A shopper that was never looked at: the node that went back is passed over for him too.
+    let stranger = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+    let picked = trip_cache::picked(stranger.clone(), 1);
+    past.put(stranger).await.unwrap();
+    cache.put(picked.clone()).await.unwrap();
+    let key = format!("trip:{}", picked.trip.id);
+    eventually("the far one has his trip", || async {
+        let exists = far.command(&["EXISTS", &key]).await.ok()?;
+        (exists == Reply::Number(1)).then_some(())
+    })
+    .await;
+    let look = cache.look(picked.trip.shopper).await.unwrap();
+    assert_eq!(look.trip.unwrap().trip, picked.trip);
+
+    // Where nobody knows more, what is shown is of no known age.
+    far.kill().await.unwrap();
+    let look = eventually("the near one is asked", || async {
+        let look = cache.look(shopper).await.ok()?;
+        look.behind.then_some(look)
+    })
+    .await;
+    assert_eq!((look.beat, look.age_ms(now)), (Some(now), None));
+    assert_eq!(look.trip.unwrap().trip, sheet.trip);
+
+    let home = primary.port().to_string();
+    near.command(&["REPLICAOF", "127.0.0.1", &home])
+        .await
+        .unwrap();
+    eventually("it is well again", || async {
+        let lapses = cache.check().await;
+        (!lapses.went_back()).then_some(())
+    })
+    .await;
+    let look = cache.look(shopper).await.unwrap();
+    assert!(!look.behind);
+    assert_eq!(look.trip.unwrap().trip, newer.trip);
+}
+
+/// R3: the primary is emptied, and with it every replica; the heart beats on.
+#[tokio::test]
+async fn redis_that_loses_its_trips_is_noticed_until_they_are_back() {
+    let primary = Redis::start(RedisOptions::default()).await.unwrap();
+    let Replicated {
+        near: _near,
+        far: _far,
+        cache,
+        sheet,
+    } = Replicated::of(&primary).await;
+    let mut sheets = vec![sheet];
+    for _ in 0..9 {
+        let sheet = trip_cache::fresh_sheet(trip_cache::fresh_shopper(), 1);
+        cache.put(sheet.clone()).await.unwrap();
+        sheets.push(sheet);
+    }
+    let beat_at = |at| cache.beat(Timestamp::from_millis(at));
+    beat_at(10_000).await.unwrap();
+    for sheet in &sheets {
+        let shopper = sheet.trip.shopper;
+        eventually("each is seen", || async {
+            cache.look(shopper).await.ok()?.trip
+        })
+        .await;
+    }
+    // Some end by right: they are seen to be over, or only gone with too few others.
+    for sheet in &sheets[..3] {
+        let (shopper, trip) = (sheet.trip.shopper, sheet.trip.id);
+        cache.close(shopper, trip).await.unwrap();
+    }
+    beat_at(20_000).await.unwrap();
+    eventually("the closes are seen", || async {
+        let look = cache.look(sheets[2].trip.shopper).await.ok()?;
+        let lapses = cache.check().await;
+        assert!(!lapses.vanished(), "{lapses:?}");
+        (look.trip?.trip.status == standin_core::trip::TripStatus::Complete).then_some(())
+    })
+    .await;
+
+    primary.command(&["FLUSHALL"]).await.unwrap();
+    let now = Timestamp::from_millis(30_000);
+    beat_at(30_000).await.unwrap();
+    let lapses = eventually("that they are gone", || async {
+        let lapses = cache.check().await;
+        lapses.vanished().then_some(lapses)
+    })
+    .await;
+    assert!(lapses.missing <= 7, "{lapses:?}");
+    let look = eventually("the beat is there", || async {
+        let look = cache.look(sheets[9].trip.shopper).await.ok()?;
+        (look.beat == Some(now)).then_some(look)
+    })
+    .await;
+    assert_eq!((look.trip.as_ref(), look.age_ms(now)), (None, None));
+    assert!(cache.counters().lost > 0);
+
+    for sheet in &sheets[3..] {
+        cache.put(sheet.clone()).await.unwrap();
+    }
+    eventually("they are back", || async {
+        let lapses = cache.check().await;
+        (lapses.missing == 0).then_some(())
+    })
+    .await;
+    let look = cache.look(sheets[9].trip.shopper).await.unwrap();
+    assert_eq!(look.age_ms(now), Some(0));
 }
 
 #[tokio::test]

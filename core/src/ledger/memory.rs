@@ -27,10 +27,10 @@ use super::clearing::{
     CaseTrail, ClearingBooks, ClearingFile, ClearingLine, FoundCase, KeptRun, RunPlace, StageStep,
 };
 use super::{
-    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
-    ClosedCursor, ClosedTrip, Completed, ConflictRow, DirectoryVersion, DrainStep, EventsBooked,
-    Fate, HOLD_ROWS_MAX, HoldReply, Ledger, LedgerError, OpenTrip, Placed, ReconcileRun, Retry,
-    StaleHold, StartTrip, Started, rows,
+    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, CacheHome, CachePromotion,
+    Card, CardHolder, Claim, ClosedCursor, ClosedTrip, Completed, ConflictRow, DirectoryVersion,
+    DrainStep, EventsBooked, Fate, HOLD_ROWS_MAX, HoldReply, Ledger, LedgerError, OpenTrip, Placed,
+    ReconcileRun, Retry, StaleHold, StartTrip, Started, rows,
 };
 use crate::BoxFuture;
 use crate::answer::Why;
@@ -77,6 +77,7 @@ struct State {
     payments: Payments,
     clearing: Clearing,
     epochs: Epochs,
+    cache_home: CacheHome,
 }
 
 /// Which epoch this ledger is of, and the highest that was seen.
@@ -292,6 +293,22 @@ impl Ledger for MemoryLedger {
             epochs.own = epochs.own.max(epochs.seen).saturating_add(1);
             epochs.seen = epochs.own;
             Ok(epochs.own)
+        })
+    }
+
+    fn cache_home(&self) -> BoxFuture<'_, Result<CacheHome, LedgerError>> {
+        self.with(|state| Ok(state.cache_home.clone()))
+    }
+
+    fn promote_cache_home(
+        &self,
+        promotion: CachePromotion,
+    ) -> BoxFuture<'_, Result<CacheHome, LedgerError>> {
+        self.with(|state| {
+            state.cache_home = promotion.on(&state.cache_home);
+            let audited = promotion.audit(&state.cache_home);
+            state.payments.audit_action(Some(audited));
+            Ok(state.cache_home.clone())
         })
     }
 

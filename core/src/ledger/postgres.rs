@@ -17,6 +17,7 @@
 
 mod advise;
 mod book;
+mod cache_home;
 mod cards;
 mod cases;
 mod charges;
@@ -48,9 +49,10 @@ use super::clearing::{
     ClearingFile, ClearingLine, FoundCase, KeptRun, RunPlace, StageStep,
 };
 use super::{
-    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, Card, CardHolder, Claim,
-    ClosedCursor, ClosedTrip, Completed, ConflictRow, DirectoryVersion, DrainStep, EventsBooked,
-    HoldReply, Ledger, LedgerError, OpenTrip, Placed, ReconcileRun, StaleHold, StartTrip, Started,
+    Advice, Advised, AuditRow, AuthorizationRow, Booked, BookedEvent, CacheHome, CachePromotion,
+    Card, CardHolder, Claim, ClosedCursor, ClosedTrip, Completed, ConflictRow, DirectoryVersion,
+    DrainStep, EventsBooked, HoldReply, Ledger, LedgerError, OpenTrip, Placed, ReconcileRun,
+    StaleHold, StartTrip, Started,
 };
 use crate::BoxFuture;
 use crate::authorities::Authorities;
@@ -406,6 +408,19 @@ impl Ledger for PostgresLedger {
             raised.map_err(|_| super::rows::wrong("the epoch does not read back"))?;
             Ok(self.epoch.seen())
         })
+    }
+
+    fn cache_home(&self) -> BoxFuture<'_, Result<CacheHome, LedgerError>> {
+        on!(self.background, |lease| cache_home::home(&*lease, ""))
+    }
+
+    fn promote_cache_home(
+        &self,
+        promotion: CachePromotion,
+    ) -> BoxFuture<'_, Result<CacheHome, LedgerError>> {
+        on!(self.background, |lease| cache_home::promote(
+            &mut lease, &promotion
+        ))
     }
 
     fn put_store(&self, store: Store) -> BoxFuture<'_, Result<(), LedgerError>> {

@@ -2,7 +2,8 @@
 //!
 //! As Redis does, it never evicts an open trip and soon forgets a closed one: the oldest closed
 //! trips leave first once more than a bound of them is held. Time is not needed for that, so there
-//! is no clock here. Nothing survives the process.
+//! is no clock here. Nothing survives the process. It is the only home there is, unless it was made to
+//! be one of several ([`MemoryTripCache::one_of_several`]).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,15 @@ struct State {
     /// Closed trips, the oldest close first.
     closed: VecDeque<TripId>,
     beat: Option<Timestamp>,
+    home: Home,
+}
+
+/// Which home this is, and the highest that is known of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Home {
+    epoch: u64,
+    known: u64,
+    is_one_of_several: bool,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +81,25 @@ impl MemoryTripCache {
         }
     }
 
+    /// An empty cache that other homes may take the place of.
+    pub fn one_of_several() -> Self {
+        let cache = Self::new();
+        cache.lock().home.is_one_of_several = true;
+        cache
+    }
+
+    /// Says that this is the home of an epoch, as whoever promotes it does.
+    pub fn promote(&self, epoch: u64) {
+        self.lock().home.epoch = epoch;
+    }
+
+    /// The state, for what must not be done to a home of the past.
+    fn at_home(&self) -> Result<MutexGuard<'_, State>, CacheError> {
+        let mut state = self.lock();
+        state.home.check()?;
+        Ok(state)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves whole values behind: each change below is one assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -90,17 +119,24 @@ impl TripCache for MemoryTripCache {
     }
 
     fn sheet(&self, trip: TripId) -> BoxFuture<'_, Result<Option<TripSheet>, CacheError>> {
-        let sheet = self.lock().trips.get(&trip).and_then(Held::sheet);
-        Box::pin(async { Ok(sheet) })
+        let sheet = self
+            .at_home()
+            .map(|state| state.trips.get(&trip).and_then(Held::sheet));
+        Box::pin(async { sheet })
     }
 
     fn put(&self, sheet: TripSheet) -> BoxFuture<'_, Result<Put, CacheError>> {
-        let put = self.lock().put(sheet, self.closed_max);
+        let closed_max = self.closed_max;
+        let put = self
+            .at_home()
+            .and_then(|mut state| state.put(sheet, closed_max));
         Box::pin(async { put })
     }
 
     fn approve(&self, trip: TripId, approval: Approval) -> BoxFuture<'_, Result<(), CacheError>> {
-        let done = self.lock().approve(trip, approval);
+        let done = self
+            .at_home()
+            .and_then(|mut state| state.approve(trip, approval));
         Box::pin(async { done })
     }
 
@@ -109,25 +145,43 @@ impl TripCache for MemoryTripCache {
         shopper: ShopperId,
         position: Position,
     ) -> BoxFuture<'_, Result<(), CacheError>> {
-        let done = self.lock().moved(shopper, position);
+        let done = self
+            .at_home()
+            .and_then(|mut state| state.moved(shopper, position));
         Box::pin(async { done })
     }
 
     fn close(&self, _shopper: ShopperId, trip: TripId) -> BoxFuture<'_, Result<(), CacheError>> {
-        let done = self.lock().close(trip, self.closed_max);
+        let closed_max = self.closed_max;
+        let done = self
+            .at_home()
+            .and_then(|mut state| state.close(trip, closed_max));
         Box::pin(async { done })
     }
 
     fn beat(&self, now: Timestamp) -> BoxFuture<'_, Result<(), CacheError>> {
-        self.lock().beat = Some(now);
-        Box::pin(async { Ok(()) })
+        let done = self.at_home().map(|mut state| state.beat = Some(now));
+        Box::pin(async { done })
+    }
+
+    fn home_epoch(&self) -> u64 {
+        self.lock().home.known
+    }
+
+    fn require_home_epoch(&self, epoch: u64) {
+        let home = &mut self.lock().home;
+        home.known = home.known.max(epoch);
+        if !home.is_one_of_several {
+            home.epoch = home.known;
+        }
     }
 }
 
 // === impl State ===
 
 impl State {
-    fn look(&self, shopper: ShopperId) -> Look {
+    fn look(&mut self, shopper: ShopperId) -> Look {
+        let is_past = self.home.check().is_err();
         let known = self.shoppers.get(&shopper);
         let pointer = known.and_then(|known| known.pointer);
         let held = pointer.and_then(|pointer| self.trips.get(&pointer.trip));
@@ -141,6 +195,7 @@ impl State {
         Look {
             trip,
             beat: self.beat,
+            behind: is_past,
         }
     }
 
@@ -234,6 +289,20 @@ impl State {
         if open >= OPEN_MAX && !self.trips.contains_key(&trip) {
             return Err(full());
         }
+        Ok(())
+    }
+}
+
+// === impl Home ===
+
+impl Home {
+    /// Refuses a home of the past. One that is of a higher epoch than known is how one learns of it.
+    fn check(&mut self) -> Result<(), CacheError> {
+        let Self { epoch, known, .. } = *self;
+        if epoch < known {
+            return Err(CacheError::PastHome { epoch, known });
+        }
+        self.known = epoch;
         Ok(())
     }
 }

@@ -2,26 +2,33 @@
 //!
 //! Writes go to the primary; a look goes to the local replica, else to another one, else gives up,
 //! all inside one budget, in one round trip each. A node that failed repeatedly is passed over, so
-//! that a hung one is not paid for by every request; one whose heartbeat stands still is not believed
-//! while another shows a trip and a younger one. A value that is damaged, of the wrong type or
+//! that a hung one is not paid for by every request; one whose heartbeat stands still, or that shows less
+//! than was seen before, is not believed while another shows a trip and more. A value that is damaged, of the wrong type or
 //! too large is a miss and counted, never an error.
 //!
 //! Expects `maxmemory-policy volatile-lru` (or `noeviction`): an open trip has no expiry and is
 //! never evicted, a closed one has.
-//! Deliberately absent: Redis Cluster and Sentinel (the operator moves the primary's address), and
-//! any belief about freshness: the heartbeat tells.
+//! Every write, and every read of the primary, carries the highest epoch of a home that is known, and is
+//! refused by a server of another: by one of the past for good, by one promoted since until its epoch is
+//! known, which the refusal tells. A look brings the epoch with it.
+//! Deliberately absent: Redis Cluster and Sentinel (an operator promotes another home, see `promote`,
+//! and moves the primary's address), and any belief about freshness: the heartbeat tells.
 
 mod connection;
+mod promote;
 mod queue;
 mod scripts;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fred::prelude::Value;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::hindsight::{Hindsight, Lapses, Standing};
 use super::{CacheError, CachedTrip, Look, Put, TripCache};
 use crate::BoxFuture;
 use crate::authorities::Authorities;
@@ -32,6 +39,7 @@ use crate::trip::{Position, Trip, TripSheet, TripStatus};
 
 pub use connection::CacheCounters;
 use connection::{Counters, Node, Script, list, text};
+pub use promote::{RedisServer, ServerState};
 pub use queue::{RedisEventQueue, RedisQueueConfig};
 
 /// Approvals of one trip; one more is refused.
@@ -45,8 +53,13 @@ const APPROVAL_BYTES_MAX: usize = 64;
 /// Fields of a trip's hash that are not approvals.
 const OTHER_FIELDS: usize = 8;
 const HEARTBEAT: &str = "heartbeat";
+/// Which home a server is, or is a copy of.
+const HOME_EPOCH: &str = "home_epoch";
 /// A heart that has stood still for so long in one replica may beat in another.
 const STILL_MAX: Duration = Duration::from_secs(1);
+/// Trips looked at again by one check, in each copy: all that are remembered in about two minutes, and
+/// they stay for longer than that once they are closed.
+const CHECKED_MAX: usize = 16;
 /// How long a server may leave a command unanswered before it is connected to anew.
 const SILENCE_MAX: Duration = Duration::from_millis(500);
 
@@ -74,6 +87,10 @@ pub struct RedisConfig {
 pub struct RedisTripCache {
     primary: Node,
     replicas: Vec<Node>,
+    /// What was seen of the nodes that are looked in.
+    hindsight: Mutex<Hindsight>,
+    /// The highest epoch of a home that is known.
+    home_epoch: AtomicU64,
     counters: Arc<Counters>,
     read_budget: Duration,
     write_budget: Duration,
@@ -133,8 +150,11 @@ impl RedisTripCache {
                 Arc::clone(&counters),
             )
         };
+        let copies = replicas.len().max(1);
         Ok(Self {
             primary: open(&primary)?,
+            hindsight: Mutex::new(Hindsight::new(copies, closed_life)),
+            home_epoch: AtomicU64::new(0),
             replicas: replicas.iter().map(open).collect::<Result<_, _>>()?,
             counters,
             read_budget,
@@ -165,16 +185,21 @@ impl RedisTripCache {
         true
     }
 
-    async fn look_now(&self, shopper: ShopperId) -> Result<Look, CacheError> {
-        let nodes = match self.replicas.as_slice() {
+    /// Where to look, the nearest first.
+    fn copies(&self) -> &[Node] {
+        match self.replicas.as_slice() {
             [] => std::slice::from_ref(&self.primary),
             replicas => replicas,
-        };
+        }
+    }
+
+    async fn look_now(&self, shopper: ShopperId) -> Result<Look, CacheError> {
+        let nodes = self.copies();
         let deadline = Instant::now().checked_add(self.read_budget);
         let mut last = CacheError::Unreachable("every node rests after failures".to_owned());
         let mut left = nodes.len();
-        let mut best: Option<Look> = None;
-        for node in nodes {
+        let mut best: Option<(Rank, Look)> = None;
+        for (copy, node) in nodes.iter().enumerate() {
             let budget = deadline.map_or(self.read_budget, |deadline| {
                 deadline.saturating_duration_since(Instant::now())
             });
@@ -185,20 +210,18 @@ impl RedisTripCache {
             if share.is_zero() || !node.is_worth_a_try() {
                 continue;
             }
-            let keys = vec![shopper_key(shopper), HEARTBEAT.to_owned()];
-            let limits = vec![
-                number(SUMMARY_BYTES_MAX),
-                number(APPROVALS_MAX.saturating_add(OTHER_FIELDS)),
-                number(APPROVAL_BYTES_MAX),
-            ];
-            match node.run(&scripts::LOOK, keys, limits, share).await {
-                Ok(reply) => {
-                    let look = self.read_look(shopper, reply);
-                    // A replica that lost its keys, or hears nothing any more, does not know that it
-                    // did: another may know more.
-                    let is_enough = look.trip.is_some() && !node.stands_still(look.beat, STILL_MAX);
-                    if best.as_ref().is_none_or(|best| rank(best) < rank(&look)) {
-                        best = Some(look);
+            match self.look_in(copy, node, shopper, share).await {
+                Ok(look) => {
+                    // A replica that lost its keys, hears nothing any more, or hears of another past,
+                    // does not know that it does: another may know more.
+                    let is_suspect = self.hindsight().is_suspect(copy);
+                    let is_enough = look.trip.is_some()
+                        && !look.behind
+                        && !is_suspect
+                        && !node.stands_still(look.beat, STILL_MAX);
+                    let rank = rank(&look, is_suspect);
+                    if best.as_ref().is_none_or(|(best, _)| *best < rank) {
+                        best = Some((rank, look));
                     }
                     if is_enough {
                         break;
@@ -207,15 +230,79 @@ impl RedisTripCache {
                 Err(error) => last = error,
             }
         }
-        best.ok_or(last)
+        best.map(|(_, look)| look).ok_or(last)
     }
 
-    fn read_look(&self, shopper: ShopperId, reply: Value) -> Look {
-        let [beat, state, trip, position, fields] = parts(reply);
-        let beat = text(&beat)
+    /// What one node shows, and whether that is less than was seen.
+    async fn look_in(
+        &self,
+        copy: usize,
+        node: &Node,
+        shopper: ShopperId,
+        budget: Duration,
+    ) -> Result<Look, CacheError> {
+        let keys = [shopper_key(shopper), HEARTBEAT.into(), HOME_EPOCH.into()].into();
+        let limits = vec![
+            number(SUMMARY_BYTES_MAX),
+            number(APPROVALS_MAX.saturating_add(OTHER_FIELDS)),
+            number(APPROVAL_BYTES_MAX),
+        ];
+        let reply = node.run(&scripts::LOOK, keys, limits, budget).await?;
+        let (mut look, epoch) = self.read_look(shopper, reply);
+        // A home that was promoted since is how one learns of it.
+        self.require_home_epoch(epoch);
+        let is_past = epoch < self.home_epoch();
+        let mut hindsight = self.hindsight();
+        hindsight.set_past(copy, is_past);
+        if is_past {
+            look.behind = true;
+            self.counters.count_past_home();
+            return Ok(look);
+        }
+        let standing = hindsight.see(copy, shopper, &look, Instant::now());
+        look.behind = standing != Standing::Current;
+        self.counters.count_standing(standing);
+        Ok(look)
+    }
+
+    /// Looks again at trips seen lately, in each node by itself: a look of a request stops at the first
+    /// node that serves, and would never tell of the others.
+    async fn check_now(&self) -> Lapses {
+        let due = self.hindsight().due(CHECKED_MAX, Instant::now());
+        let nodes = self.copies().iter().enumerate();
+        let looks = nodes
+            .filter(|(_, node)| node.is_worth_a_try())
+            .flat_map(|(copy, node)| due.iter().map(move |shopper| (copy, node, *shopper)))
+            .map(|(copy, node, shopper)| self.look_in(copy, node, shopper, self.read_budget));
+        // A node that does not answer shows nothing, which is another alarm's.
+        drop(join_all(looks).await);
+        self.hindsight().lapses(Instant::now())
+    }
+
+    fn hindsight(&self) -> MutexGuard<'_, Hindsight> {
+        // A panic elsewhere leaves at worst one trip half noted.
+        self.hindsight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a look shows, and of which home its copy is.
+    fn read_look(&self, shopper: ShopperId, reply: Value) -> (Look, u64) {
+        let [beat, epoch, state, trip, position, fields] = parts(reply);
+        let epoch = text(&epoch).and_then(|epoch| epoch.parse().ok());
+        let shown = [state, trip, position, fields];
+        (self.read_shown(shopper, &beat, shown), epoch.unwrap_or(0))
+    }
+
+    fn read_shown(&self, shopper: ShopperId, beat: &Value, shown: [Value; 4]) -> Look {
+        let [state, trip, position, fields] = shown;
+        let beat = text(beat)
             .and_then(|beat| beat.parse().ok())
             .map(Timestamp::from_millis);
-        let mut look = Look { trip: None, beat };
+        let mut look = Look {
+            beat,
+            ..Look::default()
+        };
         match state.as_i64() {
             Some(0) => return look,
             Some(1) => {}
@@ -279,10 +366,7 @@ impl RedisTripCache {
             number(LINES_BYTES_MAX),
         ];
         let keys = vec![trip_key(trip), items_key(trip)];
-        let reply = self
-            .primary
-            .run(&scripts::SHEET, keys, limits, self.write_budget)
-            .await?;
+        let reply = self.at_home(&scripts::SHEET, keys, limits).await?;
         let [state, summary, closed, items] = parts(reply);
         if state.as_i64() == Some(0) {
             return Ok(None);
@@ -321,20 +405,41 @@ impl RedisTripCache {
             arguments.push(Value::from(json(lines, LINES_BYTES_MAX)?));
         }
         let keys = trip_keys(trip.id, trip.shopper);
-        match self.write(&scripts::PUT, keys, arguments).await?.as_i64() {
+        match self.at_home(&scripts::PUT, keys, arguments).await?.as_i64() {
             Some(1) => Ok(Put::Written),
             _ => Ok(Put::Older),
         }
     }
 
-    async fn write(
+    /// Runs a script on the home, if it is the one of the highest epoch that is known. Twice at most: a home
+    /// of a higher one is believed, and asked again.
+    async fn at_home(
         &self,
         script: &Script,
-        keys: Vec<String>,
+        mut keys: Vec<String>,
         arguments: Vec<Value>,
     ) -> Result<Value, CacheError> {
-        let budget = self.write_budget;
-        self.primary.run(script, keys, arguments, budget).await
+        keys.push(HOME_EPOCH.to_owned());
+        let mut known = self.home_epoch();
+        loop {
+            let mut arguments = arguments.clone();
+            arguments.push(Value::from(known.to_string()));
+            let budget = self.write_budget;
+            let done = self.primary.run(script, keys.clone(), arguments, budget);
+            let refused = match done.await {
+                Err(CacheError::Refused(refused)) => refused,
+                done => return done,
+            };
+            let Some(epoch) = other_epoch(&refused) else {
+                return Err(CacheError::Refused(refused));
+            };
+            self.require_home_epoch(epoch);
+            if epoch <= known {
+                self.counters.count_past_home();
+                return Err(CacheError::PastHome { epoch, known });
+            }
+            known = epoch;
+        }
     }
 }
 
@@ -361,7 +466,7 @@ impl TripCache for RedisTripCache {
         ];
         Box::pin(async move {
             let keys = vec![trip_key(trip)];
-            self.write(&scripts::APPROVE, keys, arguments)
+            self.at_home(&scripts::APPROVE, keys, arguments)
                 .await
                 .map(drop)
         })
@@ -381,7 +486,9 @@ impl TripCache for RedisTripCache {
         ];
         Box::pin(async move {
             let keys = vec![shopper_key(shopper)];
-            self.write(&scripts::MOVED, keys, arguments).await.map(drop)
+            self.at_home(&scripts::MOVED, keys, arguments)
+                .await
+                .map(drop)
         })
     }
 
@@ -389,8 +496,14 @@ impl TripCache for RedisTripCache {
         let arguments = vec![Value::from(trip.to_string()), millis(self.closed_life)];
         Box::pin(async move {
             let keys = trip_keys(trip, shopper);
-            self.write(&scripts::CLOSE, keys, arguments).await.map(drop)
+            self.at_home(&scripts::CLOSE, keys, arguments)
+                .await
+                .map(drop)
         })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Lapses> {
+        Box::pin(self.check_now())
     }
 
     fn troubles(&self) -> Vec<(&'static str, u64)> {
@@ -400,6 +513,9 @@ impl TripCache for RedisTripCache {
             unreachable,
             refused,
             passed_over,
+            went_back,
+            lost,
+            past_home,
         } = self.counters();
         vec![
             ("garbage", garbage),
@@ -407,17 +523,28 @@ impl TripCache for RedisTripCache {
             ("unreachable", unreachable),
             ("refused", refused),
             ("passed_over", passed_over),
+            ("went_back", went_back),
+            ("lost", lost),
+            ("past_home", past_home),
         ]
     }
 
     fn beat(&self, now: Timestamp) -> BoxFuture<'_, Result<(), CacheError>> {
-        let arguments = vec![HEARTBEAT.into(), Value::from(now.as_millis().to_string())];
+        let arguments = vec![Value::from(now.as_millis().to_string())];
         Box::pin(async move {
-            self.primary
-                .command("SET", arguments, self.write_budget)
+            let keys = vec![HEARTBEAT.to_owned()];
+            self.at_home(&scripts::BEAT, keys, arguments)
                 .await
                 .map(drop)
         })
+    }
+
+    fn home_epoch(&self) -> u64 {
+        self.home_epoch.load(Ordering::Acquire)
+    }
+
+    fn require_home_epoch(&self, epoch: u64) {
+        self.home_epoch.fetch_max(epoch, Ordering::AcqRel);
     }
 }
 
@@ -431,9 +558,19 @@ fn items_key(trip: TripId) -> String {
     format!("items:{trip}")
 }
 
-/// Of two looks the one with a trip counts, of two with one the younger.
-fn rank(look: &Look) -> (bool, Option<Timestamp>) {
-    (look.trip.is_some(), look.beat)
+/// The epoch of a server that refused ours.
+fn other_epoch(refused: &str) -> Option<u64> {
+    let (_, epoch) = refused.split_once(scripts::OTHER_EPOCH)?;
+    let digits = epoch.split(|letter: char| !letter.is_ascii_digit()).next();
+    digits?.parse().ok()
+}
+
+/// Of two looks the one with a trip counts, of two with one that which is not behind, then that of a node
+/// which shows no less of other trips, then the younger.
+type Rank = (bool, bool, bool, Option<Timestamp>);
+
+fn rank(look: &Look, is_suspect: bool) -> Rank {
+    (look.trip.is_some(), !look.behind, !is_suspect, look.beat)
 }
 
 fn shopper_key(shopper: ShopperId) -> String {

@@ -156,7 +156,7 @@ impl Desk {
         // Any shopper serves: a look brings the heartbeat whether or not there is a trip.
         let shopper = 1_u64.try_into().ok()?;
         let looked = tokio::time::timeout(LOOK_WITHIN, self.shared.cache.look(shopper)).await;
-        looked.ok()?.ok()?.age_ms(self.shared.clock.now())
+        looked.ok()?.ok()?.beat_age_ms(self.shared.clock.now())
     }
 
     /// The configuration's word on standing in, unless an operator has spoken.

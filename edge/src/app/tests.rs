@@ -338,6 +338,8 @@ gated! {
     open_trip(shopper: ShopperId) -> Option<ledger_port::OpenTrip>;
     advise(advice: ledger_port::Advice) -> ledger_port::Advised;
     promote_epoch() -> u64;
+    cache_home() -> ledger_port::CacheHome;
+    promote_cache_home(promotion: ledger_port::CachePromotion) -> ledger_port::CacheHome;
     closed_since(after: Option<ledger_port::ClosedCursor>, limit: u32) -> Vec<ledger_port::ClosedTrip>;
     probe() -> ();
     directory_version() -> ledger_port::DirectoryVersion;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use standin_core::answer::Why;
 use standin_core::decide::Tally;
 use standin_core::entry::StandInMode;
+use standin_core::trip_cache::hindsight::Lapses;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Looks at the trip cache in a row that bring nothing before it counts as stale: one slow answer
 /// on a busy machine is no alarm.
 const MISSED_LOOKS_MAX: u32 = 3;
+/// Looks in a row that miss too many trips: a replica that starts is empty for a moment.
+const VANISHED_LOOKS_MIN: u32 = 2;
 /// How long a drain that has something to do may stand still while the primary is asked.
 const DRAIN_STILL_MAX: Duration = Duration::from_secs(10);
 /// How long after the last refusal for overload its alarm stays.
@@ -50,6 +53,8 @@ pub(super) struct Reading {
     pub(super) beat_age_ms: Option<u64>,
     /// Age from which on no trip is stood in for.
     pub(super) beat_age_max_ms: u64,
+    /// What the trip cache shows less of than it did.
+    pub(super) lapses: Lapses,
     /// The last batch that the ledger has.
     pub(super) drained: u64,
     /// The last batch of the log, read after `drained`.
@@ -71,6 +76,7 @@ pub(super) struct Reading {
 #[derive(Debug)]
 pub(super) struct Judge {
     missed_looks: u32,
+    vanished_looks: u32,
     drained: u64,
     /// Since when the drain could have moved and did not.
     still_since: Instant,
@@ -124,6 +130,7 @@ pub(super) fn set_faulted(alarms: &Alarms, faulted: u64) {
 impl Desk {
     async fn read(&self) -> Reading {
         let beat_age_ms = self.trip_cache_age_ms().await;
+        let lapses = self.cache().check().await;
         let shared = &self.shared;
         let drained = shared.progress.cursor.load(Ordering::Relaxed);
         let wal = shared.log.status();
@@ -140,6 +147,7 @@ impl Desk {
             outage: register.outage().map(|outage| outage.why),
             mode: register.mode(),
             beat_age_ms,
+            lapses,
             beat_age_max_ms: policy.stand_in.trip_age_max_ms,
             drained,
             last_index: wal.last_index,
@@ -163,6 +171,7 @@ impl Judge {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             missed_looks: 0,
+            vanished_looks: 0,
             drained: 0,
             still_since: now,
             overloads: 0,
@@ -176,13 +185,15 @@ impl Judge {
         &mut self,
         reading: &Reading,
         now: Instant,
-    ) -> [(Alarm, Option<String>); 10] {
+    ) -> [(Alarm, Option<String>); 12] {
         let poisoned = reading
             .poisoned
             .then(|| "the log's disk failed or is damaged, or its group refuses this edge; it is going down".to_owned());
         [
             (Alarm::PrimaryAway, primary_away(reading)),
             (Alarm::TripCacheStale, self.trip_cache_stale(reading)),
+            (Alarm::TripCacheBackwards, went_back(reading.lapses)),
+            (Alarm::TripsVanished, self.trips_vanished(reading.lapses)),
             (Alarm::WalNearlyFull, wal_nearly_full(reading)),
             (Alarm::WalPoisoned, poisoned),
             (Alarm::DrainStalled, self.drain_stalled(reading, now)),
@@ -204,6 +215,21 @@ impl Judge {
         let max_ms = reading.beat_age_max_ms;
         (age_ms > max_ms)
             .then(|| format!("the last heartbeat is {age_ms} ms old; at most {max_ms} ms serve"))
+    }
+
+    fn trips_vanished(&mut self, lapses: Lapses) -> Option<String> {
+        if !lapses.vanished() {
+            self.vanished_looks = 0;
+            return None;
+        }
+        self.vanished_looks = self.vanished_looks.saturating_add(1);
+        let (missing, of) = (lapses.missing, lapses.looked_for);
+        (self.vanished_looks >= VANISHED_LOOKS_MIN).then(|| {
+            format!(
+                "{missing} of {of} trips that are not over are gone from a copy of the trip cache: \
+                 it was emptied, or filled from an empty one"
+            )
+        })
     }
 
     fn drain_stalled(&mut self, reading: &Reading, now: Instant) -> Option<String> {
@@ -260,6 +286,21 @@ impl Judge {
             "requests are refused for overload; {refused} since the process began"
         ))
     }
+}
+
+fn went_back(lapses: Lapses) -> Option<String> {
+    let Lapses {
+        older,
+        hearts,
+        past_homes,
+        ..
+    } = lapses;
+    lapses.went_back().then(|| {
+        format!(
+            "of the trip cache, {past_homes} copies are of a home of the past; {older} trips are shown in an \
+             earlier state than before, and the heartbeat went back in {hearts} copies"
+        )
+    })
 }
 
 fn conflicts_because(conflicts: u64) -> Option<String> {

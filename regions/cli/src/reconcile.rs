@@ -14,6 +14,8 @@ mod shown;
 mod source;
 mod watch;
 
+pub(crate) use books::BooksArgs;
+
 /// Holds logs and banks' clearing files against the ledger, and keeps what does not fit.
 ///
 /// `run` drains what is left in a log, matches every answer with the ledger, and reports; `watch` does

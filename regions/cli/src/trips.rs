@@ -1,4 +1,6 @@
-//! `standin trips`: the platform's side, one signed call each.
+//! `standin trips`: the platform's side, one signed call each; and which Redis holds its trip cache.
+
+mod promote_home;
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -12,7 +14,7 @@ use crate::secret::SecretArgs;
 
 /// Plays the platform: stores, orders, claims, trips, picks.
 ///
-/// Each command is one signed call to the trips API and prints its reply. Ids may be given; left
+/// Each command but promote-home is one signed call to the trips API and prints its reply. Ids may be given; left
 /// out, fresh ones are made and shown. Repeating a call with the same ids changes nothing.
 ///
 /// Exit code: 0 done, 4 refused (with the reason), 1 no reply, 2 wrong usage.
@@ -55,6 +57,13 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Call(ApiCommand),
+    PromoteHome(Box<promote_home::PromoteHomeArgs>),
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ApiCommand {
     /// Says which shopper carries a card, for banks whose messages name cards rather than shoppers.
     Card {
         /// The bank's slug.
@@ -221,9 +230,13 @@ impl Args {
     /// # Errors
     /// When there is no reply.
     pub async fn run(self) -> anyhow::Result<u8> {
+        let call = match self.command {
+            Command::PromoteHome(args) => return args.run(self.json).await,
+            Command::Call(command) => command.call()?,
+        };
         let signer = Signer::new(self.secret.platform()?);
         let client = PlatformClient::new(self.url, 1, signer);
-        let reply = client.call(self.command.call()?).await?;
+        let reply = client.call(call).await?;
         let done = (200..300).contains(&reply.status);
         let value: Value = serde_json::from_slice(&reply.body)
             .unwrap_or_else(|_| String::from_utf8_lossy(&reply.body).into_owned().into());
@@ -240,9 +253,9 @@ impl Args {
     }
 }
 
-// === impl Command ===
+// === impl ApiCommand ===
 
-impl Command {
+impl ApiCommand {
     fn call(&self) -> Result<Call, serde_json::Error> {
         match self {
             Self::Card {

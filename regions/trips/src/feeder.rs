@@ -21,7 +21,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::flow::Platform;
+use crate::flow::{Platform, Ports};
 
 mod book;
 mod feed;
@@ -33,6 +33,8 @@ mod tests;
 pub const BATCH_EVENTS_MAX: u32 = 1_000;
 /// How often the heart beats.
 const BEAT_EVERY: Duration = Duration::from_millis(100);
+/// How often the ledger is asked which Redis is the home of the trip cache.
+const HOME_EVERY: Duration = Duration::from_secs(1);
 /// How often repairs that failed are tried again.
 const REPAIR_EVERY: Duration = Duration::from_millis(500);
 /// First wait after a failure.
@@ -40,7 +42,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// Longest wait between tries.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Starts two tasks a shard, the heartbeat and the repairs. They end soon after `stop`, each after
+/// Starts two tasks a shard, the heartbeat, the repairs and the look for another home. They end soon after `stop`, each after
 /// the step it has begun; wait for them on `tracker`.
 pub fn spawn(platform: &Arc<Platform>, tracker: &TaskTracker, stop: &CancellationToken) {
     for shard in 0..platform.ports.queue.shards() {
@@ -51,6 +53,7 @@ pub fn spawn(platform: &Arc<Platform>, tracker: &TaskTracker, stop: &Cancellatio
         tracker.spawn(booker.run(stop.clone()));
     }
     tracker.spawn(beat(Arc::clone(platform), stop.clone()));
+    tracker.spawn(learn_home(Arc::clone(platform), stop.clone()));
     tracker.spawn(repair(Arc::clone(platform), stop.clone()));
 }
 
@@ -68,6 +71,24 @@ async fn beat(platform: Arc<Platform>, stop: CancellationToken) {
         match timeout(platform.budgets.cache, beat).await {
             Ok(Ok(())) => platform.counters.beats.add(1),
             Ok(Err(_)) | Err(_) => platform.counters.beats_missed.add(1),
+        }
+    }
+}
+
+/// Learns of another home of the trip cache, so that nothing is written to one of the past.
+async fn learn_home(platform: Arc<Platform>, stop: CancellationToken) {
+    let mut ticks = interval(HOME_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let Ports { ledger, cache, .. } = &platform.ports;
+        match platform.ask(ledger.cache_home()).await {
+            Ok(home) => cache.require_home_epoch(home.epoch),
+            Err(error) => tracing::debug!(%error, "the trip cache's home was not told"),
         }
     }
 }

@@ -149,6 +149,8 @@ macro_rules! ledger_calls {
 ledger_calls! {
     advise(advice: Advice) -> Advised;
     promote_epoch() -> u64;
+    cache_home() -> standin_core::ledger::CacheHome;
+    promote_cache_home(promotion: standin_core::ledger::CachePromotion) -> standin_core::ledger::CacheHome;
     closed_since(after: Option<ClosedCursor>, limit: u32) -> Vec<ClosedTrip>;
     hold(batch: Vec<Proposal>) -> Vec<HoldReply>;
     open_trip(shopper: ShopperId) -> Option<OpenTrip>;
@@ -194,6 +196,14 @@ macro_rules! cache_calls {
                     self.switch.turn().await;
                     if self.switch.get() == Mode::ReplyLost { Err(CacheError::Timeout) } else { put }
                 })
+            }
+
+            fn home_epoch(&self) -> u64 {
+                self.inner.home_epoch()
+            }
+
+            fn require_home_epoch(&self, epoch: u64) {
+                self.inner.require_home_epoch(epoch);
             }
 
             $(fn $name(&self, $($arg: $kind),*) -> BoxFuture<'_, Result<$out, CacheError>> {

@@ -10,6 +10,7 @@
 )]
 
 mod advice;
+mod cache_homes;
 mod cards;
 mod closes;
 mod directory;
@@ -124,6 +125,7 @@ const CASES: &[Case] = cases![
     closes::a_close_is_told_in_its_place,
     closes::closes_that_race_are_all_told,
     epochs::a_ledger_of_a_past_epoch_writes_nothing,
+    cache_homes::another_home_of_the_trip_cache_is_promoted_once_and_audited,
 ];
 
 /// Runs every case, naming each, so that a failure says where.

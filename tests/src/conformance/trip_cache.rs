@@ -15,7 +15,7 @@ use standin_core::money::Currency;
 use standin_core::trip::{
     Approval, Item, ItemStatus, Position, Trip, TripChange, TripSheet, TripStatus,
 };
-use standin_core::trip_cache::{CachedTrip, Put, TripCache};
+use standin_core::trip_cache::{CacheError, CachedTrip, Put, TripCache};
 use uuid::Uuid;
 
 /// The cache under test.
@@ -35,6 +35,70 @@ pub async fn all(cache: Cache) {
     a_close_may_come_before_the_trip(cache.clone()).await;
     the_heart_beats(cache.clone()).await;
     racing_writers_leave_the_newest(cache).await;
+}
+
+/// Runs what a cache does that other homes may take the place of: one of its own, since homes are the
+/// whole cache's. `promote` makes it the home of an epoch, as an operator does.
+pub async fn homes(cache: Cache, promote: impl AsyncFn(u64)) {
+    let shopper = fresh_shopper();
+    let sheet = fresh_sheet(shopper, 1_000);
+    let beat = Timestamp::from_millis(1_700_000_000_000);
+    assert_eq!(cache.home_epoch(), 0);
+    takes_writes(&cache, &sheet, beat).await;
+    assert_eq!(cache.look(shopper).await.unwrap().age_ms(beat), Some(0));
+    // Another home is known of: this one is of the past.
+    cache.require_home_epoch(2);
+    refuses(&cache, &sheet, beat, (0, 2)).await;
+    promote(1).await;
+    refuses(&cache, &sheet, beat, (1, 2)).await;
+    promote(2).await;
+    takes_writes(&cache, &sheet, beat).await;
+    let look = cache.look(shopper).await.unwrap();
+    assert_eq!((look.behind, look.age_ms(beat)), (false, Some(0)));
+    // One that is promoted without anybody having told is believed: by a write, or by a look.
+    promote(5).await;
+    cache.beat(beat).await.unwrap();
+    assert_eq!(cache.home_epoch(), 5);
+    promote(6).await;
+    assert!(!cache.look(shopper).await.unwrap().behind);
+    assert_eq!(cache.home_epoch(), 6);
+    // Less than is known says nothing.
+    cache.require_home_epoch(3);
+    takes_writes(&cache, &sheet, beat).await;
+    assert_eq!(cache.home_epoch(), 6);
+}
+
+async fn takes_writes(cache: &Cache, sheet: &TripSheet, beat: Timestamp) {
+    let Trip { id, shopper, .. } = sheet.trip;
+    cache.put(sheet.clone()).await.unwrap();
+    cache.approve(id, approval(1, 5)).await.unwrap();
+    cache.moved(shopper, position(1, 5)).await.unwrap();
+    cache.beat(beat).await.unwrap();
+    assert_eq!(cache.sheet(id).await.unwrap().as_ref(), Some(sheet));
+}
+
+/// Nothing is written to a home of the past or read for writing, and what it shows is of no known age.
+async fn refuses(cache: &Cache, sheet: &TripSheet, beat: Timestamp, epochs: (u64, u64)) {
+    let past = |done: Result<(), CacheError>| match done {
+        Err(CacheError::PastHome { epoch, known }) => assert_eq!((epoch, known), epochs),
+        other => panic!("{other:?}"),
+    };
+    let Trip { id, shopper, .. } = sheet.trip;
+    let before = cache.look(shopper).await.unwrap();
+    past(cache.put(picked(sheet.clone(), 1)).await.map(drop));
+    past(cache.approve(id, approval(7, 6)).await);
+    past(cache.moved(shopper, position(9, 60)).await);
+    past(
+        cache
+            .beat(beat.plus(std::time::Duration::from_secs(1)))
+            .await,
+    );
+    past(cache.sheet(id).await.map(drop));
+    past(cache.close(shopper, id).await);
+    let look = cache.look(shopper).await.unwrap();
+    assert!(look.behind);
+    assert_eq!((look.beat, look.age_ms(beat)), (Some(beat), None));
+    assert!(look == before, "something was written");
 }
 
 /// A number nobody had before, in this process and most likely in any other.

@@ -266,6 +266,8 @@ through! {
     cursor(log: Uuid) -> u64;
     book(step: DrainStep) -> Booked;
     promote_epoch() -> u64;
+    cache_home() -> standin_core::ledger::CacheHome;
+    promote_cache_home(promotion: standin_core::ledger::CachePromotion) -> standin_core::ledger::CacheHome;
     put_store(store: Store) -> ();
     set_card(card: Card, shopper: Option<ShopperId>) -> ();
     card_holder(card: Card) -> Option<ShopperId>;

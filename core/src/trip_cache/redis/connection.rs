@@ -14,6 +14,7 @@ use fred::types::{ClusterHash, ConnectHandle, CustomCommand};
 use tokio::time::Instant;
 
 use super::super::CacheError;
+use super::super::hindsight::Standing;
 use crate::authorities::Authorities;
 use crate::clock::Timestamp;
 
@@ -50,6 +51,12 @@ pub struct CacheCounters {
     pub refused: u64,
     /// Nodes passed over because they had just failed repeatedly.
     pub passed_over: u64,
+    /// Looks that showed an older trip, or version of one, than its history had.
+    pub went_back: u64,
+    /// Looks that showed no trip where there was one that cannot have ended.
+    pub lost: u64,
+    /// Looks in copies of a home of the past, and calls that one refused.
+    pub past_home: u64,
 }
 
 /// Where [`CacheCounters`] are counted.
@@ -60,6 +67,9 @@ pub(super) struct Counters {
     unreachable: AtomicU64,
     refused: AtomicU64,
     passed_over: AtomicU64,
+    went_back: AtomicU64,
+    lost: AtomicU64,
+    past_home: AtomicU64,
 }
 
 const NO_AUTHORITY: &str = "a rediss:// address needs the authority of its certificate";
@@ -277,6 +287,8 @@ impl Node {
                 self.lock().succeeded();
                 done.is_err().then_some(&self.counters.refused)
             }
+            // Not ours to say: whoever reads the answer does.
+            Err(CacheError::PastHome { .. }) => None,
             Err(CacheError::Timeout) => {
                 self.lock().failed(Instant::now());
                 Some(&self.counters.timeouts)
@@ -372,6 +384,19 @@ impl Counters {
         self.garbage.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn count_past_home(&self) {
+        self.past_home.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_standing(&self, standing: Standing) {
+        let counter = match standing {
+            Standing::Current | Standing::Behind => return,
+            Standing::Older => &self.went_back,
+            Standing::Missing => &self.lost,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn snapshot(&self) -> CacheCounters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CacheCounters {
@@ -380,6 +405,9 @@ impl Counters {
             unreachable: read(&self.unreachable),
             refused: read(&self.refused),
             passed_over: read(&self.passed_over),
+            went_back: read(&self.went_back),
+            lost: read(&self.lost),
+            past_home: read(&self.past_home),
         }
     }
 }

@@ -3,17 +3,48 @@
 //!
 //! Keys: `trip:{id}` (hash: `version`, `summary`, `sum`, `closed`, `a:{transaction id}`),
 //! `items:{id}` (hash: order → lines), `shopper:{id}` (hash: `trip`, `started`, `pos`, `pos_at`),
-//! `heartbeat`. Numbers that are compared are 20 digits wide, so that text order is their order.
+//! `heartbeat`, `home_epoch` (which home this is; 0 when there is none). Numbers that are compared are 20 digits wide, so that text order is their order.
 
 use super::connection::Script;
 
-/// KEYS: shopper, heartbeat. ARGV: summary bytes, fields, approval bytes at most.
-/// Gives: beat, 0 nothing | 1 found | 2 garbage, trip id, position, trip hash.
-pub(super) static LOOK: Script = Script::read(
+/// What a script says that was given another epoch than the server's, before the server's.
+pub(super) const OTHER_EPOCH: &str = "HOMEEPOCH ";
+
+/// The server's epoch, of its key. A damaged one is none: such a home is of the past for everybody who
+/// knows of a promotion.
+macro_rules! epoch {
+    ($key:literal) => {
+        concat!(
+            "local epoch = redis.pcall('GET', ",
+            $key,
+            ")\n",
+            "if type(epoch) ~= 'string' or #epoch > 15 or not string.find(epoch, '^%d+$') then ",
+            "epoch = '0' end\n"
+        )
+    };
+}
+
+/// A script that does nothing on a home of another epoch than the caller's. Its last key is the
+/// epoch's, its last argument the caller's epoch.
+macro_rules! fenced {
+    ($text:literal) => {
+        concat!(
+            epoch!("KEYS[#KEYS]"),
+            "if tonumber(epoch) ~= tonumber(ARGV[#ARGV]) then ",
+            "return redis.error_reply('HOMEEPOCH ' .. epoch) end\n",
+            $text
+        )
+    };
+}
+
+/// KEYS: shopper, heartbeat, epoch. ARGV: summary bytes, fields, approval bytes at most.
+/// Gives: beat, epoch, 0 nothing | 1 found | 2 garbage, trip id, position, trip hash.
+pub(super) static LOOK: Script = Script::read(concat!(
+    epoch!("KEYS[3]"),
     r"
 local beat = redis.pcall('GET', KEYS[2])
 if type(beat) ~= 'string' or #beat > 20 then beat = '' end
-local function none(state) return {beat, state, '', '', {}} end
+local function none(state) return {beat, epoch, state, '', '', {}} end
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'none' then return none(0) end
 if kind ~= 'hash' then return none(2) end
@@ -34,13 +65,13 @@ for _, field in ipairs(redis.call('HKEYS', key)) do
   if field == 'summary' then most = tonumber(ARGV[1]) end
   if #field > 64 or redis.call('HSTRLEN', key, field) > most then return none(2) end
 end
-return {beat, 1, id, position, redis.call('HGETALL', key)}
-",
-);
+return {beat, epoch, 1, id, position, redis.call('HGETALL', key)}
+"
+));
 
 /// KEYS: trip, items. ARGV: summary bytes, orders, bytes of an order's lines at most.
 /// Gives: 0 nothing | 1 found | 2 garbage, summary, closed, items hash.
-pub(super) static SHEET: Script = Script::read(
+pub(super) static SHEET: Script = Script::read(fenced!(
     r"
 local function none(state) return {state, '', '', {}} end
 local kind = redis.call('TYPE', KEYS[1]).ok
@@ -60,15 +91,15 @@ if kind == 'hash' then
   items = redis.call('HGETALL', KEYS[2])
 end
 return {1, redis.call('HGET', KEYS[1], 'summary'), redis.call('HEXISTS', KEYS[1], 'closed'), items}
-",
-);
+"
+));
 
 /// KEYS: trip, items, shopper. ARGV: version, summary, start, trip id, over, life in ms once closed,
 /// then order and lines in turn. Gives 1 when written.
 ///
 /// `sum` is the hash of `summary`: a held summary that was damaged does not keep a good one of the
 /// same version out.
-pub(super) static PUT: Script = Script::write(
+pub(super) static PUT: Script = Script::write(fenced!(
     r"
 local function heal(key)
   local kind = redis.call('TYPE', key).ok
@@ -84,7 +115,7 @@ local written = 0
 if not good or held[1] < ARGV[1] then
   redis.call('HSET', KEYS[1], 'version', ARGV[1], 'summary', ARGV[2], 'sum', redis.sha1hex(ARGV[2]))
   redis.call('DEL', KEYS[2])
-  for i = 7, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+  for i = 7, #ARGV - 1, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
   if ARGV[5] == '1' then redis.call('HSET', KEYS[1], 'closed', '1') end
   written = 1
 end
@@ -100,11 +131,11 @@ for _, key in ipairs(keys) do
   if closed then redis.call('PEXPIRE', key, ARGV[6]) else redis.call('PERSIST', key) end
 end
 return written
-",
-);
+"
+));
 
 /// KEYS: trip. ARGV: field, amount, time, fields at most, life in ms of what has no summary yet.
-pub(super) static APPROVE: Script = Script::write(
+pub(super) static APPROVE: Script = Script::write(fenced!(
     r"
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
@@ -124,11 +155,11 @@ if redis.call('HEXISTS', KEYS[1], 'summary') == 0 and redis.call('PTTL', KEYS[1]
   redis.call('PEXPIRE', KEYS[1], ARGV[5])
 end
 return 1
-",
-);
+"
+));
 
 /// KEYS: shopper. ARGV: time, position, life in ms of a shopper without a trip.
-pub(super) static MOVED: Script = Script::write(
+pub(super) static MOVED: Script = Script::write(fenced!(
     r"
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
@@ -137,24 +168,42 @@ if held and #held == 20 and not string.find(held, '%D') and held >= ARGV[1] then
 redis.call('HSET', KEYS[1], 'pos_at', ARGV[1], 'pos', ARGV[2])
 if redis.call('HEXISTS', KEYS[1], 'trip') == 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 return 1
-",
-);
+"
+));
 
 /// KEYS: trip, items, shopper. ARGV: trip id, life in ms. A trip not known yet is marked too, so
 /// that a put that comes late does not open it again.
-pub(super) static CLOSE: Script = Script::write(
+pub(super) static CLOSE: Script = Script::write(fenced!(
     r"
-for _, key in ipairs(KEYS) do
-  local kind = redis.call('TYPE', key).ok
-  if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', key) end
+for i = 1, 3 do
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', KEYS[i]) end
 end
 redis.call('HSET', KEYS[1], 'closed', '1')
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 if redis.call('HGET', KEYS[3], 'trip') == ARGV[1] then redis.call('PEXPIRE', KEYS[3], ARGV[2]) end
 return 1
-",
-);
+"
+));
+
+/// KEYS: heartbeat. ARGV: time.
+pub(super) static BEAT: Script = Script::write(fenced!(
+    r"
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+"
+));
+
+/// KEYS: epoch. ARGV: the epoch of the home that this server is from now on. One of a higher epoch stays.
+pub(super) static PROMOTE: Script = Script::write(concat!(
+    epoch!("KEYS[1]"),
+    r"
+if tonumber(epoch) > tonumber(ARGV[1]) then return redis.error_reply('HOMEEPOCH ' .. epoch) end
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+"
+));
 
 /// KEYS: meta and stream, by shard of each block. ARGV: bound of a shard, then per block: number of
 /// events, the events. Gives 0 when a shard would pass its bound: then nothing was appended.

@@ -130,6 +130,7 @@ impl Desk {
             "proposed_policy": self.path.shadow.tried().map(|tried| tried.shown()),
             "trip_cache": {
                 "age_ms": trip_cache_age_ms,
+                "home_epoch": shared.cache.home_epoch(),
                 "write_through_dropped": self.path.afterwards.dropped(),
             },
             "stores": self.path.stores.load().len(),

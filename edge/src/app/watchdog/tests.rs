@@ -15,6 +15,11 @@ fn well() -> Reading {
         mode: StandInMode::Auto,
         beat_age_ms: Some(60_000),
         beat_age_max_ms: 60_000,
+        lapses: Lapses {
+            missing: 4,
+            looked_for: 4,
+            ..Lapses::default()
+        },
         drained: 7,
         last_index: 7,
         reserve: Tally {
@@ -61,6 +66,21 @@ fn each_condition_raises_its_own_alarm_and_no_other() {
         },
         &[Alarm::TripCacheStale],
     );
+    let older = Lapses {
+        older: 1,
+        ..Lapses::default()
+    };
+    let hearts = Lapses {
+        hearts: 1,
+        ..Lapses::default()
+    };
+    let past = Lapses {
+        past_homes: 1,
+        ..Lapses::default()
+    };
+    for lapses in [older, hearts, past] {
+        check(Reading { lapses, ..well }, &[Alarm::TripCacheBackwards]);
+    }
     let wal_used_bytes = 71;
     check(
         Reading {
@@ -149,6 +169,26 @@ fn one_look_that_brings_nothing_is_no_stale_cache() {
     let stale = [Alarm::TripCacheStale];
     assert_eq!(raised(&mut judge, missed, now), stale);
     assert_eq!(raised(&mut judge, well(), now), []);
+}
+
+#[test]
+fn trips_that_are_missing_for_one_look_are_no_alarm_and_it_ends_by_itself() {
+    let now = Instant::now();
+    let mut judge = Judge::new(now);
+    let missing = |missing| Reading {
+        lapses: Lapses {
+            missing,
+            looked_for: 10,
+            ..Lapses::default()
+        },
+        ..well()
+    };
+    assert_eq!(raised(&mut judge, missing(10), now), []);
+    assert_eq!(raised(&mut judge, missing(0), now), []);
+    assert_eq!(raised(&mut judge, missing(5), now), []);
+    let gone = [Alarm::TripsVanished];
+    assert_eq!(raised(&mut judge, missing(5), now), gone);
+    assert_eq!(raised(&mut judge, missing(4), now), []);
 }
 
 #[test]

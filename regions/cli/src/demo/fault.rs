@@ -133,6 +133,8 @@ macro_rules! pass {
 pass! {
     fn advise(&self, advice: Advice) -> Advised;
     fn promote_epoch(&self) -> u64;
+    fn cache_home(&self) -> standin_core::ledger::CacheHome;
+    fn promote_cache_home(&self, promotion: standin_core::ledger::CachePromotion) -> standin_core::ledger::CacheHome;
     fn closed_since(&self, after: Option<ClosedCursor>, limit: u32) -> Vec<ClosedTrip>;
     fn hold(&self, batch: Vec<Proposal>) -> Vec<HoldReply>;
     fn open_trip(&self, shopper: ShopperId) -> Option<OpenTrip>;

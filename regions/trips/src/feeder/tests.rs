@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use standin_core::id::TripId;
+use standin_core::ledger::Ledger;
 use standin_core::queue::EventQueue;
 use standin_core::trip::{TripChange, TripSheet, TripStatus};
 use standin_core::trip_cache::TripCache;
@@ -352,5 +353,25 @@ async fn random_round(seed: u64) {
         .await;
     }
     assert_eq!(world.queue.depth().await.unwrap(), 0);
+    world.rest().await;
+}
+
+#[tokio::test]
+async fn the_platform_learns_of_another_home_of_the_trip_cache() {
+    let mut world = World::at_work().await;
+    assert_eq!(world.cache.home_epoch(), 0);
+    let promotion = standin_core::ledger::CachePromotion {
+        id: Uuid::now_v7(),
+        to: "elsewhere:6379".to_owned(),
+        epoch_seen: 0,
+        operator: "ada".to_owned(),
+        reason: "a test".to_owned(),
+        at: standin_core::clock::Timestamp::from_millis(1),
+    };
+    world.ledger.promote_cache_home(promotion).await.unwrap();
+    eventually("it is told to the cache", || async {
+        world.cache.home_epoch() == 1
+    })
+    .await;
     world.rest().await;
 }

@@ -9,6 +9,7 @@ use standin_core::BoxFuture;
 use standin_core::clock::Timestamp;
 use standin_core::id::{ShopperId, TripId};
 use standin_core::trip::{Approval, Position, TripSheet};
+use standin_core::trip_cache::hindsight::Lapses;
 use standin_core::trip_cache::{CacheError, Look, Put, TripCache};
 
 use super::Group;
@@ -51,6 +52,18 @@ impl TripCache for Positions {
 
     fn beat(&self, now: Timestamp) -> BoxFuture<'_, Result<(), CacheError>> {
         self.cache.beat(now)
+    }
+
+    fn home_epoch(&self) -> u64 {
+        self.cache.home_epoch()
+    }
+
+    fn require_home_epoch(&self, epoch: u64) {
+        self.cache.require_home_epoch(epoch);
+    }
+
+    fn check(&self) -> BoxFuture<'_, Lapses> {
+        self.cache.check()
     }
 
     fn troubles(&self) -> Vec<(&'static str, u64)> {
