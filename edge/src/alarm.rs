@@ -45,6 +45,8 @@ pub enum Alarm {
     AdvicesWait,
     /// The policy's file does not serve and the version before stays, or a proposal is not tried.
     Policy,
+    /// For a drill this edge plays a fault on itself.
+    FaultPlayed,
 }
 
 /// An alarm that is raised.
@@ -69,7 +71,7 @@ pub struct Alarms {
 
 impl Alarm {
     /// Every alarm.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::PrimaryAway,
         Self::TripCacheStale,
         Self::WalNearlyFull,
@@ -86,6 +88,7 @@ impl Alarm {
         Self::BankSecrets,
         Self::AdvicesWait,
         Self::Policy,
+        Self::FaultPlayed,
     ];
 
     /// The word in metrics, logs and pages.
@@ -107,6 +110,7 @@ impl Alarm {
             Self::BankSecrets => "bank_secrets",
             Self::AdvicesWait => "advices_wait",
             Self::Policy => "policy",
+            Self::FaultPlayed => "fault_played",
         }
     }
 }

@@ -52,6 +52,7 @@ use crate::log::{Founders, Log, Nobody};
 use crate::metrics::{Metrics, MetricsError};
 use crate::observer::Observer;
 use crate::path::Path;
+use crate::played::Plays;
 use crate::policies::{PoliciesError, PolicyFiles, PolicyWatch};
 use crate::primary::{Primary, Watch};
 use crate::secrets::{BankSecrets, SecretsError};
@@ -187,6 +188,10 @@ struct Shared {
     alarms: Arc<Alarms>,
     ledger: Arc<dyn Ledger>,
     cache: Arc<dyn TripCache>,
+    /// The same, for looks at its age.
+    probed_cache: Arc<dyn TripCache>,
+    /// Faults that are played here; `None`: the configuration does not consent.
+    plays: Option<Arc<Plays>>,
     log: Arc<Log>,
     advices: Arc<Advices>,
     /// To the other nodes of the log; `None`: this edge keeps it alone.
@@ -226,10 +231,14 @@ impl Edge {
             tasks.spawn(follower.run(stop_workers.clone()));
         }
         backends.await_cache().await;
+        let plays = plays(&config, &clock, &alarms);
+        let (cache, probed_cache) = cache(plays.as_ref(), &backends.cache);
         let shared = Shared {
             certificates: Certificates::open(&config, &clock, &alarms).await?,
-            ledger: wrapped(hooks.wrap_ledger, &backends.ledger),
-            cache: Arc::clone(&backends.cache),
+            ledger: ledger(plays.as_ref(), wrapped(hooks.wrap_ledger, &backends.ledger)),
+            cache,
+            probed_cache,
+            plays,
             primary: primary(&config, &log),
             progress: Arc::default(),
             clock,
@@ -240,6 +249,7 @@ impl Edge {
             links,
         };
         shared.metrics.watch_trip_cache(Arc::clone(&backends.cache));
+        shared.keep_plays(&tasks, &stop_workers);
         let tables = shared.tables(&config, seed).await?;
         let conflicts_before = shared.log.read(|register| register.counts().conflicts);
         let path = Arc::new(shared.path(&config, policy, &tables, &tasks, &stop_workers));
@@ -514,6 +524,13 @@ impl Shared {
         tasks.spawn(policies.run(stop.clone()));
     }
 
+    fn keep_plays(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        if let Some(plays) = &self.plays {
+            plays.show_in(&self.metrics);
+            tasks.spawn(Arc::clone(plays).keep(stop.clone()));
+        }
+    }
+
     fn backlog(&self) -> u64 {
         let last = self.log.status().last_index;
         last.saturating_sub(self.progress.cursor.load(Ordering::Relaxed))
@@ -525,6 +542,31 @@ fn wrapped(wrap: Option<WrapLedger>, ledger: &Arc<dyn Ledger>) -> Arc<dyn Ledger
     match wrap {
         Some(wrap) => wrap(ledger),
         None => ledger,
+    }
+}
+
+/// What plays faults here, where the configuration consents.
+fn plays(config: &Config, clock: &Arc<dyn Clock>, alarms: &Arc<Alarms>) -> Option<Arc<Plays>> {
+    let consent = config.drills.consent;
+    consent.then(|| Arc::new(Plays::new(Arc::clone(clock), Arc::clone(alarms))))
+}
+
+fn ledger(plays: Option<&Arc<Plays>>, inner: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
+    match plays {
+        Some(plays) => plays.ledger(inner),
+        None => inner,
+    }
+}
+
+/// The trip cache for payments, and for looks at its age.
+fn cache(
+    plays: Option<&Arc<Plays>>,
+    inner: &Arc<dyn TripCache>,
+) -> (Arc<dyn TripCache>, Arc<dyn TripCache>) {
+    let inner = || Arc::clone(inner);
+    match plays {
+        Some(plays) => (plays.cache(inner()), plays.probed_cache(inner())),
+        None => (inner(), inner()),
     }
 }
 

@@ -10,6 +10,7 @@ mod closing;
 mod following;
 mod group;
 mod observing;
+mod played;
 mod policies;
 
 use std::sync::atomic::{AtomicBool, Ordering};

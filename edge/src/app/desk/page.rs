@@ -86,6 +86,8 @@ impl Desk {
             });
         let position = shared.primary.position();
         let progress = &shared.progress;
+        // Before the alarms: one whose fault is over by now is cleared.
+        let drills = self.played();
         json!({
             "region": self.region,
             "edge": self.edge_id,
@@ -132,6 +134,7 @@ impl Desk {
                 "age_ms": trip_cache_age_ms,
                 "write_through_dropped": self.path.afterwards.dropped(),
             },
+            "drills": drills,
             "stores": self.path.stores.load().len(),
             "alarms": shared.alarms.raised(),
         })
