@@ -281,6 +281,11 @@ impl Fault {
         Ok(())
     }
 
+    /// Whether it hits every call to its port.
+    pub const fn hits_all(self) -> bool {
+        self.percent() >= 100
+    }
+
     const fn port(self) -> Port {
         match self {
             Self::PrimaryUnreachable
@@ -563,7 +568,7 @@ impl Plays {
     fn hit(&self, port: Port, caller: Caller) -> Option<(Arc<Play>, Fate)> {
         let play = self.now().filter(|play| play.fault.port() == port)?;
         let fault = play.fault;
-        if fault.percent() < 100 && play.chance.percent() >= fault.percent() {
+        if !fault.hits_all() && play.chance.percent() >= fault.percent() {
             return None;
         }
         let total = self.totals.get(fault.at());
