@@ -202,6 +202,23 @@ struct MemberBody {
     reason: String,
 }
 
+// === impl Route ===
+
+impl Route {
+    const fn is_order(self) -> bool {
+        match self {
+            Self::StandIn
+            | Self::ClearAnswer
+            | Self::Tombstone
+            | Self::Members(_)
+            | Self::Scrub
+            | Self::BeginFault
+            | Self::EndFault => true,
+            Self::Live | Self::Ready | Self::Status | Self::Metrics => false,
+        }
+    }
+}
+
 // === impl Admin ===
 
 impl Admin {
@@ -239,16 +256,7 @@ impl Admin {
         }
         let path = request.parts.uri.path().to_owned();
         let found = self.routes.at(&path).map_err(|_| Problem::NotFound)?;
-        let orders = match found.value {
-            Route::StandIn
-            | Route::ClearAnswer
-            | Route::Tombstone
-            | Route::Members(_)
-            | Route::Scrub
-            | Route::BeginFault
-            | Route::EndFault => true,
-            Route::Live | Route::Ready | Route::Status | Route::Metrics => false,
-        };
+        let orders = found.value.is_order();
         let method = &request.parts.method;
         if orders && method != Method::POST {
             return Err(Problem::MethodNotAllowed { allow: "POST" });

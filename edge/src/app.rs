@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::adapter::Adapter;
-use crate::admin::{Admin, Control};
+use crate::admin::Admin;
 use crate::admission::Admission;
 use crate::advices::{Advices, Kept};
 use crate::afterwards::Afterwards;
@@ -64,6 +64,7 @@ use crate::tls::TlsError;
 use crate::told::{Proposed, Told};
 use crate::watched::Watched;
 
+use backends::Heart;
 use doors::Certificates;
 
 pub use backends::{BackendsError, MigrateLedgerError, migrate_ledger};
@@ -249,15 +250,12 @@ impl Edge {
             links,
         };
         shared.metrics.watch_trip_cache(Arc::clone(&backends.cache));
-        shared.keep_plays(&tasks, &stop_workers);
         let tables = shared.tables(&config, seed).await?;
         let conflicts_before = shared.log.read(|register| register.counts().conflicts);
         let path = Arc::new(shared.path(&config, policy, &tables, &tasks, &stop_workers));
         shared.start_workers(&tasks, &stop_workers, tables, &config);
         shared.start_duties(&tasks, &stop_workers, &path, &config, files);
-        if let Some(heart) = backends.heart {
-            tasks.spawn(heart.run(stop_workers.clone()));
-        }
+        beat(backends.heart, &tasks, &stop_workers);
         let secrets = shared.secrets(&config, &tasks, &stop_workers).await?;
         let door = Door {
             adapter: hooks.adapter,
@@ -267,12 +265,10 @@ impl Edge {
         let metrics = Arc::clone(&shared.metrics);
         let desk = Arc::new(Desk::new(shared, path, &config, conflicts_before));
         desk.start_in(config.stand_in).await;
-        let control: Arc<dyn Control> = Arc::<Desk>::clone(&desk);
         let stop_accepting = CancellationToken::new();
-        let admin = Admin::new(control, metrics);
+        let admin = Admin::new(Arc::<Desk>::clone(&desk), metrics);
         let doors = doors::open(&config, &desk, door, admin, &stop_accepting).await?;
         tasks.spawn(watchdog::run(Arc::clone(&desk), stop_workers.clone()));
-        tracing::info!(address = %doors.address, admin = %doors.admin_address, "edge is open");
         Ok(Self {
             address: doors.address,
             admin_address: doors.admin_address,
@@ -465,6 +461,7 @@ impl Shared {
         tables: Tables,
         config: &Config,
     ) {
+        self.keep_plays(tasks, stop);
         tasks.spawn(tables.stores.run(stop.clone()));
         tasks.spawn(tables.cards.run(stop.clone()));
         let watch = Watch {
@@ -534,6 +531,12 @@ impl Shared {
     fn backlog(&self) -> u64 {
         let last = self.log.status().last_index;
         last.saturating_sub(self.progress.cursor.load(Ordering::Relaxed))
+    }
+}
+
+fn beat(heart: Option<Heart>, tasks: &TaskTracker, stop: &CancellationToken) {
+    if let Some(heart) = heart {
+        tasks.spawn(heart.run(stop.clone()));
     }
 }
 

@@ -258,8 +258,9 @@ impl Metrics {
             .u64_observable_gauge("standin_played_fault")
             .with_description("1 while this edge plays the fault on itself, for a drill.")
             .with_callback(move |observer| {
-                for (fault, is_played, _) in now.counts() {
-                    observer.observe(u64::from(is_played), &[KeyValue::new("fault", fault)]);
+                for count in now.counts() {
+                    let fault = KeyValue::new("fault", count.fault);
+                    observer.observe(u64::from(count.is_played), &[fault]);
                 }
             })
             .build();
@@ -277,13 +278,13 @@ impl Metrics {
                 "Calls that faults played here hit, by fault and whose calls they were.",
             )
             .with_callback(move |observer| {
-                for (fault, _, calls) in hit.counts() {
-                    for (caller, count) in calls {
+                for count in hit.counts() {
+                    for (calls, hits) in count.calls {
                         let labels = [
-                            KeyValue::new("fault", fault),
-                            KeyValue::new("calls", caller),
+                            KeyValue::new("fault", count.fault),
+                            KeyValue::new("calls", calls),
                         ];
-                        observer.observe(count, &labels);
+                        observer.observe(hits, &labels);
                     }
                 }
             })

@@ -11,6 +11,7 @@
 //! feel. Those are broken for real, by drills on one machine.
 
 mod cache;
+mod fault;
 mod ledger;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,78 +28,22 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::cache::PlayedCache;
+use self::fault::{Caller, Fate, Port};
 use self::ledger::PlayedLedger;
 use crate::admin::Order;
 use crate::alarm::{Alarm, Alarms};
 use crate::chance::Chance;
 use crate::metrics::Metrics;
 
+pub use self::fault::{DELAY_MS_MAX, Fault, Hits};
+
 /// What a fault may be played for.
 pub const LASTS_MIN: Duration = Duration::from_secs(1);
 /// See [`LASTS_MIN`].
 pub const LASTS_MAX: Duration = Duration::from_secs(600);
-/// Longest delay of a call.
-pub const DELAY_MS_MAX: u64 = 60_000;
 /// Whoever calls has a deadline of its own. One that forgot it is told so late, as a server's own bounds
 /// would, rather than held for ten minutes.
 const HANG_MAX: Duration = Duration::from_secs(30);
-
-/// What is played.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "fault", rename_all = "snake_case")]
-pub enum Fault {
-    /// Every call to the primary fails at once, and nothing is sent.
-    PrimaryUnreachable,
-    /// No call to the primary ends.
-    PrimaryHanging,
-    /// Calls to the primary are so late.
-    PrimarySlow {
-        /// Milliseconds, from one to [`DELAY_MS_MAX`].
-        delay_ms: u64,
-        /// So many of a hundred.
-        #[serde(default = "all")]
-        percent: u32,
-    },
-    /// The primary refuses calls, and does nothing.
-    PrimaryFailing {
-        /// So many of a hundred.
-        #[serde(default = "all")]
-        percent: u32,
-    },
-    /// Every call to the trip cache fails at once.
-    TripCacheUnreachable,
-    /// Calls to the trip cache are so late.
-    TripCacheSlow {
-        /// Milliseconds, from one to [`DELAY_MS_MAX`].
-        delay_ms: u64,
-    },
-}
-
-/// Whose call a fault hit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Caller {
-    /// A payment.
-    Payments,
-    /// A look whether the primary, or the trip cache, is there.
-    Probes,
-    /// The drain.
-    Drain,
-    /// Anybody else.
-    Others,
-}
-
-/// Calls that a fault hit, by whose they were: the proof that it happened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Hits {
-    /// Payments' own.
-    pub payments: u64,
-    /// Looks whether the primary, or the trip cache, is there.
-    pub probes: u64,
-    /// The drain's.
-    pub drain: u64,
-    /// All others.
-    pub others: u64,
-}
 
 /// An order to play a fault.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -173,6 +118,17 @@ pub enum PlayError {
     Nothing,
 }
 
+/// What a fault hit since the process began.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Count {
+    /// Its word.
+    pub(crate) fault: &'static str,
+    /// Whether it is played.
+    pub(crate) is_played: bool,
+    /// Calls that it hit, by whose they were.
+    pub(crate) calls: [(&'static str, u64); Caller::ALL.len()],
+}
+
 /// The faults of one edge: the one it plays, if any, and what they hit.
 pub struct Plays {
     clock: Arc<dyn Clock>,
@@ -204,142 +160,6 @@ struct Play {
     chance: Chance,
     /// Cancelled when it ends before its time.
     ended: CancellationToken,
-}
-
-/// Which port a call goes to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Port {
-    Primary,
-    TripCache,
-}
-
-/// What becomes of a call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
-    /// It fails at once: nobody is there.
-    NobodyThere,
-    /// It fails at once: it is refused.
-    Refused,
-    /// It waits so long.
-    Late(Duration),
-    /// It waits until the fault is over.
-    Hangs,
-}
-
-const fn all() -> u32 {
-    100
-}
-
-// === impl Fault ===
-
-impl Fault {
-    /// The words of all, in the order of [`Fault::at`].
-    pub const WORDS: [&str; 6] = [
-        "primary_unreachable",
-        "primary_hanging",
-        "primary_slow",
-        "primary_failing",
-        "trip_cache_unreachable",
-        "trip_cache_slow",
-    ];
-
-    const fn at(self) -> usize {
-        match self {
-            Self::PrimaryUnreachable => 0,
-            Self::PrimaryHanging => 1,
-            Self::PrimarySlow { .. } => 2,
-            Self::PrimaryFailing { .. } => 3,
-            Self::TripCacheUnreachable => 4,
-            Self::TripCacheSlow { .. } => 5,
-        }
-    }
-
-    /// Its word in orders, metrics and pages.
-    pub fn as_str(self) -> &'static str {
-        Self::WORDS.get(self.at()).copied().unwrap_or_default()
-    }
-
-    /// Which of its numbers is out of range, and what is right.
-    ///
-    /// # Errors
-    /// When one is.
-    pub fn check(self) -> Result<(), (&'static str, &'static str)> {
-        let (delay_ms, percent) = match self {
-            Self::PrimarySlow { delay_ms, percent } => (delay_ms, percent),
-            Self::TripCacheSlow { delay_ms } => (delay_ms, 100),
-            Self::PrimaryFailing { percent } => (1, percent),
-            Self::PrimaryUnreachable | Self::PrimaryHanging | Self::TripCacheUnreachable => {
-                return Ok(());
-            }
-        };
-        if !(1..=DELAY_MS_MAX).contains(&delay_ms) {
-            return Err(("delay_ms", "must be from 1 to 60000"));
-        }
-        if !(1..=100).contains(&percent) {
-            return Err(("percent", "must be from 1 to 100"));
-        }
-        Ok(())
-    }
-
-    /// Whether it hits every call to its port.
-    pub const fn hits_all(self) -> bool {
-        self.percent() >= 100
-    }
-
-    const fn port(self) -> Port {
-        match self {
-            Self::PrimaryUnreachable
-            | Self::PrimaryHanging
-            | Self::PrimarySlow { .. }
-            | Self::PrimaryFailing { .. } => Port::Primary,
-            Self::TripCacheUnreachable | Self::TripCacheSlow { .. } => Port::TripCache,
-        }
-    }
-
-    const fn fate(self) -> Fate {
-        match self {
-            Self::PrimaryUnreachable | Self::TripCacheUnreachable => Fate::NobodyThere,
-            Self::PrimaryHanging => Fate::Hangs,
-            Self::PrimarySlow { delay_ms, .. } | Self::TripCacheSlow { delay_ms } => {
-                Fate::Late(Duration::from_millis(delay_ms))
-            }
-            Self::PrimaryFailing { .. } => Fate::Refused,
-        }
-    }
-
-    const fn percent(self) -> u32 {
-        match self {
-            Self::PrimarySlow { percent, .. } | Self::PrimaryFailing { percent } => percent,
-            Self::PrimaryUnreachable
-            | Self::PrimaryHanging
-            | Self::TripCacheUnreachable
-            | Self::TripCacheSlow { .. } => 100,
-        }
-    }
-}
-
-// === impl Caller ===
-
-impl Caller {
-    const ALL: [Self; 4] = [Self::Payments, Self::Probes, Self::Drain, Self::Others];
-
-    const fn at(self) -> usize {
-        match self {
-            Self::Payments => 0,
-            Self::Probes => 1,
-            Self::Drain => 2,
-            Self::Others => 3,
-        }
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Payments => "payments",
-            Self::Probes => "probes",
-            Self::Drain => "drain",
-            Self::Others => "others",
-        }
-    }
 }
 
 // === impl Play ===
@@ -532,8 +352,8 @@ impl Plays {
         }
     }
 
-    /// Faults by their words: whether each is played, and what it hit, by whose calls.
-    pub(crate) fn counts(&self) -> Vec<(&'static str, bool, [(&'static str, u64); 4])> {
+    /// Every fault that there is.
+    pub(crate) fn counts(&self) -> Vec<Count> {
         let playing = self.now().map(|play| play.fault.at());
         let rows = Fault::WORDS.iter().zip(&self.totals).enumerate();
         rows.map(|(at, (word, totals))| {
@@ -544,7 +364,11 @@ impl Plays {
                     total.map_or(0, |total| total.load(Ordering::Relaxed)),
                 )
             };
-            (*word, playing == Some(at), Caller::ALL.map(count))
+            Count {
+                fault: word,
+                is_played: playing == Some(at),
+                calls: Caller::ALL.map(count),
+            }
         })
         .collect()
     }
@@ -572,13 +396,9 @@ impl Plays {
             return None;
         }
         let total = self.totals.get(fault.at());
-        for hits in [
-            play.hits.get(caller.at()),
-            total.and_then(|of| of.get(caller.at())),
-        ] {
-            if let Some(hits) = hits {
-                hits.fetch_add(1, Ordering::Relaxed);
-            }
+        let of_all = total.and_then(|of| of.get(caller.at()));
+        for hits in [play.hits.get(caller.at()), of_all].into_iter().flatten() {
+            hits.fetch_add(1, Ordering::Relaxed);
         }
         Some((play, fault.fate()))
     }

@@ -299,6 +299,18 @@ async fn a_fault_is_ordered_by_its_word_with_numbers_in_range_and_for_a_bounded_
     ] {
         ask(&edge, "POST", "/drill/end", body).await;
     }
+    let unsigned = r#"{"fault":"primary_hanging","for_ms":5000,"operator":"ada"}"#;
+    for (method, path, body, status) in [
+        ("GET", "/drill/begin", ORDER, 405),
+        ("GET", "/drill/end", ORDER, 405),
+        ("POST", "/drill", ORDER, 404),
+        ("POST", "/drill/begin", ORDER, 400),
+        ("POST", "/drill/begin", unsigned, 400),
+        ("POST", "/drill/end", "{}", 400),
+    ] {
+        let (got, said) = ask(&edge, method, path, body).await;
+        assert_eq!(got, status, "{method} {path} {body}: {said}");
+    }
     let did = edge.0.lock().unwrap().clone();
     let expected = [
         "PrimaryUnreachable 1s ada x",
@@ -337,17 +349,6 @@ async fn an_order_that_is_not_whole_does_nothing() {
         ),
         ("GET", "/wal/scrub", ORDER, 405),
         ("POST", "/wal/scrub", "{}", 400),
-        ("GET", "/drill/begin", ORDER, 405),
-        ("POST", "/drill/begin", ORDER, 400),
-        ("POST", "/drill", ORDER, 404),
-        (
-            "POST",
-            "/drill/begin",
-            r#"{"fault":"primary_hanging","for_ms":5000,"operator":"ada"}"#,
-            400,
-        ),
-        ("GET", "/drill/end", ORDER, 405),
-        ("POST", "/drill/end", "{}", 400),
         ("GET", "/wal/members/add", ORDER, 405),
         ("POST", "/wal/members", ORDER, 404),
         ("POST", "/wal/members/promote", ORDER, 404),

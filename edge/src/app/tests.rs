@@ -30,6 +30,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::adapter::{Adapter, Message, Rendered, Reply, Understood, native};
+use crate::admin::Control;
 use crate::problem::Problem;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

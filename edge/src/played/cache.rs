@@ -8,7 +8,8 @@ use standin_core::id::{ShopperId, TripId};
 use standin_core::trip::{Approval, Position, TripSheet};
 use standin_core::trip_cache::{CacheError, Look, Put, TripCache};
 
-use super::{Caller, Fate, HANG_MAX, Plays, Port};
+use super::fault::{Caller, Fate, Port};
+use super::{HANG_MAX, Plays};
 
 /// See the module.
 pub(super) struct PlayedCache {

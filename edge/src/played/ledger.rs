@@ -17,7 +17,8 @@ use standin_core::merchant::{MerchantId, MerchantKey, Store};
 use standin_core::trip::Order;
 use uuid::Uuid;
 
-use super::{Caller, Fate, HANG_MAX, Plays, Port};
+use super::fault::{Caller, Fate, Port};
+use super::{HANG_MAX, Plays};
 
 /// See the module.
 pub(super) struct PlayedLedger {

@@ -107,15 +107,15 @@ async fn every_call_is_counted_by_whose_it_is() {
     };
     assert_eq!(world.hits(), expected);
     let counts = world.plays.counts();
-    let (word, is_played, calls) = counts[0];
-    assert_eq!((word, is_played), ("primary_unreachable", true));
+    assert_eq!(counts[0].fault, "primary_unreachable");
+    assert!(counts[0].is_played);
     let all = [("payments", 2), ("probes", 1), ("drain", 1), ("others", 1)];
-    assert_eq!(calls, all);
-    assert!(counts[1..].iter().all(|(_, is_played, _)| !is_played));
+    assert_eq!(counts[0].calls, all);
+    assert!(counts[1..].iter().all(|count| !count.is_played));
     assert!(world.plays.ends_at_secs() > 0);
     world.plays.end(None).unwrap();
     assert_eq!(world.plays.ends_at_secs(), 0);
-    assert_eq!(world.plays.counts()[0].2, all, "they only grow");
+    assert_eq!(world.plays.counts()[0].calls, all, "they only grow");
 }
 
 #[tokio::test(start_paused = true)]

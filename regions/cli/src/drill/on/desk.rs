@@ -61,9 +61,12 @@ impl Desk {
 
     /// Looks at everything.
     pub(super) async fn look(&self) -> anyhow::Result<Seen> {
-        let get = |path: &'static str| async move {
-            let reply = self.pool.ask(Call::get(path), LOOK_WITHIN).await;
-            reply.with_context(|| self.at.clone())
+        // Boxed: three exchanges in one future would be carried through every look.
+        let get = |path: &'static str| {
+            Box::pin(async move {
+                let reply = self.pool.ask(Call::get(path), LOOK_WITHIN).await;
+                reply.with_context(|| self.at.clone())
+            })
         };
         let (page, ready, metrics) =
             tokio::try_join!(get("/statusz"), get("/readyz"), get("/metrics"))?;
@@ -137,7 +140,7 @@ impl Desk {
         order["operator"] = json!(by.operator);
         order["reason"] = json!(by.reason);
         let call = Call::post(path, serde_json::to_vec(&order)?);
-        let reply = self.pool.ask(call, ORDER_WITHIN).await;
+        let reply = Box::pin(self.pool.ask(call, ORDER_WITHIN)).await;
         reply.with_context(|| self.at.clone())
     }
 }
