@@ -3,7 +3,8 @@
 //! body says.
 //!
 //! A GET changes nothing. An order is a POST with JSON `{"operator":…,"reason":…}`, both required:
-//! they go to the audit (a scrub's to the edge's log lines: it changes nothing). One about standing in
+//! they go to the audit (a scrub's and those about drills to the edge's log lines: they change nothing that
+//! is kept). One about standing in
 //! may be given for a time (`"for_ms":…`) and ends by itself. What is asked or
 //! ordered is the application's ([`Control`]).
 
@@ -22,6 +23,7 @@ use standin_core::id::TransactionId;
 
 use crate::adapter::require_json;
 use crate::metrics::Metrics;
+use crate::played::{Fault, LASTS_MAX, LASTS_MIN, PlayOrder, Shown};
 use crate::problem::Problem;
 use crate::server::{Handler, Request};
 
@@ -74,6 +76,12 @@ pub trait Control: Send + Sync + 'static {
 
     /// Reads what is durable of the log here again, and says what does not verify.
     fn scrub(&self, order: Order) -> BoxFuture<'_, Result<Value, Problem>>;
+
+    /// Begins to play a fault on this edge, for a drill.
+    fn begin_fault(&self, order: PlayOrder) -> Result<Shown, Problem>;
+
+    /// Ends the fault of this number, or whichever is played.
+    fn end_fault(&self, number: Option<u64>, order: Order) -> Result<Shown, Problem>;
 }
 
 /// Whether banks should be sent to an edge. Postgres is no part of it: standing in for it is what an
@@ -180,6 +188,8 @@ enum Route {
     Tombstone,
     Members(MemberChange),
     Scrub,
+    BeginFault,
+    EndFault,
 }
 
 /// The body of an order to change the members.
@@ -190,6 +200,23 @@ struct MemberBody {
     force: bool,
     operator: String,
     reason: String,
+}
+
+// === impl Route ===
+
+impl Route {
+    const fn is_order(self) -> bool {
+        match self {
+            Self::StandIn
+            | Self::ClearAnswer
+            | Self::Tombstone
+            | Self::Members(_)
+            | Self::Scrub
+            | Self::BeginFault
+            | Self::EndFault => true,
+            Self::Live | Self::Ready | Self::Status | Self::Metrics => false,
+        }
+    }
 }
 
 // === impl Admin ===
@@ -207,6 +234,8 @@ impl Admin {
             ("/answers/{id}/clear", Route::ClearAnswer),
             ("/holds/{id}/tombstone", Route::Tombstone),
             ("/wal/scrub", Route::Scrub),
+            ("/drill/begin", Route::BeginFault),
+            ("/drill/end", Route::EndFault),
             ("/wal/members/add", Route::Members(MemberChange::Add)),
             ("/wal/members/remove", Route::Members(MemberChange::Remove)),
         ] {
@@ -227,14 +256,7 @@ impl Admin {
         }
         let path = request.parts.uri.path().to_owned();
         let found = self.routes.at(&path).map_err(|_| Problem::NotFound)?;
-        let orders = match found.value {
-            Route::StandIn
-            | Route::ClearAnswer
-            | Route::Tombstone
-            | Route::Members(_)
-            | Route::Scrub => true,
-            Route::Live | Route::Ready | Route::Status | Route::Metrics => false,
-        };
+        let orders = found.value.is_order();
         let method = &request.parts.method;
         if orders && method != Method::POST {
             return Err(Problem::MethodNotAllowed { allow: "POST" });
@@ -278,6 +300,15 @@ impl Admin {
             Route::Scrub => {
                 let scrubbed = self.control.scrub(order(&request)?).await?;
                 Ok(page(StatusCode::OK, &scrubbed))
+            }
+            Route::BeginFault => {
+                let begun = self.control.begin_fault(play_order(&request)?)?;
+                Ok(page(StatusCode::OK, &json!(begun)))
+            }
+            Route::EndFault => {
+                let (number, order) = end_order(&request)?;
+                let ended = self.control.end_fault(number, order)?;
+                Ok(page(StatusCode::OK, &json!(ended)))
             }
             Route::Members(change) => {
                 let order = member_order(*change, &request)?;
@@ -395,6 +426,48 @@ fn member_order(change: MemberChange, request: &Request) -> Result<MemberOrder, 
         force,
         order: checked(request, Order { operator, reason })?,
     })
+}
+
+/// An order to play a fault: what, how long, who and why.
+fn play_order(request: &Request) -> Result<PlayOrder, Problem> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(flatten)]
+        fault: Fault,
+        for_ms: u64,
+    }
+    let order = order(request)?;
+    let read: Result<Body, _> = serde_json::from_slice(&request.body);
+    let Body { fault, for_ms } = read.map_err(|_| Problem::Malformed {
+        detail: "must be {\"fault\":…,\"for_ms\":…,\"operator\":…,\"reason\":…}, with delay_ms or percent where the fault has them",
+    })?;
+    let out_of_range = |(field, detail)| Problem::Field { field, detail };
+    fault.check().map_err(out_of_range)?;
+    let lasts = Duration::from_millis(for_ms);
+    if !(LASTS_MIN..=LASTS_MAX).contains(&lasts) {
+        let detail = "a fault is played for a second at least and ten minutes at most";
+        return Err(out_of_range(("for_ms", detail)));
+    }
+    Ok(PlayOrder {
+        fault,
+        lasts,
+        order,
+    })
+}
+
+/// An order to end a fault; without its number it is about whichever is played.
+fn end_order(request: &Request) -> Result<(Option<u64>, Order), Problem> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(default)]
+        number: Option<u64>,
+    }
+    let order = order(request)?;
+    let read: Result<Body, _> = serde_json::from_slice(&request.body);
+    let Body { number } = read.map_err(|_| Problem::Malformed {
+        detail: "number must be a whole number",
+    })?;
+    Ok((number, order))
 }
 
 fn checked(request: &Request, mut order: Order) -> Result<Order, Problem> {

@@ -49,6 +49,8 @@ pub enum Alarm {
     AdvicesWait,
     /// The policy's file does not serve and the version before stays, or a proposal is not tried.
     Policy,
+    /// For a drill this edge plays a fault on itself.
+    FaultPlayed,
 }
 
 /// An alarm that is raised.
@@ -73,7 +75,7 @@ pub struct Alarms {
 
 impl Alarm {
     /// Every alarm.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::PrimaryAway,
         Self::TripCacheStale,
         Self::TripCacheBackwards,
@@ -92,6 +94,7 @@ impl Alarm {
         Self::BankSecrets,
         Self::AdvicesWait,
         Self::Policy,
+        Self::FaultPlayed,
     ];
 
     /// The word in metrics, logs and pages.
@@ -115,6 +118,7 @@ impl Alarm {
             Self::BankSecrets => "bank_secrets",
             Self::AdvicesWait => "advices_wait",
             Self::Policy => "policy",
+            Self::FaultPlayed => "fault_played",
         }
     }
 }

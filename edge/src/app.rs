@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::adapter::Adapter;
-use crate::admin::{Admin, Control};
+use crate::admin::Admin;
 use crate::admission::Admission;
 use crate::advices::{Advices, Kept};
 use crate::afterwards::Afterwards;
@@ -53,6 +53,7 @@ use crate::log::{Founders, Log, Nobody};
 use crate::metrics::{Metrics, MetricsError};
 use crate::observer::Observer;
 use crate::path::Path;
+use crate::played::Plays;
 use crate::policies::{PoliciesError, PolicyFiles, PolicyWatch};
 use crate::primary::{Primary, Watch};
 use crate::secrets::{BankSecrets, SecretsError};
@@ -64,6 +65,7 @@ use crate::tls::TlsError;
 use crate::told::{Proposed, Told};
 use crate::watched::Watched;
 
+use backends::Heart;
 use doors::Certificates;
 
 pub use backends::{BackendsError, MigrateLedgerError, migrate_ledger};
@@ -188,6 +190,10 @@ struct Shared {
     alarms: Arc<Alarms>,
     ledger: Arc<dyn Ledger>,
     cache: Arc<dyn TripCache>,
+    /// The same, for looks at its age.
+    probed_cache: Arc<dyn TripCache>,
+    /// Faults that are played here; `None`: the configuration does not consent.
+    plays: Option<Arc<Plays>>,
     log: Arc<Log>,
     advices: Arc<Advices>,
     /// To the other nodes of the log; `None`: this edge keeps it alone.
@@ -227,10 +233,14 @@ impl Edge {
             tasks.spawn(follower.run(stop_workers.clone()));
         }
         backends.await_cache().await;
+        let plays = plays(&config, &clock, &alarms);
+        let (cache, probed_cache) = cache(plays.as_ref(), &backends.cache);
         let shared = Shared {
             certificates: Certificates::open(&config, &clock, &alarms).await?,
-            ledger: wrapped(hooks.wrap_ledger, &backends.ledger),
-            cache: Arc::clone(&backends.cache),
+            ledger: ledger(plays.as_ref(), wrapped(hooks.wrap_ledger, &backends.ledger)),
+            cache,
+            probed_cache,
+            plays,
             primary: primary(&config, &log),
             progress: Arc::default(),
             clock,
@@ -246,9 +256,7 @@ impl Edge {
         let path = Arc::new(shared.path(&config, policy, &tables, &tasks, &stop_workers));
         shared.start_workers(&tasks, &stop_workers, tables, &config);
         shared.start_duties(&tasks, &stop_workers, &path, &config, files);
-        if let Some(heart) = backends.heart {
-            tasks.spawn(heart.run(stop_workers.clone()));
-        }
+        beat(backends.heart, &tasks, &stop_workers);
         let secrets = shared.secrets(&config, &tasks, &stop_workers).await?;
         let door = Door {
             adapter: hooks.adapter,
@@ -258,12 +266,10 @@ impl Edge {
         let metrics = Arc::clone(&shared.metrics);
         let desk = Arc::new(Desk::new(shared, path, &config, conflicts_before));
         desk.start_in(config.stand_in).await;
-        let control: Arc<dyn Control> = Arc::<Desk>::clone(&desk);
         let stop_accepting = CancellationToken::new();
-        let admin = Admin::new(control, metrics);
+        let admin = Admin::new(Arc::<Desk>::clone(&desk), metrics);
         let doors = doors::open(&config, &desk, door, admin, &stop_accepting).await?;
         tasks.spawn(watchdog::run(Arc::clone(&desk), stop_workers.clone()));
-        tracing::info!(address = %doors.address, admin = %doors.admin_address, "edge is open");
         Ok(Self {
             address: doors.address,
             admin_address: doors.admin_address,
@@ -456,6 +462,7 @@ impl Shared {
         tables: Tables,
         config: &Config,
     ) {
+        self.keep_plays(tasks, stop);
         tasks.spawn(tables.stores.run(stop.clone()));
         tasks.spawn(tables.cards.run(stop.clone()));
         let watch = Watch {
@@ -524,9 +531,22 @@ impl Shared {
         tasks.spawn(policies.run(stop.clone()));
     }
 
+    fn keep_plays(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        if let Some(plays) = &self.plays {
+            plays.show_in(&self.metrics);
+            tasks.spawn(Arc::clone(plays).keep(stop.clone()));
+        }
+    }
+
     fn backlog(&self) -> u64 {
         let last = self.log.status().last_index;
         last.saturating_sub(self.progress.cursor.load(Ordering::Relaxed))
+    }
+}
+
+fn beat(heart: Option<Heart>, tasks: &TaskTracker, stop: &CancellationToken) {
+    if let Some(heart) = heart {
+        tasks.spawn(heart.run(stop.clone()));
     }
 }
 
@@ -535,6 +555,31 @@ fn wrapped(wrap: Option<WrapLedger>, ledger: &Arc<dyn Ledger>) -> Arc<dyn Ledger
     match wrap {
         Some(wrap) => wrap(ledger),
         None => ledger,
+    }
+}
+
+/// What plays faults here, where the configuration consents.
+fn plays(config: &Config, clock: &Arc<dyn Clock>, alarms: &Arc<Alarms>) -> Option<Arc<Plays>> {
+    let consent = config.drills.consent;
+    consent.then(|| Arc::new(Plays::new(Arc::clone(clock), Arc::clone(alarms))))
+}
+
+fn ledger(plays: Option<&Arc<Plays>>, inner: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
+    match plays {
+        Some(plays) => plays.ledger(inner),
+        None => inner,
+    }
+}
+
+/// The trip cache for payments, and for looks at its age.
+fn cache(
+    plays: Option<&Arc<Plays>>,
+    inner: &Arc<dyn TripCache>,
+) -> (Arc<dyn TripCache>, Arc<dyn TripCache>) {
+    let inner = || Arc::clone(inner);
+    match plays {
+        Some(plays) => (plays.cache(inner()), plays.probed_cache(inner())),
+        None => (inner(), inner()),
     }
 }
 

@@ -83,6 +83,8 @@ pub struct Config {
     pub limits: LimitConfig,
     /// Copying outcomes into the ledger.
     pub drain: DrainConfig,
+    /// Drills on this edge.
+    pub drills: DrillsConfig,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
 }
@@ -237,6 +239,13 @@ pub struct LimitConfig {
 pub struct DrainConfig {
     /// Outcomes in one transaction.
     pub batch: usize,
+}
+
+/// Drills on this edge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DrillsConfig {
+    /// Operators may have it play a fault on itself.
+    pub consent: bool,
 }
 
 /// Logs and traces.

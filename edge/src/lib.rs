@@ -8,7 +8,7 @@
 //! [`problem`]. Behind it: [`machine`] (the register under the log), [`drain`], [`journal`],
 //! [`stores`] and [`cards`], the keepers' [`links`]; the [`policies`] in force and proposed, and the
 //! proposal's [`shadow`]. Beside it: [`config`], [`telemetry`], [`metrics`], [`alarm`],
-//! the operators' [`admin`] and, for a sandbox, an [`observer`], the codec of [`iso8583`]; for every TLS
+//! the operators' [`admin`], the faults that are [`played`] for drills and, for a sandbox, an [`observer`], the codec of [`iso8583`]; for every TLS
 //! end [`tls`], [`watched`] files and, for development, [`issue`].
 //! [`app`] puts everything together.
 
@@ -43,6 +43,7 @@ pub mod machine;
 pub mod metrics;
 pub mod observer;
 pub mod path;
+pub mod played;
 pub mod policies;
 pub mod primary;
 pub mod problem;

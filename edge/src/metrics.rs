@@ -19,6 +19,7 @@ use standin_core::trip_cache::TripCache;
 
 use crate::admission::Shed;
 use crate::authenticate::AuthenticationError;
+use crate::played::Plays;
 use crate::problem::{Problem, Unavailable};
 
 /// Every instrument of one edge. Recording takes no lock that is held for long and never fails.
@@ -169,8 +170,8 @@ pub enum BreakerState {
 }
 
 const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0,
-    2.0,
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.3, 0.35, 0.5, 0.75,
+    1.0, 2.0,
 ];
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 const AGES: &[f64] = &[
@@ -242,6 +243,49 @@ impl Metrics {
             .with_callback(move |observer| {
                 for (kind, count) in cache.troubles() {
                     observer.observe(count, &[KeyValue::new("kind", kind)]);
+                }
+            })
+            .build();
+    }
+
+    /// Shows at every scrape from now on which fault this edge plays on itself, until when, and what all of
+    /// them hit.
+    pub fn watch_plays(&self, plays: Arc<Plays>) {
+        let meter = self.provider.meter("standin-edge");
+        let (now, ends, hit) = (Arc::clone(&plays), Arc::clone(&plays), plays);
+        // The meter keeps the callbacks; nobody needs the handles.
+        let _handle = meter
+            .u64_observable_gauge("standin_played_fault")
+            .with_description("1 while this edge plays the fault on itself, for a drill.")
+            .with_callback(move |observer| {
+                for count in now.counts() {
+                    let fault = KeyValue::new("fault", count.fault);
+                    observer.observe(u64::from(count.is_played), &[fault]);
+                }
+            })
+            .build();
+        let _handle = meter
+            .u64_observable_gauge("standin_played_fault_ends_at")
+            .with_unit("s")
+            .with_description(
+                "When the fault that is played ends by itself, since 1970; 0 while none is.",
+            )
+            .with_callback(move |observer| observer.observe(ends.ends_at_secs(), &[]))
+            .build();
+        let _handle = meter
+            .u64_observable_counter("standin_played_fault_calls")
+            .with_description(
+                "Calls that faults played here hit, by fault and whose calls they were.",
+            )
+            .with_callback(move |observer| {
+                for count in hit.counts() {
+                    for (calls, hits) in count.calls {
+                        let labels = [
+                            KeyValue::new("fault", count.fault),
+                            KeyValue::new("calls", calls),
+                        ];
+                        observer.observe(hits, &labels);
+                    }
                 }
             })
             .build();

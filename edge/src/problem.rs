@@ -35,6 +35,11 @@ pub enum Problem {
     },
     /// 401: not a known sender, or not its signature. Says no more on purpose.
     Unauthorized,
+    /// 403: nobody may order that here.
+    Forbidden {
+        /// Why not, and what would have to be so.
+        detail: &'static str,
+    },
     /// 404: no such resource.
     NotFound,
     /// 405: the resource has other methods.
@@ -174,6 +179,7 @@ impl Problem {
             Self::Malformed { .. } => "malformed",
             Self::Field { .. } => "invalid-field",
             Self::Unauthorized => "unauthorized",
+            Self::Forbidden { .. } => "forbidden",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed { .. } => "method-not-allowed",
             Self::RequestTimeout => "request-timeout",
@@ -194,6 +200,7 @@ impl Problem {
         match self {
             Self::Malformed { .. } | Self::Field { .. } => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -213,6 +220,7 @@ impl Problem {
             Self::Malformed { .. } => "The request cannot be read",
             Self::Field { .. } => "A field is missing or wrong",
             Self::Unauthorized => "The request is not authenticated",
+            Self::Forbidden { .. } => "The order is not allowed here",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed { .. } => "The method does not fit the resource",
             Self::RequestTimeout => "The body did not arrive in time",
@@ -255,7 +263,7 @@ impl Problem {
             iso8583_response_code: None,
         };
         match self {
-            Self::Malformed { detail } => body.detail = Some(detail),
+            Self::Malformed { detail } | Self::Forbidden { detail } => body.detail = Some(detail),
             Self::Conflict { detail } => body.detail = Some(detail),
             Self::Field { field, detail } => {
                 body.field = Some(field);
@@ -329,6 +337,7 @@ mod tests {
                 400,
             ),
             (Problem::Unauthorized, 401),
+            (Problem::Forbidden { detail: "x" }, 403),
             (Problem::NotFound, 404),
             (Problem::MethodNotAllowed { allow: "POST" }, 405),
             (Problem::RequestTimeout, 408),

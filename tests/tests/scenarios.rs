@@ -16,6 +16,7 @@ mod bank_side;
 mod commit_cut;
 mod console;
 mod crash;
+mod deployed_drills;
 mod disks;
 mod door;
 mod failover;

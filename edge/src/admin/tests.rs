@@ -104,6 +104,27 @@ impl Control for Edge {
             .push(format!("scrub {}", order.operator));
         Box::pin(async { Ok(json!({"segments": 2})) })
     }
+
+    fn begin_fault(&self, order: PlayOrder) -> Result<Shown, Problem> {
+        let PlayOrder {
+            fault,
+            lasts,
+            order,
+        } = order;
+        let did = format!("{fault:?} {lasts:?} {} {}", order.operator, order.reason);
+        self.0.lock().unwrap().push(did);
+        Err(Problem::Forbidden {
+            detail: "no consent",
+        })
+    }
+
+    fn end_fault(&self, number: Option<u64>, order: Order) -> Result<Shown, Problem> {
+        let did = format!("end {number:?} {}", order.operator);
+        self.0.lock().unwrap().push(did);
+        Err(Problem::Conflict {
+            detail: "no fault is played".into(),
+        })
+    }
 }
 
 const ORDER: &str = r#"{"operator":"ada","reason":"drill"}"#;
@@ -240,6 +261,68 @@ async fn an_order_is_given_for_a_second_to_a_week_and_auto_for_no_time() {
         assert_eq!(status, expected, "{mode} {for_ms}: {said}");
     }
     assert_eq!(edge.0.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_fault_is_ordered_by_its_word_with_numbers_in_range_and_for_a_bounded_time() {
+    let edge = Arc::new(Edge::default());
+    for (fault, for_ms, status) in [
+        (r#""primary_unreachable""#, "1000", 403),
+        (r#""primary_hanging""#, "600000", 403),
+        (r#""primary_hanging""#, "600001", 400),
+        (r#""primary_hanging""#, "999", 400),
+        (r#""primary_hanging""#, "null", 400),
+        (r#""primary_slow","delay_ms":300"#, "5000", 403),
+        (r#""primary_slow","delay_ms":300,"percent":10"#, "5000", 403),
+        (r#""primary_slow""#, "5000", 400),
+        (r#""primary_slow","delay_ms":0"#, "5000", 400),
+        (r#""primary_slow","delay_ms":60001"#, "5000", 400),
+        (
+            r#""primary_slow","delay_ms":300,"percent":101"#,
+            "5000",
+            400,
+        ),
+        (r#""primary_failing","percent":0"#, "5000", 400),
+        (r#""primary_failing","percent":25"#, "5000", 403),
+        (r#""trip_cache_slow","delay_ms":15"#, "5000", 403),
+        (r#""disk_full""#, "5000", 400),
+    ] {
+        let body =
+            format!(r#"{{"operator":"ada","reason":"x","fault":{fault},"for_ms":{for_ms}}}"#);
+        let (got, said) = ask(&edge, "POST", "/drill/begin", &body).await;
+        assert_eq!(got, status, "{body}: {said}");
+    }
+    for body in [
+        ORDER,
+        r#"{"operator":"ada","reason":"x","number":7}"#,
+        r#"{"operator":"ada","reason":"x","number":-7}"#,
+    ] {
+        ask(&edge, "POST", "/drill/end", body).await;
+    }
+    let unsigned = r#"{"fault":"primary_hanging","for_ms":5000,"operator":"ada"}"#;
+    for (method, path, body, status) in [
+        ("GET", "/drill/begin", ORDER, 405),
+        ("GET", "/drill/end", ORDER, 405),
+        ("POST", "/drill", ORDER, 404),
+        ("POST", "/drill/begin", ORDER, 400),
+        ("POST", "/drill/begin", unsigned, 400),
+        ("POST", "/drill/end", "{}", 400),
+    ] {
+        let (got, said) = ask(&edge, method, path, body).await;
+        assert_eq!(got, status, "{method} {path} {body}: {said}");
+    }
+    let did = edge.0.lock().unwrap().clone();
+    let expected = [
+        "PrimaryUnreachable 1s ada x",
+        "PrimaryHanging 600s ada x",
+        "PrimarySlow { delay_ms: 300, percent: 100 } 5s ada x",
+        "PrimarySlow { delay_ms: 300, percent: 10 } 5s ada x",
+        "PrimaryFailing { percent: 25 } 5s ada x",
+        "TripCacheSlow { delay_ms: 15 } 5s ada x",
+        "end None ada",
+        "end Some(7) ada",
+    ];
+    assert_eq!(did, expected);
 }
 
 #[tokio::test]

@@ -23,15 +23,20 @@ use super::{Shared, watchdog};
 use crate::admin::{Control, MemberOrder, MembersChanged, Order, Readiness, TombstonePlaced};
 use crate::advices::Advices;
 use crate::alarm::Alarm;
+use crate::breaker::Position;
 use crate::config::Config;
 use crate::log::{Log, soon};
 use crate::path::Path;
+use crate::played::{Page, PlayError, PlayOrder, Plays, Shown};
 use crate::problem::{Problem, Unavailable};
 
 /// How long an order may take to become durable.
 const ORDER_WITHIN: Duration = Duration::from_millis(700);
 /// How fast what is durable is read again, so that it does not keep the disk from its work.
 const SCRUB_BYTES_PER_SECOND: u64 = 64 << 20;
+/// Why an edge plays no fault.
+const NO_CONSENT: &str =
+    "this edge does not consent to drills: drills.consent is not \"yes\" in its configuration";
 /// How long a look at the trip cache's heartbeat may take.
 const LOOK_WITHIN: Duration = Duration::from_millis(20);
 
@@ -64,6 +69,12 @@ pub enum OrderError {
     /// It does not fit the present state.
     #[error("{0}")]
     Refused(String),
+    /// The configuration does not allow it.
+    #[error("{NO_CONSENT}")]
+    NoConsent,
+    /// A fault is not played, or not ended.
+    #[error(transparent)]
+    Play(#[from] PlayError),
 }
 
 // === impl Desk ===
@@ -155,7 +166,8 @@ impl Desk {
     pub async fn trip_cache_age_ms(&self) -> Option<u64> {
         // Any shopper serves: a look brings the heartbeat whether or not there is a trip.
         let shopper = 1_u64.try_into().ok()?;
-        let looked = tokio::time::timeout(LOOK_WITHIN, self.shared.cache.look(shopper)).await;
+        let looked =
+            tokio::time::timeout(LOOK_WITHIN, self.shared.probed_cache.look(shopper)).await;
         looked.ok()?.ok()?.beat_age_ms(self.shared.clock.now())
     }
 
@@ -246,6 +258,51 @@ impl Desk {
         tracing::warn!(operator, reason, "operator has the log read again");
         let scrubbed = self.shared.log.scrub(SCRUB_BYTES_PER_SECOND).await;
         scrubbed.map_err(|ended| OrderError::NotDurable(ended.to_string()))
+    }
+
+    /// Begins to play a fault on this edge, for a drill. Only when all is well: nobody rehearses a failure
+    /// in the middle of another one. It goes to the edge's log lines, as it changes nothing that is kept.
+    ///
+    /// # Errors
+    /// When the configuration does not consent, all is not well, or a fault is played already.
+    pub fn begin_fault(&self, order: PlayOrder) -> Result<Shown, OrderError> {
+        let plays = self.plays()?;
+        let mode = self.shared.log.read(Register::mode);
+        let well = match (self.ready(), self.shared.primary.position(), mode) {
+            (ready, ..) if !ready.ok => Err(ready.why.unwrap_or_default()),
+            (_, Position::Open(_) | Position::Ramp(_), _) => Err("the primary is away".to_owned()),
+            (_, Position::Closed, StandInMode::Force | StandInMode::Forbid) => {
+                Err("an operator decides about standing in".to_owned())
+            }
+            (_, Position::Closed, StandInMode::Auto) => Ok(()),
+        };
+        // Whoever asks twice is told that, rather than what the fault itself has brought about.
+        if plays.page().playing.is_some() {
+            return Err(PlayError::Busy.into());
+        }
+        well.map_err(|why| OrderError::Refused(format!("all is not well here: {why}")))?;
+        Ok(plays.begin(order)?)
+    }
+
+    /// Ends the fault of this number, or whichever is played.
+    ///
+    /// # Errors
+    /// When the configuration does not consent, or it is not played.
+    pub fn end_fault(&self, number: Option<u64>, order: Order) -> Result<Shown, OrderError> {
+        let Order { operator, reason } = order;
+        let ended = self.plays()?.end(number)?;
+        tracing::warn!(operator, reason, "operator ends a fault that was played");
+        Ok(ended)
+    }
+
+    fn plays(&self) -> Result<&Arc<Plays>, OrderError> {
+        self.shared.plays.as_ref().ok_or(OrderError::NoConsent)
+    }
+
+    /// What is and was played here.
+    fn played(&self) -> Page {
+        let plays = self.shared.plays.as_ref();
+        plays.map_or_else(Page::default, |plays| plays.page())
     }
 
     fn action(&self, operator: String, reason: String, what: OperatorOrder) -> Entry {
@@ -356,6 +413,14 @@ impl Control for Desk {
             Ok(json!(scrubbed.map_err(|error| error.problem())?))
         })
     }
+
+    fn begin_fault(&self, order: PlayOrder) -> Result<Shown, Problem> {
+        Self::begin_fault(self, order).map_err(|error| error.problem())
+    }
+
+    fn end_fault(&self, number: Option<u64>, order: Order) -> Result<Shown, Problem> {
+        Self::end_fault(self, number, order).map_err(|error| error.problem())
+    }
 }
 
 // === impl OrderError ===
@@ -368,6 +433,10 @@ impl OrderError {
             },
             Self::Refused(why) => Problem::Conflict {
                 detail: why.clone().into(),
+            },
+            Self::NoConsent => Problem::Forbidden { detail: NO_CONSENT },
+            Self::Play(error) => Problem::Conflict {
+                detail: error.to_string().into(),
             },
             Self::NotDurable(_) => Problem::unavailable(Unavailable::LogTimeout),
         }

@@ -106,6 +106,7 @@ pub(super) async fn open(
     );
     servers.push(tokio::spawn(to_banks));
     servers.push(tokio::spawn(to_operators));
+    tracing::info!(%address, admin = %admin_address, "edge is open");
     Ok(Doors {
         address,
         admin_address,

@@ -10,6 +10,7 @@ mod closing;
 mod following;
 mod group;
 mod observing;
+mod played;
 mod policies;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +30,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::adapter::{Adapter, Message, Rendered, Reply, Understood, native};
+use crate::admin::Control;
 use crate::problem::Problem;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

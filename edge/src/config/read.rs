@@ -18,8 +18,8 @@ use standin_wal::NodeId;
 use toml::Value;
 
 use super::{
-    BankConfig, BreakerConfig, Budgets, Config, ConfigError, DrainConfig, KeepersConfig,
-    LedgerConfig, LimitConfig, LogFormat, RegisterLimits, Settings, TelemetryConfig,
+    BankConfig, BreakerConfig, Budgets, Config, ConfigError, DrainConfig, DrillsConfig,
+    KeepersConfig, LedgerConfig, LimitConfig, LogFormat, RegisterLimits, Settings, TelemetryConfig,
     TripCacheConfig, WalConfig,
 };
 use crate::adapter::{Format, ShopperBy};
@@ -82,6 +82,13 @@ pub(super) fn config(from: &Settings) -> Read<Config> {
         },
         drain: DrainConfig {
             batch: from.whole("drain.batch", 1..=1_000)?,
+        },
+        drills: DrillsConfig {
+            consent: match from.text("drills.consent") {
+                Some("yes") => true,
+                Some("no") => false,
+                _ => return wrong("drills.consent", "must be yes or no"),
+            },
         },
         telemetry: telemetry(from)?,
     })

@@ -44,6 +44,7 @@ fn the_example_is_accepted_and_says_where_each_value_came_from() {
         config.bank("second").unwrap().deadline,
         Duration::from_secs(1)
     );
+    assert!(!config.drills.consent, "nobody consents by saying nothing");
     assert!(config.ledger.postgres.is_none() && config.trip_cache.redis.is_empty());
     let origin = |key: &str| {
         let shown = settings.shown();
@@ -139,6 +140,11 @@ fn a_fault_names_its_key_and_what_is_right() {
             EXAMPLE.replace("\"auto\"", "\"on\""),
             vec![],
             "stand_in: must be auto, force or forbid",
+        ),
+        (
+            EXAMPLE.to_owned(),
+            vec![("STANDIN_EDGE__DRILLS__CONSENT", "true")],
+            "drills.consent: must be yes or no",
         ),
         (
             EXAMPLE.to_owned(),

@@ -58,6 +58,9 @@ fn everything() -> Metrics {
     metrics.drained(DrainResult::Finalized, 4);
     metrics.exposure(Exposure::WorstCase, 50_000, Currency::USD);
     metrics.alarm("wal_full", true);
+    let clock = Arc::new(standin_core::clock::SystemClock);
+    let alarms = crate::alarm::Alarms::new(Arc::new(Metrics::new().unwrap()), clock.clone());
+    metrics.watch_plays(Arc::new(Plays::new(clock, Arc::new(alarms))));
     metrics
 }
 
@@ -97,6 +100,9 @@ fn what_was_recorded_is_on_the_page() {
         r#"standin_drained_total{result="finalized"} 4"#,
         r#"standin_exposure_minor_units{currency="USD",kind="worst_case"} 50000"#,
         r#"standin_alarm{name="wal_full"} 1"#,
+        r#"standin_played_fault{fault="trip_cache_slow"} 0"#,
+        r#"standin_played_fault_ends_at_seconds 0"#,
+        r#"standin_played_fault_calls_total{calls="payments",fault="primary_slow"} 0"#,
     ] {
         assert!(
             page.lines().any(|have| have == line),

@@ -1,4 +1,5 @@
-//! `standin drill`: rehearses failures on this machine, on real processes, and says what they cost.
+//! `standin drill`: rehearses failures on this machine, on real processes, or on a deployment that is named
+//! ([`on`]), and says what they cost.
 //!
 //! Read in this order: `catalogue` (what is believed, broken and expected), `seed` and `world` (what it
 //! happens to), `edges`, `bank` (the load), `faults` (break, prove, heal), `watch`, `judge`, `run`. What
@@ -10,6 +11,7 @@ mod clock;
 mod edges;
 mod faults;
 mod judge;
+mod on;
 mod run;
 mod seed;
 mod watch;
@@ -24,6 +26,7 @@ use standin_core::clock::{Clock, SystemClock};
 use standin_edge::app::Hooks;
 use standin_reconcile::history::{self, Attempt};
 use standin_reconcile::report::drill::DrillReport;
+use standin_reconcile::report::drill::deployed::DeployedReport;
 use standin_reconcile::report::html;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -61,7 +64,8 @@ Examples:
   standin drill run primary-killed
   standin drill run primary-killed leader-killed --rate 500 --out /tmp/drills
   standin drill run all --out drills          half an hour; open drills/index.html
-  standin drill report drills                 the pages once more, from what was measured")]
+  standin drill report drills                 the pages once more, from what was measured
+  standin drill on staging.toml primary-killed --i-mean staging-eu")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -71,10 +75,11 @@ pub struct Args {
 enum Command {
     List(ListArgs),
     Run(RunArgs),
+    On(on::OnArgs),
     Report(ReportArgs),
 }
 
-/// Says which drills there are, what each believes, and what it needs.
+/// Says which drills there are, what each believes, what it needs, and where it can be run.
 ///
 /// Exit code: 0.
 #[derive(Clone, Debug, clap::Args)]
@@ -152,6 +157,18 @@ struct Listed {
     title: &'static str,
     hypothesis: &'static str,
     needs_root: bool,
+    /// By `run`.
+    on_machine: bool,
+    /// By `on`.
+    on_deployment: bool,
+}
+
+/// The report of a drill that has ended.
+enum Kept {
+    /// On one machine.
+    Here(Box<DrillReport>),
+    /// On a deployment.
+    Deployed(Box<DeployedReport>),
 }
 
 // === impl Args ===
@@ -165,6 +182,7 @@ impl Args {
         match self.command {
             Command::List(args) => args.run(),
             Command::Run(args) => Box::pin(args.run()).await,
+            Command::On(args) => Box::pin(args.run()).await,
             Command::Report(args) => args.run(),
         }
     }
@@ -189,16 +207,23 @@ impl EdgeArgs {
 impl ListArgs {
     fn run(self) -> anyhow::Result<u8> {
         let drills = catalogue::all();
-        let listed: Vec<Listed> = drills.iter().map(Listed::of).collect();
+        let deployed = on::plays::only_deployed();
+        let listed = drills.iter().map(Listed::of);
+        let listed: Vec<Listed> = listed.chain(deployed.iter().map(Listed::of_play)).collect();
         if self.json {
             say_json(&listed)?;
             return Ok(0);
         }
-        let mut rows = table(["drill", "needs root", "what is believed"]);
+        let mut rows = table(["drill", "run", "on a deployment", "what is believed"]);
         for drill in listed {
-            let root = if drill.needs_root { "yes" } else { "no" };
+            let here = match (drill.on_machine, drill.needs_root) {
+                (true, true) => "as root",
+                (true, false) => "yes",
+                (false, _) => "no",
+            };
+            let there = if drill.on_deployment { "yes" } else { "no" };
             let words = format!("{}. {}", drill.title, drill.hypothesis);
-            rows.add_row([drill.name, root, &words]);
+            rows.add_row([drill.name, here, there, &words]);
         }
         say(rows);
         Ok(0)
@@ -212,6 +237,19 @@ impl Listed {
             title: drill.title,
             hypothesis: drill.hypothesis,
             needs_root: drill.shape.needs_root(),
+            on_machine: true,
+            on_deployment: on::plays::is_playable(drill.name),
+        }
+    }
+
+    fn of_play(play: &on::plays::Play) -> Self {
+        Self {
+            name: play.name,
+            title: play.title,
+            hypothesis: play.hypothesis,
+            needs_root: false,
+            on_machine: false,
+            on_deployment: true,
         }
     }
 }
@@ -272,7 +310,7 @@ impl RunArgs {
         let mut not_done = Vec::new();
         for drill in drills {
             let folder = self.out.join(drill.name);
-            begin(&folder, &drill)?;
+            begin(&folder, drill.name, drill.title)?;
             let ran = Box::pin(run::run(&drill, &seed, settings, &live)).await;
             match ran {
                 Ok((report, history)) => {
@@ -303,28 +341,53 @@ impl RunArgs {
 
 impl ReportArgs {
     fn run(self) -> anyhow::Result<u8> {
-        if self.dir.join(JSON).is_file() {
-            let report = read(&self.dir.join(JSON))?;
-            let report = report.context("the drill has not ended, or was ended from outside")?;
-            write_page(&self.dir, &report)?;
-            return shown(&[report], self.json);
+        let own = self.dir.join(JSON);
+        if own.is_file() {
+            return match read(&own)?
+                .context("the drill has not ended, or was ended from outside")?
+            {
+                Kept::Here(report) => {
+                    write_page(&self.dir, &report)?;
+                    shown(&[*report], self.json)
+                }
+                Kept::Deployed(report) => {
+                    on::write_page(&self.dir, &report)?;
+                    on::shown(&[*report], self.json)
+                }
+            };
         }
         let entries = std::fs::read_dir(&self.dir)
             .with_context(|| format!("cannot read {}", self.dir.display()))?;
-        let mut reports = Vec::new();
+        let (mut reports, mut deployed) = (Vec::new(), Vec::new());
         for entry in entries {
             let folder = entry?.path();
-            if folder.join(JSON).is_file() {
-                let Some(report) = read(&folder.join(JSON))? else {
-                    eprintln!("{}: has not ended, left out", folder.display());
-                    continue;
-                };
-                write_page(&folder, &report)?;
-                reports.push(report);
+            if !folder.join(JSON).is_file() {
+                continue;
+            }
+            match read(&folder.join(JSON))? {
+                None => eprintln!("{}: has not ended, left out", folder.display()),
+                Some(Kept::Here(report)) => {
+                    write_page(&folder, &report)?;
+                    reports.push(*report);
+                }
+                Some(Kept::Deployed(report)) => {
+                    on::write_page(&folder, &report)?;
+                    deployed.push(*report);
+                }
             }
         }
         let place = self.dir.display();
-        ensure!(!reports.is_empty(), "{place} holds no {JSON}");
+        ensure!(
+            !reports.is_empty() || !deployed.is_empty(),
+            "{place} holds no {JSON}"
+        );
+        ensure!(
+            reports.is_empty() || deployed.is_empty(),
+            "{place} holds drills on one machine and drills on a deployment: their pages are made; show them apart"
+        );
+        if reports.is_empty() {
+            return on::shown(&deployed, self.json);
+        }
         let order: Vec<&str> = catalogue::all().iter().map(|drill| drill.name).collect();
         reports.sort_by_key(|report| order.iter().position(|name| *name == report.name));
         finish(&self.dir, &reports, self.json)
@@ -354,12 +417,12 @@ fn shown(reports: &[DrillReport], json: bool) -> anyhow::Result<u8> {
 }
 
 /// Says that a drill is under way, for the console; its report takes the place of that.
-fn begin(folder: &Path, drill: &Drill) -> anyhow::Result<()> {
+fn begin(folder: &Path, name: &str, title: &str) -> anyhow::Result<()> {
     let place = || format!("cannot write to {}", folder.display());
     std::fs::create_dir_all(folder).with_context(place)?;
     let begun = serde_json::to_vec_pretty(&serde_json::json!({
-        "name": drill.name,
-        "title": drill.title,
+        "name": name,
+        "title": title,
         "started_at": SystemClock.now().to_string(),
         "phase": "under way",
     }))?;
@@ -382,14 +445,19 @@ fn write_page(folder: &Path, report: &DrillReport) -> anyhow::Result<()> {
 }
 
 /// A drill's report; `None` while there is none yet.
-fn read(file: &Path) -> anyhow::Result<Option<DrillReport>> {
+fn read(file: &Path) -> anyhow::Result<Option<Kept>> {
     let place = || format!("cannot read {}", file.display());
     let text = std::fs::read(file).with_context(place)?;
     let value: serde_json::Value = serde_json::from_slice(&text).with_context(place)?;
     if value.get("phase").is_some() {
         return Ok(None);
     }
-    serde_json::from_value(value).map(Some).with_context(place)
+    let kept = if value.get("deployment").is_some() {
+        serde_json::from_value(value).map(Kept::Deployed)
+    } else {
+        serde_json::from_value(value).map(Kept::Here)
+    };
+    kept.map(Some).with_context(place)
 }
 
 /// One drill in a line.

@@ -20,6 +20,8 @@ pub const RUNGS: [&str; 6] = [
 const REFUSED: &str = "refused";
 /// Of a histogram, more buckets are not read.
 const BUCKETS_MAX: usize = 64;
+/// Of a label, more values are not read.
+const VALUES_MAX: usize = 64;
 /// The bound of the bucket that has none.
 pub const UNBOUNDED: u64 = u64::MAX;
 
@@ -187,6 +189,22 @@ impl Quantile {
     }
 }
 
+/// A counter's sums, by the values that one of its labels has; at most [`VALUES_MAX`] of them.
+pub fn sums(text: &str, counter: &str, by: &str) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for line in text.lines() {
+        let Some((_, labels, value)) = sample(line).filter(|(name, ..)| *name == counter) else {
+            continue;
+        };
+        let of = label(labels, by).unwrap_or_default();
+        if sums.len() < VALUES_MAX || sums.contains_key(of) {
+            let sum: &mut u64 = sums.entry(of.to_owned()).or_default();
+            *sum = sum.saturating_add(value);
+        }
+    }
+    sums
+}
+
 /// Name, labels and value of a sample whose value is a whole number.
 fn sample(line: &str) -> Option<(&str, &str, u64)> {
     let line = line.trim();
@@ -302,6 +320,21 @@ not a sample
         check([0, 0, 0, 1], 99, Some(Quantile::Over(20_000)));
         check([0, 1, 1, 1], 99, Some(Quantile::At(10_000)));
         assert_eq!(Quantile::Over(20_000).micros(), 20_000);
+    }
+
+    #[test]
+    fn a_counter_is_summed_by_the_values_of_a_label() {
+        let page = page(99, [0, 50, 100, 100]);
+        let expected = [
+            ("unauthorized".to_owned(), 3),
+            ("unavailable".to_owned(), 2),
+        ];
+        let sums = |name, by| super::sums(&page, name, by);
+        assert_eq!(sums("standin_refusals_total", "problem"), expected.into());
+        assert_eq!(sums("standin_in_flight", "x"), [(String::new(), 1)].into());
+        assert_eq!(sums("standin_refusals", "problem"), [].into());
+        let many: String = (0..100).map(|n| format!("a{{b=\"{n}\"}} 1\n")).collect();
+        assert_eq!(super::sums(&many, "a", "b").len(), VALUES_MAX);
     }
 
     #[test]

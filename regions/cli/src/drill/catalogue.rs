@@ -65,7 +65,7 @@ pub(super) struct Storm {
 // === impl Pace ===
 
 impl Pace {
-    const fn of(steady: u64, fault: u64, after: u64) -> Self {
+    pub(super) const fn of(steady: u64, fault: u64, after: u64) -> Self {
         Self {
             steady: Duration::from_secs(steady),
             fault: Span::For(Duration::from_secs(fault)),
@@ -141,7 +141,7 @@ impl Drill {
 }
 
 /// Answers within 300 ms: so many percent, and none may be missing.
-fn prompt(percent: f64) -> Limits {
+pub(super) fn prompt(percent: f64) -> Limits {
     Limits {
         prompt_percent: Some(percent),
         ..Limits::default()
@@ -149,7 +149,7 @@ fn prompt(percent: f64) -> Limits {
 }
 
 /// The same, and the first stand-in answer comes so soon.
-fn stands_in(percent: f64, first_ms: u64) -> Limits {
+pub(super) fn stands_in(percent: f64, first_ms: u64) -> Limits {
     Limits {
         first_stand_in_ms: Some(first_ms),
         rungs: vec![Rung::StandIn],

@@ -166,7 +166,7 @@ impl Seen {
 
 /// What all edges together know of the log: it reaches as far as any of them has applied, and into the
 /// ledger as far as its leader says.
-fn merged<'a>(pages: impl Iterator<Item = &'a Value> + Clone) -> Value {
+pub(super) fn merged<'a>(pages: impl Iterator<Item = &'a Value> + Clone) -> Value {
     let number = |page: &Value, path: &str| page.pointer(path).and_then(Value::as_u64).unwrap_or(0);
     let most = |path: &str| {
         pages

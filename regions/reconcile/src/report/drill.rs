@@ -3,7 +3,10 @@
 //!
 //! [`figures`] counts, [`verdicts`] holds what was counted against [`Limits`]: both are pure. A drill
 //! whose fault is not proved, or whose steady state was none, fails whatever its figures are: it has
-//! shown nothing. `drill.json` is a [`DrillReport`] as it is.
+//! shown nothing. `drill.json` is a [`DrillReport`] as it is. One on a deployment, where there is no bank to
+//! see anything, is [`deployed`].
+
+pub mod deployed;
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -4,7 +4,7 @@ use askama::Template;
 
 mod drill;
 
-pub use drill::{drill, drills};
+pub use drill::{deployed, drill, drills};
 
 use standin_core::answer::Verdict;
 use standin_core::ledger::AuthorizationState;

@@ -13,6 +13,7 @@ use standin_core::answer::{Reason, Rung, Why};
 use standin_core::money::{Currency, Money};
 
 use super::*;
+use crate::report::drill::deployed::{Between, Counted, DeployedReport, Part};
 use crate::report::drill::{DrillReport, Figures, Injection};
 use crate::report::reconciliation::*;
 use crate::report::{LedgerFigures, Machine, Shade, Tick, WalFigures};
@@ -386,6 +387,73 @@ fn a_drills_page_says_its_verdict_in_words_and_loads_nothing() {
     assert!(html.contains("Failed. Not kept: L2, S2."), "{html}");
     report.verdicts.clear();
     assert!(!report.passed());
+}
+
+#[test]
+fn a_deployed_drills_page_says_where_what_was_counted_and_what_is_not_judged() {
+    let local = a_drill();
+    let part = Part {
+        ms: 10_000,
+        answered: 12_000,
+        prompt: 11_990,
+        rungs: BTreeMap::from([("stand_in".to_owned(), 12_000)]),
+        p99_ms: Some(34.5),
+        ..Part::default()
+    };
+    let mut report = DeployedReport {
+        name: local.name,
+        title: local.title,
+        hypothesis: local.hypothesis,
+        steady_state: local.steady_state,
+        started_at: local.started_at,
+        seconds: local.seconds,
+        deployment: "staging-eu".to_owned(),
+        options: BTreeMap::from([("Played on".to_owned(), "near/1, near/2".to_owned())]),
+        injection: local.injection,
+        aborted: None,
+        figures: Counted {
+            fault: part.clone(),
+            played: part,
+            first_stand_in: Some(Between {
+                after_ms: 10,
+                by_ms: 110,
+            }),
+            ..Counted::default()
+        },
+        verdicts: local.verdicts,
+        timeline: local.timeline,
+        exposure: local.exposure,
+        currency: local.currency,
+        shades: local.shades,
+        notes: local.notes,
+    };
+    let html = deployed(&report).unwrap();
+    keep("deployed.html", &html);
+    for words in [
+        "The Postgres primary is killed, on staging-eu",
+        "Passed: every expectation that can be judged on a deployment was kept.",
+        "near/1, near/2",
+        "Not judged here: the promises S1 to S19",
+        "in it, where it was played",
+        "stand_in 12,000",
+        "11,990",
+        "34.5",
+        "Money approved without the primary",
+        "A note &#60;b&#62;",
+    ] {
+        assert!(html.contains(words), "{words}");
+    }
+    for loads in ["http://", "https://", "<script", "<link", "url("] {
+        assert!(!html.contains(loads), "{loads}");
+    }
+    let json = serde_json::to_value(&report).unwrap();
+    let back: DeployedReport = serde_json::from_value(json).unwrap();
+    assert_eq!(back, report);
+    report.verdicts[2].ok = false;
+    let html = deployed(&report).unwrap();
+    assert!(html.contains("Failed. Not kept: L2."), "{html}");
+    report.verdicts.clear();
+    assert!(!report.passed(), "nothing was judged");
 }
 
 #[test]
