@@ -34,7 +34,8 @@ const LINES: u64 = 20_000;
 /// Of the month in whose reconciliation the command is killed.
 const LINES_KILLED: u64 = 12_000;
 const KILLS: usize = 20;
-/// Kills before the command is let run to its end.
+/// Kills before the command is let run to its end. Of a month that the environment asks for, all of
+/// them are in one run, each in the next twentieth of what it sends.
 const KILLS_A_LIFE: usize = 4;
 /// What its page shows.
 const WORDS: [&str; 6] = [
@@ -184,6 +185,12 @@ impl Report {
     }
 }
 
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable)
+        .ok()
+        .map(|value| value.parse().unwrap())
+}
+
 /// Runs a command to its end, or until it is told to be killed.
 async fn run(mut command: Command, kill: Option<Arc<Notify>>) -> Ended {
     let mut child = command.spawn().unwrap();
@@ -224,9 +231,7 @@ fn peak(status: &str) -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_month_with_every_discrepancy_planted_finds_exactly_those() {
-    let lines = std::env::var("STANDIN_SETTLEMENT_LINES");
-    let lines = lines.map_or(LINES, |lines| lines.parse().unwrap());
-    let world = World::new(lines).await;
+    let world = World::new(number("STANDIN_SETTLEMENT_LINES").unwrap_or(LINES)).await;
     let began = Instant::now();
     let (report, peak_kib) = world.run("month", "first").await;
     let took = began.elapsed().as_secs_f64();
@@ -301,7 +306,9 @@ impl Tap for Meter {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_twenty_random_points_it_ends_with_the_same_report() {
-    let world = World::new(LINES_KILLED).await;
+    let asked = number("STANDIN_SETTLEMENT_LINES");
+    let a_life = asked.map_or(KILLS_A_LIFE, |_| KILLS);
+    let world = World::new(asked.unwrap_or(LINES_KILLED)).await;
     let (bytes, ring_at) = (
         Arc::new(AtomicU64::new(0)),
         Arc::new(AtomicU64::new(u64::MAX)),
@@ -325,17 +332,18 @@ async fn killed_at_twenty_random_points_it_ends_with_the_same_report() {
     finds_what_was_planted(&whole, &world.expected);
     let total = bytes.load(Ordering::SeqCst);
 
-    let seed = u64::from(std::process::id());
-    eprintln!("seed {seed}; a run sends {total} bytes");
+    let seed = number("STANDIN_TEST_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    eprintln!("STANDIN_TEST_SEED={seed}; a run sends {total} bytes");
     let mut chance = seed;
     let (mut kills, mut life) = (0, 0);
     while kills < KILLS {
         life += 1;
         let database = format!("life_{life}");
         world.copy(&database).await;
-        let mut most = total;
+        let parts = asked.map_or(1, |_| u64::try_from(KILLS).unwrap());
+        let mut most = total / parts;
         let mut killed = 0;
-        while killed < KILLS_A_LIFE && kills < KILLS && most > 0 {
+        while killed < a_life && kills < KILLS && most > 0 {
             chance = chance
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);

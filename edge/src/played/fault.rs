@@ -90,7 +90,7 @@ const fn all() -> u32 {
 // === impl Fault ===
 
 impl Fault {
-    /// The words of all, in the order of [`Fault::at`].
+    /// The words of all, in the order of `Fault::at`.
     pub const WORDS: [&str; 6] = [
         "primary_unreachable",
         "primary_hanging",

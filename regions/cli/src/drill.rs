@@ -1,5 +1,5 @@
 //! `standin drill`: rehearses failures on this machine, on real processes, or on a deployment that is named
-//! ([`on`]), and says what they cost.
+//! (`on`), and says what they cost.
 //!
 //! Read in this order: `catalogue` (what is believed, broken and expected), `seed` and `world` (what it
 //! happens to), `edges`, `bank` (the load), `faults` (break, prove, heal), `watch`, `judge`, `run`. What

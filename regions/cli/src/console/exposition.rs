@@ -189,7 +189,7 @@ impl Quantile {
     }
 }
 
-/// A counter's sums, by the values that one of its labels has; at most [`VALUES_MAX`] of them.
+/// A counter's sums, by the values that one of its labels has; at most 64 of them.
 pub fn sums(text: &str, counter: &str, by: &str) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::new();
     for line in text.lines() {
