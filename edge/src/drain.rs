@@ -40,7 +40,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const TELL_SOON: u64 = 64;
 /// So long may the cursor stand still before a node that does not lead drains.
 const STANDS_MAX: Duration = Duration::from_secs(3);
-/// So long may nobody have what is to be drained before an operator hears of it.
+/// So long may a leader's log not fit what is to be drained before an operator hears of it.
 const MISSING_MAX: Duration = Duration::from_secs(15);
 
 /// How the drain behaves.
@@ -157,6 +157,15 @@ struct Place {
     told: u64,
     pace: Pace,
     seen: Seen,
+    amiss: Amiss,
+}
+
+/// Since when the log here does not fit the ledger's cursor. A follower lags behind batches that the
+/// leader has drained already, a leader that was deposed does not know it yet, and what is trimmed here
+/// another may have: each is over by itself, and an operator need not hear of it.
+#[derive(Debug, Default)]
+struct Amiss {
+    since: Option<Instant>,
 }
 
 /// Where the cursor was seen, and since when it stands there.
@@ -176,6 +185,20 @@ impl Default for DrainConfig {
             trim_every: Duration::from_secs(10 * 60),
             tell_every: 20_000,
         }
+    }
+}
+
+// === impl Amiss ===
+
+impl Amiss {
+    /// It is so once more; whether that has lasted too long on a leader.
+    fn lasts(&mut self, role: Role, now: Instant) -> bool {
+        if role != Role::Leads {
+            self.since = None;
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        now.saturating_duration_since(since) >= MISSING_MAX
     }
 }
 
@@ -239,6 +262,7 @@ impl Drain {
             told: 0,
             pace: Pace::default(),
             seen: Seen::at(0),
+            amiss: Amiss::default(),
         };
         let mut trimmed_at = Instant::now();
         loop {
@@ -249,6 +273,9 @@ impl Drain {
                 () = stop.cancelled() => return,
                 turned = self.turn(role, &mut place) => turned,
             };
+            if turned.is_ok() {
+                place.amiss = Amiss::default();
+            }
             let rest = match (turned, role) {
                 (Ok(now_at), Role::Leads) => {
                     place.seen.see(now_at);
@@ -324,9 +351,11 @@ impl Drain {
 
     /// How long to rest after a turn that failed.
     fn failed(&self, error: &DrainError, role: Role, place: &mut Place) -> Duration {
-        let missing = matches!(error, DrainError::Read(ReadError::Trimmed { .. }));
-        let others_may = role != Role::Leads || place.seen.since.elapsed() < MISSING_MAX;
-        if !(missing && others_may) {
+        let amiss = matches!(
+            error,
+            DrainError::Read(ReadError::Trimmed { .. }) | DrainError::AheadOfLog { .. }
+        );
+        if !amiss || place.amiss.lasts(role, Instant::now()) {
             self.complain(error);
         }
         if role != Role::Leads {
@@ -595,4 +624,29 @@ async fn within<T>(
     tokio::time::timeout(limit, call)
         .await
         .unwrap_or_else(|_| Err(LedgerError::timeout("the drain's step took too long")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_does_not_fit_is_an_operators_business_when_a_leader_has_it_for_long() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut amiss = Amiss::default();
+        for second in 0..60 {
+            assert!(!amiss.lasts(Role::Looks, at(second)), "a follower lags");
+            assert!(!amiss.lasts(Role::StandsIn, at(second)));
+        }
+        // From the moment it leads.
+        assert!(!amiss.lasts(Role::Leads, at(60)));
+        assert!(!amiss.lasts(Role::Leads, at(74)));
+        assert!(amiss.lasts(Role::Leads, at(75)));
+        // It was well in between, or another led.
+        amiss = Amiss::default();
+        assert!(!amiss.lasts(Role::Leads, at(80)));
+        assert!(!amiss.lasts(Role::Looks, at(90)));
+        assert!(!amiss.lasts(Role::Leads, at(96)));
+    }
 }
