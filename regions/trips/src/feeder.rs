@@ -17,7 +17,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -59,14 +59,8 @@ pub fn spawn(platform: &Arc<Platform>, tracker: &TaskTracker, stop: &Cancellatio
 
 /// Proves to every replica of the cache that it still hears its primary.
 async fn beat(platform: Arc<Platform>, stop: CancellationToken) {
-    let mut ticks = interval(BEAT_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+    let mut ticks = Ticks::every(BEAT_EVERY, stop);
+    while ticks.next().await {
         let beat = platform.ports.cache.beat(platform.ports.clock.now());
         match timeout(platform.budgets.cache, beat).await {
             Ok(Ok(())) => platform.counters.beats.add(1),
@@ -77,14 +71,8 @@ async fn beat(platform: Arc<Platform>, stop: CancellationToken) {
 
 /// Learns of another home of the trip cache, so that nothing is written to one of the past.
 async fn learn_home(platform: Arc<Platform>, stop: CancellationToken) {
-    let mut ticks = interval(HOME_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+    let mut ticks = Ticks::every(HOME_EVERY, stop);
+    while ticks.next().await {
         let Ports { ledger, cache, .. } = &platform.ports;
         match platform.ask(ledger.cache_home()).await {
             Ok(home) => cache.require_home_epoch(home.epoch),
@@ -108,6 +96,29 @@ async fn repair(platform: Arc<Platform>, stop: CancellationToken) {
             biased;
             () = stop.cancelled() => return,
             () = wait => {}
+        }
+    }
+}
+
+/// Turns of a task that goes on until it is told to stop.
+struct Ticks {
+    interval: Interval,
+    stop: CancellationToken,
+}
+
+impl Ticks {
+    fn every(period: Duration, stop: CancellationToken) -> Self {
+        let mut interval = interval(period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { interval, stop }
+    }
+
+    /// Waits for the next turn, the first of which is at once; `false` when told to stop.
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => false,
+            _ = self.interval.tick() => true,
         }
     }
 }
