@@ -16,15 +16,19 @@ use crate::id::{ShopperId, TransactionId};
 
 /// Counts what is reversed of payments that are final. Locks nothing that its caller has not written
 /// or locked.
-pub(super) const APPLY: &str = "update authorizations set reversed = least(authorizations.amount, s.reversed), \
-     state = case when s.reversed >= authorizations.amount then 'reversed' \
-     else authorizations.state end \
-     from (select x.shopper_id, x.transaction_id, r.currency, \
+///
+/// What is reversed is looked up first, by itself: mostly it is nothing, and then the rows of the
+/// payments need not be looked at.
+pub(super) const APPLY: &str = "with sums as materialized ( \
+     select r.transaction_id, r.currency, \
      least(sum(r.amount), 9223372036854775807)::bigint as reversed \
      from unnest($1::uuid[]) as u (id) join reversals r on r.transaction_id = u.id \
-     join transactions x on x.transaction_id = u.id where r.amount > 0 \
-     group by x.shopper_id, x.transaction_id, r.currency) s \
-     where authorizations.shopper_id = s.shopper_id \
+     where r.amount > 0 group by r.transaction_id, r.currency) \
+     update authorizations set reversed = least(authorizations.amount, s.reversed), \
+     state = case when s.reversed >= authorizations.amount then 'reversed' \
+     else authorizations.state end \
+     from sums s join transactions x on x.transaction_id = s.transaction_id \
+     where authorizations.shopper_id = x.shopper_id \
      and authorizations.transaction_id = s.transaction_id \
      and authorizations.currency = s.currency \
      and authorizations.verdict = 'approved' and authorizations.state in ('final', 'reversed')";
