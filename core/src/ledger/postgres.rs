@@ -32,6 +32,7 @@ mod hold;
 mod hosts;
 mod link;
 mod orders;
+mod refusals;
 mod reports;
 mod reversals;
 mod reword;
@@ -406,6 +407,9 @@ impl Ledger for PostgresLedger {
             let row = self.background.ask_any(sql, self.epoch.least()).await?;
             let raised = self.epoch.learn(&row);
             raised.map_err(|_| super::rows::wrong("the epoch does not read back"))?;
+            for pool in [&self.foreground, &self.background, &self.probe] {
+                pool.look_again();
+            }
             Ok(self.epoch.seen())
         })
     }

@@ -19,6 +19,7 @@ use super::super::sqlstate::{Keep, Phase, Ruling, broken, ruling};
 use super::super::{Fate, LedgerError, Retry};
 use super::epoch::{Epoch, stale};
 use super::hosts::Hosts;
+use super::refusals::Refusals;
 use super::{Commit, PoolConfig, PostgresConfig, PostgresConfigError};
 use crate::answer::Why;
 
@@ -34,6 +35,9 @@ pub(super) struct Link {
     pool: Pool,
     hosts: Hosts,
     create_timeout: Duration,
+    /// Longest wait for somebody else's dial.
+    wait: Duration,
+    refusals: Refusals,
     salvage: Salvage,
 }
 
@@ -109,11 +113,12 @@ impl Link {
                 recycling_method: RecyclingMethod::Fast,
             },
         );
+        let wait = pool.wait;
         let pool = Pool::builder(manager)
             .max_size(pool.connections)
-            .wait_timeout(Some(pool.wait))
+            .wait_timeout(Some(wait))
             .create_timeout(Some(config.create_timeout))
-            .recycle_timeout(Some(pool.wait))
+            .recycle_timeout(Some(wait))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| PostgresConfigError::Pool(error.to_string()))?;
@@ -121,6 +126,8 @@ impl Link {
             pool,
             hosts,
             create_timeout: config.create_timeout,
+            wait,
+            refusals: Refusals::new(),
             salvage: Salvage {
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
@@ -131,7 +138,14 @@ impl Link {
 
     /// A connection, within the pool's limits.
     pub(super) async fn lease(&self) -> Result<Lease, LedgerError> {
-        let object = self.pool.get().await.map_err(no_connection)?;
+        let got = async { self.pool.get().await.map_err(no_connection) };
+        let status = self.pool.status();
+        let is_there = status.available > 0 || status.size >= status.max_size;
+        let object = if is_there {
+            got.await?
+        } else {
+            self.refusals.dial(self.wait, got).await?
+        };
         Ok(Lease {
             object: Some(object),
             salvage: self.salvage.clone(),
@@ -141,6 +155,11 @@ impl Link {
     /// Forgets every prepared statement on every connection.
     fn forget_plans(&self) {
         self.pool.manager().statement_caches.clear();
+    }
+
+    /// Dials again without a rest: something has changed at the servers.
+    pub(super) fn look_again(&self) {
+        self.refusals.forget();
     }
 
     /// Most connections.
@@ -176,6 +195,7 @@ impl Link {
                     Keep::Drop => lease.close(),
                     Keep::DropAll => {
                         lease.close();
+                        self.refusals.broke();
                         // The others lead to the same server, most likely: each would cost a call.
                         self.pool.retain(|_, _| false);
                     }
