@@ -143,6 +143,8 @@ pub struct LedgerConfig {
     pub idle_in_transaction: Duration,
     /// Holds in one transaction.
     pub hold_batch: usize,
+    /// Shortest time from the beginning of one transaction of holds to that of the next.
+    pub hold_pace: Duration,
 }
 
 /// The trip cache.

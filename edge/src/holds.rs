@@ -1,7 +1,10 @@
 //! Holds: one pipelined transaction for everything that is waiting on a connection.
 //!
-//! No timer makes a batch: while one transaction is under way the next requests queue up, and go
-//! together. The queue is bounded; at the bound a request is told so at once and stands in.
+//! A transaction costs the primary much the same whether it holds one payment or ten. So each is begun
+//! a *pace* after the one before at the soonest, and what came meanwhile goes together; whoever comes
+//! after a quiet moment waits for nothing. One that takes long keeps nobody waiting: the next is begun
+//! beside it, as long as there are workers. The queue is bounded; at the bound a request is told so at
+//! once and stands in.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +13,7 @@ use standin_core::answer::Why;
 use standin_core::entry::Proposal;
 use standin_core::ledger::{Fate, HOLD_ROWS_MAX, HoldReply, Ledger, LedgerError, Retry};
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +26,9 @@ pub struct HoldsConfig {
     pub workers: usize,
     /// Most holds in one transaction, at most [`HOLD_ROWS_MAX`].
     pub rows_max: usize,
+    /// Shortest time from the beginning of one transaction to that of the next; also what a hold may
+    /// wait longer than it must.
+    pub pace: Duration,
     /// Most requests waiting.
     pub waiting_max: usize,
     /// How long one transaction may take before its connection is given up.
@@ -53,12 +59,16 @@ impl Holds {
         stop: &CancellationToken,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(config.waiting_max.max(1));
-        let waiting = Arc::new(Mutex::new(waiting));
+        let shared = Arc::new(Mutex::new(Queue {
+            waiting,
+            next: Instant::now(),
+        }));
         for _ in 0..config.workers.max(1) {
             let worker = Worker {
                 ledger: Arc::clone(&ledger),
-                waiting: Arc::clone(&waiting),
+                queue: Arc::clone(&shared),
                 rows_max: config.rows_max,
+                pace: config.pace,
                 transaction_max: config.transaction_max,
                 metrics: Arc::clone(&metrics),
             };
@@ -101,10 +111,18 @@ impl Holds {
     }
 }
 
+/// What workers take from, one at a time.
+struct Queue {
+    waiting: mpsc::Receiver<Waiting>,
+    /// When the next transaction may begin.
+    next: Instant,
+}
+
 struct Worker {
     ledger: Arc<dyn Ledger>,
-    waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+    queue: Arc<Mutex<Queue>>,
     rows_max: usize,
+    pace: Duration,
     transaction_max: Duration,
     metrics: Arc<Metrics>,
 }
@@ -126,13 +144,24 @@ impl Worker {
         }
     }
 
-    /// Everything that waits, or the next to come; empty when no more will.
+    /// Everything that waits, or the next to come, when the pace allows it; empty when no more will.
     async fn next_batch(&self) -> Vec<Waiting> {
-        let mut waiting = self.waiting.lock().await;
+        let mut queue = self.queue.lock().await;
         let mut batch = Vec::new();
-        waiting
-            .recv_many(&mut batch, self.rows_max.clamp(1, HOLD_ROWS_MAX))
-            .await;
+        let Some(first) = queue.waiting.recv().await else {
+            return batch;
+        };
+        batch.push(first);
+        sleep_until(queue.next).await;
+        let rows_max = self.rows_max.clamp(1, HOLD_ROWS_MAX);
+        while batch.len() < rows_max {
+            match queue.waiting.try_recv() {
+                Ok(next) => batch.push(next),
+                Err(_none_now) => break,
+            }
+        }
+        let now = Instant::now();
+        queue.next = now.checked_add(self.pace).unwrap_or(now);
         batch
     }
 

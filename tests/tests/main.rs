@@ -5,6 +5,7 @@ mod demo;
 mod drill;
 mod failover;
 mod fuzz;
+mod holds;
 mod ledger;
 mod scenarios;
 mod secure_servers;

@@ -166,6 +166,7 @@ pub(super) fn holds(config: &Config) -> HoldsConfig {
     HoldsConfig {
         workers: config.ledger.connections,
         rows_max: config.ledger.hold_batch.min(HOLD_ROWS_MAX),
+        pace: config.ledger.hold_pace,
         waiting_max: config.admission.in_flight,
         transaction_max: budget
             .unwrap_or(Duration::from_millis(100))

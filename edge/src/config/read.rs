@@ -318,6 +318,7 @@ fn ledger(from: &Settings) -> Read<LedgerConfig> {
         connect_timeout: from.millis("ledger.connect_timeout_ms")?,
         idle_in_transaction: from.millis("ledger.idle_in_transaction_ms")?,
         hold_batch: from.whole("ledger.hold_batch", 1..=256)?,
+        hold_pace: from.millis_within("ledger.hold_pace_ms", 0..=50)?,
     })
 }
 

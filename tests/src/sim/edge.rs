@@ -338,6 +338,7 @@ const BREAKER: BreakerConfig = BreakerConfig {
 const HOLDS: HoldsConfig = HoldsConfig {
     workers: 2,
     rows_max: 64,
+    pace: Duration::from_millis(5),
     waiting_max: 1_024,
     transaction_max: Duration::from_millis(200),
 };

@@ -433,7 +433,7 @@ async fn ask_one(
     let request = request(payment, edge)?;
     let answering = edge
         .path
-        .answer(request, Budget::new(Instant::now(), &bank));
+        .answer(request, Budget::new(Instant::now(), &bank, Duration::ZERO));
     tokio::select! {
         biased;
         () = edge.gone.token.cancelled() => None,
