@@ -47,6 +47,7 @@ use crate::duties::Duties;
 use crate::holds::Holds;
 use crate::inflight::InFlight;
 use crate::journal::LogJournal;
+use crate::lag::Lag;
 use crate::limit::Limits;
 use crate::links::{self, Links};
 use crate::log::{Founders, Log, Nobody};
@@ -186,6 +187,7 @@ pub enum StartError {
 /// Parts that several tasks share.
 struct Shared {
     clock: Arc<dyn Clock>,
+    lag: Arc<Lag>,
     metrics: Arc<Metrics>,
     alarms: Arc<Alarms>,
     ledger: Arc<dyn Ledger>,
@@ -247,6 +249,7 @@ impl Edge {
             metrics,
             alarms,
             log,
+            lag: Arc::default(),
             advices,
             links,
         };
@@ -263,11 +266,10 @@ impl Edge {
             observer: hooks.observer,
             ..shared.door(&config, secrets, Arc::clone(&path))
         };
-        let metrics = Arc::clone(&shared.metrics);
         let desk = Arc::new(Desk::new(shared, path, &config, conflicts_before));
         desk.start_in(config.stand_in).await;
         let stop_accepting = CancellationToken::new();
-        let admin = Admin::new(Arc::<Desk>::clone(&desk), metrics);
+        let admin = Admin::new(Arc::<Desk>::clone(&desk), desk.metrics());
         let doors = doors::open(&config, &desk, door, admin, &stop_accepting).await?;
         tasks.spawn(watchdog::run(Arc::clone(&desk), stop_workers.clone()));
         Ok(Self {
@@ -450,6 +452,7 @@ impl Shared {
                 config.banks.iter().map(|bank| &bank.slug),
                 Arc::clone(&self.metrics),
             ),
+            lag: Arc::clone(&self.lag),
             metrics: Arc::clone(&self.metrics),
             alarms: Arc::clone(&self.alarms),
         }
@@ -489,6 +492,8 @@ impl Shared {
         };
         tasks.spawn(drain.run(stop.clone()));
         tasks.spawn(self.certificates.clone().watch(stop.clone()));
+        let (lag, until) = (Arc::clone(&self.lag), stop.clone());
+        tasks.spawn(async move { lag.measure(until).await });
         tasks.spawn(Arc::clone(&self.advices).carry(stop.clone()));
     }
 

@@ -8,6 +8,10 @@ use crate::config::{BankConfig, Budgets};
 
 /// Kept back from a bank's deadline for rendering and the way back.
 const REPLY_MARGIN: Duration = Duration::from_millis(30);
+/// A request is read as late as everything is, and so is its answer written.
+const LATE_TWICE: u32 = 2;
+/// Most of a bank's deadline that is kept back, as its divisor.
+const KEPT_BACK_MAX: u32 = 3;
 
 /// What is left of a request's time.
 #[derive(Clone, Copy, Debug)]
@@ -19,10 +23,10 @@ pub struct Budget {
 // === impl Budget ===
 
 impl Budget {
-    /// The budget of a request of `bank` accepted at `received`.
-    pub fn new(received: Instant, bank: &BankConfig) -> Self {
+    /// The budget of a request of `bank` accepted at `received`, when everything is late by `lag`.
+    pub fn new(received: Instant, bank: &BankConfig, lag: Duration) -> Self {
         // The answer still has to be written and read: it must be there before the deadline is.
-        let until_answer = bank.deadline.saturating_sub(REPLY_MARGIN);
+        let until_answer = bank.deadline.saturating_sub(kept_back(bank.deadline, lag));
         let deadline = received.checked_add(until_answer).unwrap_or(received);
         Self {
             deadline,
@@ -66,5 +70,29 @@ impl Budget {
         Instant::now()
             .checked_add(step)
             .map_or(self.deadline, |end| end.min(self.deadline))
+    }
+}
+
+/// What is kept back from a deadline when everything is late by `lag`.
+fn kept_back(deadline: Duration, lag: Duration) -> Duration {
+    let late = lag.saturating_mul(LATE_TWICE).saturating_add(REPLY_MARGIN);
+    let most = deadline.checked_div(KEPT_BACK_MAX).unwrap_or_default();
+    late.min(most).max(REPLY_MARGIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_late_ends_earlier_but_keeps_most_of_its_time() {
+        let kept = |deadline, lag| {
+            let millis = Duration::from_millis;
+            kept_back(millis(deadline), millis(lag)).as_millis()
+        };
+        assert_eq!(kept(1_000, 0), 30);
+        assert_eq!(kept(1_000, 40), 110);
+        assert_eq!(kept(1_000, 900), 333);
+        assert_eq!(kept(60, 40), 30, "as much as ever");
     }
 }

@@ -24,6 +24,7 @@ use crate::alarm::{Alarm, Alarms};
 use crate::authenticate::{AuthenticationError, Authenticator, Presented, Sender};
 use crate::budget::Budget;
 use crate::config::BankConfig;
+use crate::lag::Lag;
 use crate::limit::Limits;
 use crate::log::Log;
 use crate::metrics::{Answered, Metrics, Step};
@@ -53,6 +54,8 @@ pub struct Door {
     pub limits: Arc<Limits>,
     /// Whose request is taken on.
     pub admission: Admission,
+    /// How late this process is.
+    pub lag: Arc<Lag>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Stored faults are alarmed.
@@ -148,7 +151,7 @@ impl Door {
             None => bank.format.understand(&message),
         }?;
         notes.asked(&asked);
-        let budget = Budget::new(received, bank);
+        let budget = Budget::new(received, bank, self.lag.lately());
         let decided = match &asked {
             Asked::Authorization(asked) => Some(asked.as_ref()),
             _ => None,

@@ -36,6 +36,7 @@ pub mod iso8583;
 pub mod issue;
 pub mod journal;
 mod kept;
+pub mod lag;
 pub mod limit;
 pub mod links;
 pub mod log;

@@ -127,6 +127,10 @@ impl Desk {
         &self.shared.log
     }
 
+    pub(super) fn metrics(&self) -> Arc<crate::metrics::Metrics> {
+        Arc::clone(&self.shared.metrics)
+    }
+
     /// Whether the edge can decide and write ahead. Postgres does not matter: standing in for it is
     /// what an edge is for.
     pub fn can_serve(&self) -> Result<(), &'static str> {

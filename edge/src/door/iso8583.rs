@@ -123,7 +123,7 @@ impl Door {
             }
             Asked::Authorization(_) | Asked::Advice(_) | Asked::TakeBack(_) => {}
         }
-        let budget = Budget::new(frame.received, bank);
+        let budget = Budget::new(frame.received, bank, self.lag.lately());
         let decided = match &asked {
             Asked::Authorization(asked) => Some(asked.as_ref()),
             _ => None,

@@ -541,3 +541,16 @@ async fn rest_or_response(client: &mut TcpStream) -> bool {
     let mut some = [0];
     matches!(timeout(LONG, client.read(&mut some)).await.unwrap(), Ok(1))
 }
+
+#[test]
+fn a_request_that_comes_with_the_end_of_the_handshake_has_waited_through_it() {
+    let at = Instant::now();
+    let after = |ms| at + Duration::from_millis(ms);
+    let greeted = Greeted {
+        at,
+        over: after(600),
+    };
+    assert_eq!(waits_since(after(610), Some(&greeted)), at);
+    assert_eq!(waits_since(after(700), Some(&greeted)), after(700));
+    assert_eq!(waits_since(after(610), None), after(610));
+}
