@@ -231,20 +231,21 @@ impl PostgresLedger {
         self.background.settle(lease, result)
     }
 
-    /// Opens the connections that decisions use, so that the first payments need not. Says how many
-    /// there are; a server that is away is no error here.
+    /// Opens the connections that decisions use and rehearses a hold on each, so that the first payments
+    /// need not. Says how many there are; a server that is away, or has no schema yet, is no error here.
     pub async fn warm(&self) -> usize {
         let leases = (0..self.foreground.connections_max()).map(|_| self.foreground.lease());
         let leases = futures_util::future::join_all(leases).await;
-        let opened: Vec<_> = leases.into_iter().flatten().collect();
-        let count = opened.len();
-        for lease in opened {
-            // Nothing was done on it: it goes back as it came.
-            if let Err(error) = self.foreground.settle(lease, Ok(())) {
-                tracing::debug!(%error, "a warm connection was not kept");
+        let rehearsed = leases.into_iter().flatten().map(|lease| async {
+            let result = hold::rehearse(&lease, &self.epoch).await;
+            let kept = self.foreground.settle(lease, result);
+            if let Err(error) = &kept {
+                tracing::debug!(%error, "a hold cannot be rehearsed");
             }
-        }
-        count
+            kept.is_ok()
+        });
+        let rehearsed = futures_util::future::join_all(rehearsed).await;
+        rehearsed.into_iter().filter(|ready| *ready).count()
     }
 
     /// Brings the schema up to this build's. Forward only. One process at a time should; of two
