@@ -213,12 +213,15 @@ async fn stored(
         .map(|b| b.answer.transaction_id.to_uuid())
         .collect();
     let ids: Vec<Uuid> = ids.into_iter().collect();
-    // Joined rather than `= any($1)`, which looks for every id in every partition.
+    // Rather than `= any($1)`, which looks for every id in every partition, and rather than joined: see
+    // the holds.
     let sql = format!(
         "select x.transaction_id as id, x.fingerprint as claimed, {AUTHORIZATION} \
          from unnest($1::uuid[]) as u (id) \
-         join transactions x on x.transaction_id = u.id left join authorizations a \
-         on a.shopper_id = x.shopper_id and a.transaction_id = x.transaction_id"
+         cross join lateral (select x.transaction_id, x.shopper_id, x.fingerprint \
+         from transactions x where x.transaction_id = u.id limit 1) x \
+         left join lateral (select * from authorizations a where a.shopper_id = x.shopper_id \
+         and a.transaction_id = x.transaction_id limit 1) a on true"
     );
     let mut all = HashMap::with_capacity(ids.len());
     for row in query(tx, &sql, &[&ids]).await? {

@@ -7,6 +7,9 @@
 //! proposals came one after the other. The claim fails on a server of a past epoch, and with it the
 //! whole transaction. (A lock and a sum in one READ COMMITTED statement oversell:
 //! the sum is taken from the snapshot before the wait.)
+//!
+//! Rows are looked up in lateral subqueries of one row, and not joined: a plan made while the tables
+//! are empty, and kept, would join by reading the whole table.
 
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
@@ -46,10 +49,10 @@ pub(super) const CLAIM: &str = claim!();
 /// The same, on a server of epoch `$4` at least.
 const CLAIM_GUARDED: &str = claim!(guard!("$4"));
 
-/// Locks trips.
-const LOCK: &str = "select t.trip_id from trips t \
-     where (t.shopper_id, t.trip_id) in (select * from unnest($1::bigint[], $2::uuid[])) \
-     order by t.trip_id for update";
+/// Locks trips in the order in which they come, which is that of their ids.
+const LOCK: &str = "select t.trip_id from unnest($1::bigint[], $2::uuid[]) as p (shopper_id, trip_id) \
+     cross join lateral (select t.trip_id from trips t where t.shopper_id = p.shopper_id \
+     and t.trip_id = p.trip_id limit 1 for update) t";
 
 /// Sum of the other approvals of a trip, for `p` with shopper_id, trip_id and transaction_id.
 const OTHERS: &str = "select coalesce(sum(o.amount - o.reversed), 0) as others from authorizations o \
@@ -327,10 +330,11 @@ fn insert_sql() -> String {
          $12::uuid[], $13::bigint[], $14::bigint[], $15::boolean[], $16::bigint[], $17::bigint[]) \
          as p (shopper_id, transaction_id, fingerprint, bank, reason, code, amount, currency, \
          rung, why, cap, trip_id, age, policy, exposed, store_id, picked) \
-         join transactions x on x.transaction_id = p.transaction_id \
-         and x.fingerprint = p.fingerprint and x.shopper_id = p.shopper_id \
-         join trips t on t.shopper_id = p.shopper_id and t.trip_id = p.trip_id \
-         and t.status = 'SHOPPING' \
+         cross join lateral (select 1 from transactions x \
+         where x.transaction_id = p.transaction_id and x.fingerprint = p.fingerprint \
+         and x.shopper_id = p.shopper_id limit 1) x \
+         cross join lateral (select 1 from trips t where t.shopper_id = p.shopper_id \
+         and t.trip_id = p.trip_id and t.status = 'SHOPPING' limit 1) t \
          cross join lateral ({OTHERS}) s \
          where p.amount + s.others <= p.cap \
          order by p.transaction_id \
@@ -354,10 +358,12 @@ fn read_sql() -> String {
          else least(({OTHERS}), 9223372036854775807)::bigint end as others, {EPOCH}, {AUTHORIZATION} \
          from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::uuid[], $5::boolean[]) \
          as p (place, transaction_id, shopper_id, trip_id, first) \
-         join transactions x on x.transaction_id = p.transaction_id \
-         left join trips t on t.shopper_id = p.shopper_id and t.trip_id = p.trip_id \
-         left join authorizations a on a.shopper_id = x.shopper_id \
-         and a.transaction_id = x.transaction_id"
+         cross join lateral (select x.transaction_id, x.shopper_id, x.fingerprint \
+         from transactions x where x.transaction_id = p.transaction_id limit 1) x \
+         left join lateral (select t.status from trips t where t.shopper_id = p.shopper_id \
+         and t.trip_id = p.trip_id limit 1) t on true \
+         left join lateral (select * from authorizations a where a.shopper_id = x.shopper_id \
+         and a.transaction_id = x.transaction_id limit 1) a on true"
     )
 }
 
@@ -376,7 +382,8 @@ impl Keys {
                 Some((proposal.request.shopper.get(), trip.id.0))
             })
             .collect();
-        trips.sort_unstable();
+        // The order in which everybody locks trips.
+        trips.sort_unstable_by_key(|(shopper, trip)| (*trip, *shopper));
         trips.dedup();
         let firsts: Vec<&Proposal> = firsts.into_values().collect();
         Self {

@@ -26,9 +26,10 @@ use crate::answer::Why;
 /// How statements are planned. Each is a look-up by key of as many rows as its arrays are long, so
 /// one plan serves for good: planning again for every call costs more than the call (the custom plan
 /// of a short array always looks cheaper), and a plan made while tables were empty must not be the
-/// scan that was right then.
+/// scan that was right then: of an index either, read as a bitmap or once for all.
 const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
-     -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off";
+     -c enable_bitmapscan=off -c enable_material=off -c enable_hashjoin=off -c enable_mergejoin=off \
+     -c jit=off";
 
 /// A pool of connections to the primary. Connects when first asked.
 pub(super) struct Link {
