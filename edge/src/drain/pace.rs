@@ -1,7 +1,8 @@
 //! How long the drain rests between two steps.
 //!
 //! Live payments and the drain meet at the primary. While the backlog shrinks there is no hurry: the
-//! drain takes small steps, and works a quarter of its time. Where it does not shrink (payments come as
+//! drain takes small steps, and works a ninth of its time (an outage's answers are drained in less time than
+//! the outage took; twice as fast costs payments twice as much). Where it does not shrink (payments come as
 //! fast as they are booked) it works half of its time, whatever that costs: a backlog that grows for ever
 //! fills the log.
 
@@ -10,9 +11,9 @@ use std::time::Duration;
 /// Longest rest after a step while the backlog does not shrink.
 const REST_MAX: Duration = Duration::from_millis(50);
 /// Rests of that length while it does.
-const GENTLY: u32 = 3;
+const GENTLY: u32 = 8;
 /// A step is so much smaller then: a payment that meets one waits for all of it.
-const SMALLER: usize = 3;
+const SMALLER: usize = 6;
 
 /// What was to be drained after the last step.
 #[derive(Debug, Default)]
@@ -63,8 +64,8 @@ mod tests {
             (200, 0),
         ]
         .map(|(step, backlog)| pace.rest(ms(step), backlog));
-        assert_eq!(rests, [20, 60, 20, 20, 150, 150].map(ms));
-        assert_eq!(pace.bytes(300), 100);
+        assert_eq!(rests, [20, 160, 20, 20, 400, 400].map(ms));
+        assert_eq!(pace.bytes(300), 50);
         pace.rest(ms(20), 1);
         assert_eq!(pace.bytes(300), 300);
     }
