@@ -11,7 +11,7 @@ use super::super::{
     AuthorizationRow, AuthorizationState, Booked, BookedCounts, DrainStep, LedgerError,
 };
 use super::decode::{
-    AUTHORIZATION, authorization, execute, fingerprint, get, nearest_time, number, query,
+    AUTHORIZATION, authorization, execute, fingerprint, get, nearest_time, number, payment, query,
 };
 use super::epoch::Epoch;
 use super::final_rows::{Finals, WRITE};
@@ -213,15 +213,11 @@ async fn stored(
         .map(|b| b.answer.transaction_id.to_uuid())
         .collect();
     let ids: Vec<Uuid> = ids.into_iter().collect();
-    // Rather than `= any($1)`, which looks for every id in every partition, and rather than joined: see
-    // the holds.
+    // Rather than `= any($1)`, which looks for every id in every partition.
     let sql = format!(
         "select x.transaction_id as id, x.fingerprint as claimed, {AUTHORIZATION} \
-         from unnest($1::uuid[]) as u (id) \
-         cross join lateral (select x.transaction_id, x.shopper_id, x.fingerprint \
-         from transactions x where x.transaction_id = u.id limit 1) x \
-         left join lateral (select * from authorizations a where a.shopper_id = x.shopper_id \
-         and a.transaction_id = x.transaction_id limit 1) a on true"
+         from unnest($1::uuid[]) as u (id) {}",
+        payment("u.id")
     );
     let mut all = HashMap::with_capacity(ids.len());
     for row in query(tx, &sql, &[&ids]).await? {

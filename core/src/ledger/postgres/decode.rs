@@ -23,6 +23,17 @@ pub(super) const AUTHORIZATION: &str = "a.shopper_id, a.transaction_id, a.state,
      a.approved_before, a.trip_id, a.trip_age_ms, a.policy_version, a.store_id, a.picked, a.reversed, \
      a.held_at, a.log, a.log_index, a.log_slot, a.final_at";
 
+/// Joins the payment of a row's `id`: its claim as `x`, and as `a` its authorization, if it has one. Looked
+/// up by key whatever the tables hold (decision 33).
+pub(super) fn payment(id: &str) -> String {
+    format!(
+        "cross join lateral (select x.transaction_id, x.shopper_id, x.fingerprint \
+         from transactions x where x.transaction_id = {id} limit 1) x \
+         left join lateral (select * from authorizations a where a.shopper_id = x.shopper_id \
+         and a.transaction_id = x.transaction_id limit 1) a on true"
+    )
+}
+
 /// Runs a statement, prepared once a connection, and gives its rows.
 pub(super) async fn query(
     client: &impl GenericClient,

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::super::rows::wrong;
 use super::super::sqlstate::Phase;
 use super::super::{AuthorizationState, HOLD_ROWS_MAX, HoldReply};
-use super::decode::{AUTHORIZATION, authorization, fingerprint, get, number};
+use super::decode::{AUTHORIZATION, authorization, fingerprint, get, number, payment};
 use super::epoch::{EPOCH, Epoch, guard};
 use super::link::Failure;
 use crate::answer::{Rung, Verdict};
@@ -358,12 +358,9 @@ fn read_sql() -> String {
          else least(({OTHERS}), 9223372036854775807)::bigint end as others, {EPOCH}, {AUTHORIZATION} \
          from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::uuid[], $5::boolean[]) \
          as p (place, transaction_id, shopper_id, trip_id, first) \
-         cross join lateral (select x.transaction_id, x.shopper_id, x.fingerprint \
-         from transactions x where x.transaction_id = p.transaction_id limit 1) x \
-         left join lateral (select t.status from trips t where t.shopper_id = p.shopper_id \
-         and t.trip_id = p.trip_id limit 1) t on true \
-         left join lateral (select * from authorizations a where a.shopper_id = x.shopper_id \
-         and a.transaction_id = x.transaction_id limit 1) a on true"
+         {} left join lateral (select t.status from trips t where t.shopper_id = p.shopper_id \
+         and t.trip_id = p.trip_id limit 1) t on true",
+        payment("p.transaction_id")
     )
 }
 
